@@ -1,0 +1,101 @@
+"""`manifest.json`: what an index folder holds. Written last, so a folder with one is complete."""
+
+import hashlib
+import json
+import os
+import shutil
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+
+from convsearch.errors import ConfigError, DataError, MissingFileError
+from convsearch.files import atomic_write
+from convsearch.retrieval.info import IndexInfo
+
+FORMAT = "convsearch-index"
+FORMAT_VERSION = 1
+_NAME = "manifest.json"
+
+Manifest = dict[str, object]
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """Reads and checks the manifest. Raises MissingFileError or DataError with the next step."""
+    path = folder / _NAME
+    if not path.is_file():
+        raise MissingFileError(
+            f'{folder}: not an index folder ({_NAME} is missing); make one with "convsearch index"'
+        )
+    try:
+        manifest = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError):
+        raise DataError(f'{path}: not valid JSON; rebuild it with "convsearch index"') from None
+    if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
+        raise DataError(f'{path}: not a manifest of this project; rebuild with "convsearch index"')
+    if manifest.get("format_version") != FORMAT_VERSION:
+        raise DataError(
+            f"{path}: format version {manifest.get('format_version')!r}, this program reads "
+            f'{FORMAT_VERSION}; rebuild the index with "convsearch index"'
+        )
+    return manifest
+
+
+def write_manifest(folder: Path, engine: str, facts: Mapping[str, object]) -> Manifest:
+    """Writes the manifest with its format fields in front; returns it."""
+    manifest: Manifest = {
+        "format": FORMAT,
+        "format_version": FORMAT_VERSION,
+        "engine": engine,
+        **facts,
+    }
+    with atomic_write(folder / _NAME) as out:
+        json.dump(manifest, out, indent=2)
+        out.write("\n")
+    return manifest
+
+
+def fact(manifest: Manifest, folder: Path, name: str, kind: type) -> object:
+    """One field, checked. Raises DataError where it is missing or of another type."""
+    value = manifest.get(name)
+    if not isinstance(value, kind):
+        raise DataError(
+            f"{folder / _NAME}: field {name!r} must be {kind.__name__}; "
+            'rebuild the index with "convsearch index"'
+        )
+    return value
+
+
+def index_info(manifest: Manifest, folder: Path) -> IndexInfo:
+    """The engine's card; the fingerprint is the hash of the manifest."""
+    text = json.dumps(manifest, sort_keys=True)
+    num_passages = fact(manifest, folder, "num_passages", int)
+    return IndexInfo(
+        engine=str(fact(manifest, folder, "engine", str)),
+        num_passages=num_passages if isinstance(num_passages, int) else 0,
+        fingerprint=hashlib.sha256(text.encode()).hexdigest(),
+    )
+
+
+@contextmanager
+def folder_in_making(out_dir: Path) -> Iterator[Path]:
+    """A temporary folder beside `out_dir` that takes its name when the block ends without an error.
+
+    An older index of that name is replaced; any other folder that holds something is refused with
+    ConfigError and left alone.
+    """
+    if out_dir.is_file() or (
+        out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / _NAME).is_file()
+    ):
+        raise ConfigError(f"{out_dir}: exists and is not an index; choose an empty folder")
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    making = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
+    old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")
+    making.mkdir()
+    try:
+        yield making
+        if out_dir.exists():
+            out_dir.replace(old)
+        making.replace(out_dir)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)

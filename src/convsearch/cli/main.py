@@ -1,0 +1,65 @@
+"""`convsearch`: one command for each arrow in the way of the data, in that order."""
+
+import sys
+
+import typer
+from typer.core import TyperGroup
+
+from convsearch.cli import (
+    data,
+    distill,
+    doctor,
+    evaluate,
+    grpo,
+    index,
+    infer,
+    nano,
+    quickstart,
+    report,
+    serve,
+    sft,
+)
+from convsearch.errors import ConvsearchError
+
+
+class _InOrder(TyperGroup):
+    """Lists commands and groups in the order of the data's way; typer alone puts groups last."""
+
+    def list_commands(self, ctx) -> list[str]:  # of a type that some versions of typer vendor
+        return sorted(super().list_commands(ctx), key=FLOW.index)
+
+
+FLOW = (
+    "data", "index", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
+    "quickstart", "nano", "doctor",
+)  # fmt: skip
+
+app = typer.Typer(
+    name="convsearch",
+    cls=_InOrder,
+    help="Train language models to search, taught by the rank of the right passage.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    add_completion=False,
+)
+app.add_typer(data.app, name="data")
+app.command("index")(index.command)
+app.command("serve")(serve.command)
+app.command("distill")(distill.command)
+app.command("sft")(sft.command)
+app.command("grpo")(grpo.command)
+app.command("infer")(infer.command)
+app.command("eval")(evaluate.command)
+app.command("report")(report.command)
+app.command("quickstart")(quickstart.command)
+app.add_typer(nano.app, name="nano")
+app.command("doctor")(doctor.command)
+
+
+def main() -> None:
+    """Entry point. Errors meant for people become one sentence on stderr and exit code 2."""
+    try:
+        app()
+    except ConvsearchError as error:
+        print(f"error: {error}", file=sys.stderr)
+        raise SystemExit(2) from None

@@ -1,0 +1,124 @@
+"""`convsearch quickstart`: the whole main job, every stage with a line of progress."""
+
+import os
+import signal
+import sys
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from types import FrameType
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from convsearch.cli.progress import StageProgress
+from convsearch.pipeline.config import PipelineConfig
+from convsearch.pipeline.presets import PRESETS, preset
+from convsearch.pipeline.summary import Summary
+from convsearch.report.page import METRIC_LABELS, findings
+
+INTERRUPTED = 130
+TERMINATED = 143
+
+
+def command(
+    preset_name: Annotated[
+        str, typer.Option("--preset", help=f"What to run: {', '.join(PRESETS)}.")
+    ] = "mini",
+    run: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the run. [default: runs/quickstart or runs/PRESET]"),
+    ] = None,
+    source: Annotated[
+        Path | None, typer.Option(help="Folder of the pooled data set, for presets that need one.")
+    ] = None,
+    policy: Annotated[
+        Path | None,
+        typer.Option(help="Folder of the policy to start from. [default: the preset's]"),
+    ] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option("--set", help="One setting, as grpo.total_steps=40; may be repeated."),
+    ] = None,
+    fresh: Annotated[
+        bool, typer.Option("--fresh", help="Start over instead of reusing finished stages.")
+    ] = False,
+    show_settings: Annotated[
+        bool, typer.Option("--show-settings", help="Print all settings of the run and stop.")
+    ] = False,
+) -> None:
+    """Run the whole main job, from data to report; interrupted runs go on where they were."""
+    config = preset(preset_name, source=source, policy=policy, overrides=settings or [])
+    if show_settings:
+        for key, value in config.flat().items():
+            print(f"{key}={value}")
+        return
+    folder = run or Path("runs") / ("quickstart" if preset_name == "mini" else preset_name)
+    summary = _run(config, folder, fresh=fresh)
+    console = Console(width=None if sys.stdout.isatty() else 110)
+    console.print(result_table(summary))
+    for line in findings(summary):
+        console.print(line, highlight=False)
+    print(f"report: {folder / 'report.html'}")
+
+
+def _run(config: PipelineConfig, folder: Path, *, fresh: bool) -> Summary:
+    os.environ.setdefault("TQDM_DISABLE", "1")  # bars of other packages would break the lines
+    from convsearch.pipeline.pipeline import run_pipeline
+
+    try:
+        with _terminate_like_interrupt(), StageProgress() as progress:
+            return run_pipeline(
+                config,
+                folder,
+                progress,
+                fresh=fresh,
+                command=" ".join(["convsearch", *sys.argv[1:]]),
+            )
+    except KeyboardInterrupt:
+        print(
+            f"interrupted; all processes are stopped. Run the same command to go on in {folder}",
+            file=sys.stderr,
+        )
+        raise typer.Exit(INTERRUPTED) from None
+
+
+@contextmanager
+def _terminate_like_interrupt() -> Iterator[None]:
+    """SIGTERM unwinds the stack, as Ctrl-C does, so that everything started is also stopped."""
+
+    def leave(_number: int, _frame: FrameType | None) -> None:
+        raise SystemExit(TERMINATED)
+
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    previous = signal.signal(signal.SIGTERM, leave)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, previous)
+
+
+def result_table(summary: Summary) -> Table:
+    """What was measured, one row for each source of queries."""
+    table = Table(title=f"{summary.dataset}, {summary.num_queries} queries of {summary.eval_split}")
+    table.add_column("queries")
+    for label in METRIC_LABELS.values():
+        table.add_column(label, justify="right")
+    for label in ("MRR, 95 % interval", "x raw", "malformed"):
+        table.add_column(label, justify="right")
+    raw = summary.stages["raw"].metrics["mrr"]
+    for name, result in summary.stages.items():
+        low, high = result.mrr_interval
+        table.add_row(
+            name,
+            *(f"{result.metrics[metric]:.3f}" for metric in METRIC_LABELS),
+            f"{low:.3f} - {high:.3f}",
+            f"{result.metrics['mrr'] / raw:.2f}" if raw else "-",
+            str(result.num_malformed),
+        )
+    return table

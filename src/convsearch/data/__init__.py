@@ -1,0 +1,1 @@
+"""Data sets as folders of four files: turns, corpus, qrels, passport."""

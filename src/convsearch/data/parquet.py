@@ -1,0 +1,130 @@
+"""Training files for verl: `sft.parquet` and `grpo.parquet` (column names are verl's own)."""
+
+import importlib
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING
+
+from convsearch.errors import DataError, DependencyError
+from convsearch.files import Qrels, gold_ids
+from convsearch.prompts.rewrite import PromptStyle, rewrite_messages
+from convsearch.types import Turn
+
+if TYPE_CHECKING:
+    import pyarrow as pa
+
+ABILITY = "query_rewriting"
+
+
+def write_sft_parquet(
+    path: Path, examples: Sequence[tuple[Turn, str]], *, style: PromptStyle
+) -> int:
+    """Writes one row for each (turn, well-formed response); returns how many.
+
+    Columns: `messages` (the zero-shot prompt and the response as assistant, for verl's
+    `MultiTurnSFTDataset`) and `extra_info` (`split`, `index`, `query_id`).
+    Raises DataError where there is nothing to write.
+    """
+    if not examples:
+        raise DataError(f"{path}: no examples to write; make more candidates or widen the filter")
+    rows = [
+        {
+            "messages": [
+                *rewrite_messages(turn, style),
+                {"role": "assistant", "content": response},
+            ],
+            "extra_info": {"split": turn.split, "index": index, "query_id": turn.qid},
+        }
+        for index, (turn, response) in enumerate(examples)
+    ]
+    _write(path, rows, {"messages": _chat(), "extra_info": _info()})
+    return len(rows)
+
+
+def write_grpo_parquet(
+    path: Path,
+    turns: Sequence[Turn],
+    qrels: Qrels,
+    *,
+    style: PromptStyle,
+    data_source: str,
+) -> int:
+    """Writes one row for each turn, for verl's `RLHFDataset`; returns how many.
+
+    Columns: `data_source`, `prompt`, `ability`, `reward_model` (`ground_truth`: the relevant
+    passages' ids) and `extra_info` (`split`, `index`, `answer`, `question`, `query_id`). No answer
+    is carried: `answer` is there, and empty, for code written for the original's files.
+    Raises DataError where there is nothing to write or a turn has no relevant passage.
+    """
+    if not turns:
+        raise DataError(f"{path}: no turns to write; check the split")
+    rows = []
+    for index, turn in enumerate(turns):
+        golds = gold_ids(qrels, turn.qid)
+        if not golds:
+            raise DataError(f"{path}: turn {turn.qid!r} has no relevant passage in the qrels")
+        rows.append(
+            {
+                "data_source": data_source,
+                "prompt": rewrite_messages(turn, style),
+                "ability": ABILITY,
+                "reward_model": {"style": "rule", "ground_truth": golds},
+                "extra_info": {
+                    "split": turn.split,
+                    "index": index,
+                    "answer": "",
+                    "question": turn.question,
+                    "query_id": turn.qid,
+                },
+            }
+        )
+    arrow = _import_arrow()
+    columns = {
+        "data_source": arrow.string(),
+        "prompt": _chat(),
+        "ability": arrow.string(),
+        "reward_model": arrow.struct(
+            {"style": arrow.string(), "ground_truth": arrow.list_(arrow.string())}
+        ),
+        "extra_info": _info("answer", "question"),
+    }
+    _write(path, rows, columns)
+    return len(rows)
+
+
+def _chat() -> "pa.DataType":
+    arrow = _import_arrow()
+    return arrow.list_(arrow.struct({"role": arrow.string(), "content": arrow.string()}))
+
+
+def _info(*texts: str) -> "pa.DataType":
+    arrow = _import_arrow()
+    strings = dict.fromkeys(texts, arrow.string())
+    return arrow.struct(
+        {"split": arrow.string(), "index": arrow.int64(), **strings, "query_id": arrow.string()}
+    )
+
+
+def _write(path: Path, rows: list[dict[str, object]], columns: "dict[str, pa.DataType]") -> None:
+    """Writes through a temporary name, so that the file is whole or absent."""
+    arrow = _import_arrow()
+    parquet = importlib.import_module("pyarrow.parquet")
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        table = arrow.Table.from_pylist(rows, schema=arrow.schema(columns))
+        parquet.write_table(table, temporary)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+def _import_arrow() -> ModuleType:
+    try:
+        return importlib.import_module("pyarrow")
+    except ImportError:
+        raise DependencyError(
+            "pyarrow is not installed; run pip install 'convsearch[train]'"
+        ) from None

@@ -1,0 +1,190 @@
+"""Converts the pooled format of `../shared/data` (one folder a data set) into a data set folder.
+
+The source holds `corpus.jsonl` (`id`, `text`, `title` where there is one) and one or more of
+`train.jsonl`, `dev.jsonl`, `test.jsonl` (`id`, `conv`, `turn`, `split`, `question`, `history`,
+`gold` or `page_passages`), each plain or `.gz`. Answers, rewrites and page titles are not read:
+they come from the gold passage.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterator
+from pathlib import Path
+from urllib.parse import quote
+
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS, find_file
+from convsearch.data.staging import staged_folder
+from convsearch.errors import DataError, MissingFileError
+from convsearch.files import (
+    Qrels,
+    Record,
+    field,
+    read_jsonl,
+    write_passages,
+    write_qrels,
+    write_turns,
+)
+from convsearch.passport import write_passport
+from convsearch.types import Message, Passage, Turn
+
+SPLITS = ("train", "dev", "test")
+REPAIRS = (
+    "joined_messages",
+    "added_user_messages",
+    "added_agent_messages",
+    "encoded_ids",
+    "untitled_passages",
+)
+"""Counts in the passport: what was mended, so that nothing has to be dropped."""
+
+_UNSAFE = re.compile(r"[\s%]+")
+
+
+def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[str, int]:
+    """Writes `out` from `source` and returns the counts, which are also in its passport.
+
+    Every turn of the source becomes one turn. Mended and counted: neighbours of the same role in a
+    history are joined with a blank, a history that the agent opens gets an empty user text before
+    it, one that ends with the user gets an empty answer, ids that hold white space are
+    percent-encoded, missing titles are empty. All `page_passages` are relevant where a turn has
+    them, else its `gold`.
+    name: of the data set; the folder's name by default.
+    Raises DataError or MissingFileError for anything else that is wrong; `out` is then untouched.
+    """
+    started = time.monotonic()
+    if not source.is_dir():
+        raise MissingFileError(f"{source}: no such folder; name a folder with {CORPUS} in it")
+    if out.resolve() == source.resolve():
+        raise DataError(f"{out}: is the source itself; name another output folder")
+    corpus_path = find_file(source, CORPUS)
+    found = [find_file(source, f"{split}.jsonl") for split in SPLITS]
+    turn_paths = [path for path in found if path is not None]
+    if corpus_path is None or not turn_paths:
+        wanted = CORPUS if corpus_path is None else " or ".join(f"{s}.jsonl" for s in SPLITS)
+        raise MissingFileError(f"{source}: {wanted} missing (also looked for .gz); check the path")
+    counts: Counter[str] = Counter()
+    counts.update(dict.fromkeys(REPAIRS, 0))
+    turns, qrels, mentions = _turns(turn_paths, counts)
+    with staged_folder(out) as staging:
+        counts["num_turns"] = write_turns(staging / TURNS, turns)
+        counts["num_passages"] = write_passages(
+            staging / CORPUS, _passages(corpus_path, mentions, counts)
+        )
+        if mentions:
+            doc_id, where = next(iter(mentions.items()))
+            raise DataError(f"{where}: gold passage {doc_id!r} is not in {corpus_path.name}")
+        write_qrels(staging / QRELS, qrels)
+        write_passport(
+            staging / PASSPORT,
+            stage="data pooled",
+            settings={"name": name or source.resolve().name, "source": str(source)},
+            inputs=[corpus_path, *turn_paths],
+            counts=counts,
+            seconds=round(time.monotonic() - started, 3),
+        )
+    return dict(counts)
+
+
+def _turns(paths: list[Path], counts: Counter[str]) -> tuple[list[Turn], Qrels, dict[str, str]]:
+    """Turns, their gold passages, and for each gold passage the first line that names it."""
+    turns: list[Turn] = []
+    qrels: Qrels = {}
+    mentions: dict[str, str] = {}
+    for path in paths:
+        for where, record in read_jsonl(path):
+            turn = _turn(record, where, counts)
+            if turn.qid in qrels:
+                raise DataError(f"{where}: id {turn.qid!r} occurs twice; turn ids must be unique")
+            golds = _golds(record, where)
+            for gold in golds:
+                mentions.setdefault(gold, where)
+            qrels[turn.qid] = dict.fromkeys(golds, 1)
+            turns.append(turn)
+            counts[f"num_turns_{turn.split}"] += 1
+    if not turns:
+        raise DataError(f"{paths[0].parent}: no turns in {', '.join(p.name for p in paths)}")
+    return turns, qrels, mentions
+
+
+def _passages(path: Path, mentions: dict[str, str], counts: Counter[str]) -> Iterator[Passage]:
+    """Streams the corpus and takes what it holds out of `mentions`."""
+    seen: set[str] = set()
+    for where, record in read_jsonl(path):
+        doc_id = _encoded(field(record, "id", str, where), where, counts)
+        if doc_id in seen:
+            raise DataError(f"{where}: id {doc_id!r} occurs twice; passage ids must be unique")
+        seen.add(doc_id)
+        mentions.pop(doc_id, None)
+        title = "" if record.get("title") is None else field(record, "title", str, where)
+        counts["untitled_passages"] += not title
+        yield Passage(doc_id=doc_id, title=title, text=field(record, "text", str, where))
+    if not seen:
+        raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
+
+
+def _turn(record: Record, where: str, counts: Counter[str]) -> Turn:
+    if "history" not in record:
+        raise DataError(
+            f'{where}: no field "history": this is a single question, not a turn of a '
+            "conversation; convert a conversational data set"
+        )
+    question = field(record, "question", str, where)
+    if not question.strip():
+        raise DataError(f'{where}: field "question" is empty; remove the turn or mend it')
+    return Turn(
+        qid=_encoded(field(record, "id", str, where), where, counts),
+        conv_id=_encoded(field(record, "conv", str, where), where, counts),
+        turn=field(record, "turn", int, where),
+        split=field(record, "split", str, where),
+        question=question,
+        history=_history(field(record, "history", list, where), where, counts),
+    )
+
+
+def _history(items: list[object], where: str, counts: Counter[str]) -> tuple[Message, ...]:
+    """The history in the form of `Turn`: user and agent alternate, user first, agent last."""
+    messages: list[Message] = []
+    for i, item in enumerate(items):
+        role = item.get("role") if isinstance(item, dict) else None
+        if not isinstance(item, dict) or (role != "user" and role != "agent"):
+            raise DataError(f'{where}: history[{i}] must have role "user" or "agent"')
+        text = field(item, "text", str, f"{where}: history[{i}]")
+        if messages and messages[-1].role == role:
+            text = " ".join(part for part in (messages.pop().text, text) if part)
+            counts["joined_messages"] += 1
+        elif not messages and role == "agent":
+            messages.append(Message(role="user", text=""))
+            counts["added_user_messages"] += 1
+        messages.append(Message(role=role, text=text))
+    if messages and messages[-1].role == "user":
+        messages.append(Message(role="agent", text=""))
+        counts["added_agent_messages"] += 1
+    return tuple(messages)
+
+
+def _golds(record: Record, where: str) -> list[str]:
+    name = "page_passages" if "page_passages" in record else "gold"
+    golds = []
+    for value in field(record, name, list, where):
+        if not isinstance(value, str):
+            raise DataError(f'{where}: field "{name}" must hold passage ids, found {value!r}')
+        golds.append(_percent(value))
+    if not golds:
+        raise DataError(f'{where}: field "{name}" is empty; every turn needs a relevant passage')
+    return golds
+
+
+def _percent(value: str) -> str:
+    """Percent-encodes white space, and then the percent sign too; other ids stay as they are."""
+    if value.split() == [value]:
+        return value
+    return _UNSAFE.sub(lambda match: quote(match[0], safe=""), value)
+
+
+def _encoded(value: str, where: str, counts: Counter[str]) -> str:
+    if not value:
+        raise DataError(f'{where}: an id is empty; "id" and "conv" must not be')
+    encoded = _percent(value)
+    counts["encoded_ids"] += encoded != value
+    return encoded

@@ -1,0 +1,41 @@
+"""Every error a user can meet. Each message says what is wrong, where, and what to do next.
+
+Each class is also the standard-library error a caller would expect, so code that knows nothing of
+this project can catch it. The command line turns them into one sentence and exit code 2.
+"""
+
+
+class ConvsearchError(Exception):
+    """Base of all errors meant for the person at the keyboard."""
+
+
+class DataError(ConvsearchError, ValueError):
+    """A file holds something it must not: a bad line, a wrong type, an unknown or repeated id."""
+
+
+class MissingFileError(ConvsearchError, FileNotFoundError):
+    """A file or folder that was named does not exist."""
+
+
+class ConfigError(ConvsearchError, ValueError):
+    """Settings that contradict each other or name something unknown."""
+
+
+class CheckpointError(ConvsearchError, ValueError):
+    """A folder that was named as a model is not one, or lacks weights."""
+
+
+class DependencyError(ConvsearchError, ImportError):
+    """An optional package is not installed; the message names the pip command."""
+
+
+class RetrieverError(ConvsearchError, ConnectionError):
+    """The retrieval server failed after all retries. Never a reward, never an empty answer."""
+
+
+class EngineError(ConvsearchError, RuntimeError):
+    """An inference engine failed as a whole (not one answer of it)."""
+
+
+class StageError(ConvsearchError, RuntimeError):
+    """A stage of the pipeline ended badly; the message names its log."""

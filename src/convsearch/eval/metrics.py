@@ -1,0 +1,67 @@
+"""Retrieval metrics of a ranking, by trec_eval's own code (pytrec_eval-terrier).
+
+Every query of the qrels counts; one that the run does not hold scores 0. Rank is position: the
+scores of a run are not looked at, because trec_eval orders equal scores by descending document id.
+"""
+
+from collections.abc import Mapping, Sequence
+
+from convsearch.errors import DataError
+from convsearch.files import Qrels
+from convsearch.types import Hit
+
+METRICS = ("mrr", "ndcg_cut_3", "recall_5", "recall_10", "recall_20", "recall_100")
+"""Names in every table. `mrr` reaches as deep as the run: MRR@100 for a run of 100."""
+_TREC_NAMES = {"mrr": "recip_rank"}
+
+Metrics = dict[str, float]
+
+
+def per_query_metrics(
+    qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Sequence[Hit]]
+) -> dict[str, Metrics]:
+    """Metrics of every query of the qrels, in their order.
+
+    run: hits best first. Raises DataError for a query that the qrels do not know, and for a
+    passage that is ranked twice.
+    """
+    import pytrec_eval
+
+    for qid, hits in run.items():
+        if qid not in qrels:
+            raise DataError(f"the run holds qid {qid!r}, which has no line in the qrels")
+        if len({hit.doc_id for hit in hits}) < len(hits):
+            raise DataError(f"the run ranks a passage of qid {qid!r} twice")
+    evaluator = pytrec_eval.RelevanceEvaluator(
+        {qid: dict(docs) for qid, docs in qrels.items()},
+        {_TREC_NAMES.get(name, name) for name in METRICS},
+    )
+    measured = evaluator.evaluate(
+        {
+            qid: {hit.doc_id: float(len(hits) - i) for i, hit in enumerate(hits)}
+            for qid, hits in run.items()
+            if hits
+        }
+    )
+    return {
+        qid: {name: measured[qid][_TREC_NAMES.get(name, name)] for name in METRICS}
+        if qid in measured
+        else dict.fromkeys(METRICS, 0.0)
+        for qid in qrels
+    }
+
+
+def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> Metrics:
+    """Mean of each metric. Raises DataError where there is no query."""
+    if not per_query:
+        raise DataError("there is no query to average over; check the qrels and the split")
+    return {
+        name: sum(metrics[name] for metrics in per_query.values()) / len(per_query)
+        for name in METRICS
+    }
+
+
+def best_gold_rank(qrels: Qrels, qid: str, hits: Sequence[Hit]) -> int | None:
+    """1-based position of the first relevant passage; None where the run does not hold one."""
+    relevant = qrels.get(qid, {})
+    return next((i for i, hit in enumerate(hits, 1) if relevant.get(hit.doc_id, 0) > 0), None)

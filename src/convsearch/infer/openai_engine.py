@@ -1,0 +1,146 @@
+"""The engine behind any OpenAI-compatible `/v1/chat/completions` endpoint.
+
+The key comes from the environment variable OPENAI_API_KEY and from nowhere else; endpoints that
+need none are called without one. The seed is sent; whether it is honoured is the endpoint's affair.
+"""
+
+import asyncio
+import os
+from collections.abc import Mapping, Sequence
+
+import httpx
+import stamina
+
+from convsearch.errors import ConfigError, EngineError
+from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.retrieval.transport import reads_environment
+from convsearch.types import ChatMessage
+
+KEY_VARIABLE = "OPENAI_API_KEY"
+_RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
+_REFUSED = frozenset({401, 403, 404, 405})
+"""Answers that every request would get: the key, the path or the model's name is wrong."""
+
+
+class _TryAgain(Exception):
+    """The endpoint answered that it cannot answer now."""
+
+
+class OpenaiEngine:
+    """Sends each chat as one request, several at a time.
+
+    url: with or without `/v1` and `/chat/completions`. deadline_s: for one chat, retries included.
+    attempts: tries for one chat, on connection errors and on 408, 409, 429 and 5xx answers.
+    """
+
+    def __init__(
+        self,
+        model: str,
+        url: str,
+        *,
+        concurrency: int = 16,
+        attempts: int = 4,
+        deadline_s: float = 120.0,
+    ) -> None:
+        if not url.startswith(("http://", "https://")):
+            raise ConfigError(f"engine URL {url!r} must begin with http:// or https://")
+        base = url.rstrip("/").removesuffix("/chat/completions")
+        self._url = f"{base if base.endswith('/v1') else f'{base}/v1'}/chat/completions"
+        self._model = model
+        self._concurrency = concurrency
+        self._attempts = attempts
+        self._deadline_s = deadline_s
+        self.identity: Mapping[str, str | int | float | None] = {
+            "engine": "openai",
+            "model": model,
+            "url": self._url,
+        }
+
+    def generate(
+        self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """See Engine. A request without an answer is a Generation with an error. Raises
+        EngineError where the endpoint refuses key, path or model, or where not one request of the
+        batch reached it."""
+        return asyncio.run(self._generate(chats, params, seeds))
+
+    def close(self) -> None:
+        """See Engine."""
+
+    async def _generate(
+        self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
+    ) -> list[Generation]:
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
+        gate = asyncio.Semaphore(self._concurrency)
+        reached = [False] * len(chats)
+
+        async with httpx.AsyncClient(
+            headers=headers, timeout=self._deadline_s, trust_env=reads_environment(self._url)
+        ) as client:
+
+            async def one(i: int) -> Generation:
+                body = {
+                    "model": self._model,
+                    "messages": chats[i],
+                    "temperature": params.temperature,
+                    "top_p": params.top_p,
+                    "max_tokens": params.max_tokens,
+                    "seed": seeds[i],
+                }
+                async with gate:
+                    try:
+                        answer = await asyncio.wait_for(
+                            self._ask(client, body), timeout=self._deadline_s
+                        )
+                    except asyncio.TimeoutError:
+                        reached[i] = True
+                        return Generation(error=f"no answer within {self._deadline_s:g} s")
+                    except httpx.TransportError as error:
+                        reached[i] = not isinstance(
+                            error, httpx.NetworkError | httpx.ConnectTimeout
+                        )
+                        return Generation(error=f"{type(error).__name__}: {error}")
+                    except _TryAgain as error:
+                        reached[i] = True
+                        return Generation(error=str(error))
+                    reached[i] = True
+                    return answer
+
+            answers = list(await asyncio.gather(*(one(i) for i in range(len(chats)))))
+        if chats and not any(reached):
+            raise EngineError(
+                f"{self._url}: not one of {len(chats)} requests reached it ({answers[0].error}); "
+                "start the endpoint or mend --engine-url, then run again: finished work is kept"
+            )
+        return answers
+
+    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> Generation:
+        retried = (httpx.TransportError, _TryAgain)
+        async for attempt in stamina.retry_context(
+            on=retried, attempts=self._attempts, timeout=self._deadline_s, wait_initial=0.2
+        ):
+            with attempt:
+                response = await client.post(self._url, json=body)
+                if response.status_code in _RETRIED:
+                    raise _TryAgain(f"HTTP {response.status_code}: {response.text[:200]}")
+                return self._read(response)
+        raise AssertionError("stamina ends with a result or an exception")
+
+    def _read(self, response: httpx.Response) -> Generation:
+        if response.status_code in _REFUSED:
+            raise EngineError(
+                f"{self._url}: HTTP {response.status_code} {response.text[:200]!r}; check the URL, "
+                f"the model name {self._model!r}, and the key in {KEY_VARIABLE}"
+            )
+        if response.is_error:
+            return Generation(error=f"HTTP {response.status_code}: {response.text[:200]}")
+        try:
+            answer = response.json()
+            text = answer["choices"][0]["message"]["content"]
+            num_tokens = (answer.get("usage") or {}).get("completion_tokens") or 0
+        except (ValueError, LookupError, TypeError, AttributeError):
+            return Generation(error=f"not a chat completion: {response.text[:200]}")
+        if not isinstance(text, str):
+            return Generation(error="the answer has no text content")
+        return Generation(text=text, num_tokens=num_tokens)

@@ -1,0 +1,70 @@
+"""The model card of a nano policy: how it was made, and what was measured on it."""
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+from convsearch.files import atomic_write
+from convsearch.nano.copying import TEMPERATURE, CopyReport
+from convsearch.nano.settings import NanoSettings
+
+_CARD = """\
+---
+library_name: transformers
+pipeline_tag: text-generation
+---
+# Nano policy for {domains}
+
+A language model of {parameters:.1f} million parameters (Llama shape with attention biases) that
+can do one thing: read a conversation and write `<think>...</think>` and `<rewrite>...</rewrite>`,
+the rewrite made of words of the conversation. It is the untrained start of a run, not a finished
+rewriter.
+
+## How it was made
+
+Command: `{command}`
+
+1. Tokenizer: byte-level BPE, {vocab_size} entries, lower case, every word begins with its blank;
+   trained on passages and conversations of {domains}.
+2. The first {copy_share:.0%} of {steps} steps: conversations of random words, response = spans of
+   them. Only exact copying lowers that loss.
+3. The rest: train-split conversations. Response = the question, then 1 to {max_spans} spans of the
+   history (runs of content words), drawn by inverse document frequency; {copy_rest:.0%} of the
+   examples stay random.
+
+No gold passage, relevance judgement, answer beyond what was said before the question, or reference
+rewrite was used. Batch {batch_size}, AdamW, peak learning rate {lr}, seed {seed}, {minutes:.0f}
+minutes, CPU threads: {threads}.
+
+## What was measured
+
+Sampled at temperature {temperature} on {num_responses} train turns: {copied_share:.2%} of the words
+of its rewrites occur verbatim in the prompt, {num_malformed} of {num_responses} responses
+malformed, {mean_rewrite_words:.1f} words a rewrite.
+"""
+
+
+def write_card(
+    out: Path,
+    *,
+    domains: Sequence[str],
+    settings: NanoSettings,
+    report: CopyReport,
+    num_parameters: int,
+    command: str,
+    minutes: float,
+    threads: int,
+) -> None:
+    """Writes `README.md` into the policy folder."""
+    values = {**asdict(settings), **asdict(report), "max_spans": settings.spans.max_spans}
+    text = _CARD.format(
+        **values,
+        domains=", ".join(f"`{name}`" for name in domains),
+        parameters=num_parameters / 1e6,
+        command=command,
+        temperature=TEMPERATURE,
+        minutes=minutes,
+        threads=threads,
+    )
+    with atomic_write(out / "README.md") as card:
+        card.write(text)

@@ -1,0 +1,1 @@
+"""Rewards: pure functions from what was observed to a number."""

@@ -1,0 +1,1 @@
+"""Training with verl's own trainers, started as child processes: SFT, then GRPO."""

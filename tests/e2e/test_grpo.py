@@ -1,0 +1,125 @@
+"""GRPO end to end: verl's trainer on processors, a BM25 server, a tiny model."""
+
+import json
+from collections import defaultdict
+from dataclasses import replace
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+from grpo_case import PROMPTS_PER_STEP, ROLLOUTS, grpo_settings, sync_failures, write_case
+from tiny_model import make_tiny_model
+from transformers import AutoModelForCausalLM
+
+from convsearch.errors import StageError
+from convsearch.rewards.rank_incentive import MALFORMED_REWARD
+from convsearch.train.grpo import GrpoSettings, run_grpo
+from convsearch.train.metrics import TrainProgress, read_metrics
+from retriever_server.indexing.bm25 import build_bm25_index
+from retriever_server.process import ServerProcess
+
+pytestmark = pytest.mark.e2e
+BREAK_AFTER = 2
+TOTAL_STEPS = 4
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("grpo")
+    make_tiny_model(path / "tiny", taught_steps=200)
+    write_case(path)
+    build_bm25_index(path / "corpus.jsonl", path / "index")
+    return path
+
+
+def start(server: ServerProcess, folder: Path) -> str:
+    return server.start(folder / "index", folder / "qrels.trec", folder / "server.log")
+
+
+def processes_with(url: str) -> list[psutil.Process]:
+    """Processes of a training that was given this server."""
+    found = []
+    for process in psutil.process_iter():
+        try:
+            if process.environ().get("RETRIEVER_URL") == url:
+                found.append(process)
+        except (psutil.Error, OSError):
+            continue
+    return found
+
+
+def rewards_by_group(path: Path) -> dict[str, list[float]]:
+    groups = defaultdict(list)
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        groups[record["uid"].split("_")[0]].append(record["score"])
+    return groups
+
+
+def test_a_server_that_dies_stops_the_run_and_the_next_start_goes_on(folder: Path) -> None:
+    settings = grpo_settings(folder, total_steps=TOTAL_STEPS, out="run")
+    metrics_path = folder / "run" / "metrics.jsonl"
+    with ServerProcess() as server:
+        url = start(server, folder)
+
+        def stop_server(progress: TrainProgress) -> None:
+            if progress.step == BREAK_AFTER:
+                server.stop()
+
+        with pytest.raises(StageError, match=f"{url}/retrieve"):
+            run_grpo(settings, url, folder / "grpo-1.log", metrics_path, stop_server)
+        assert processes_with(url) == []
+        before = read_metrics(metrics_path)
+        assert list(before) == [1, BREAK_AFTER]
+
+        url = start(server, folder)
+        seen: list[int] = []
+        model = run_grpo(
+            settings, url, folder / "grpo-2.log", metrics_path, lambda p: seen.append(p.step)
+        )
+    assert processes_with(url) == []
+    assert seen == [3, TOTAL_STEPS]
+    metrics = read_metrics(metrics_path)
+    assert {step: metrics[step] for step in before} == before
+    assert sync_failures(metrics, [1, 2, 3, 4]) == []
+    check_groups(settings, metrics)
+    check_model(settings, model)
+
+
+def check_groups(settings: GrpoSettings, metrics: dict[int, dict[str, float]]) -> None:
+    """One query id, several rewrites, several ranks."""
+    for step, values in metrics.items():
+        groups = rewards_by_group(settings.out_dir / "rollouts" / f"{step}.jsonl")
+        assert [len(rewards) for rewards in groups.values()] == [ROLLOUTS] * PROMPTS_PER_STEP
+        ranked = [{r for r in rewards if r != MALFORMED_REWARD} for rewards in groups.values()]
+        assert any(len(rewards) > 1 for rewards in ranked)
+        assert values["rewrite/reward_std_in_group"] > 0
+        assert values["rewrite/flat_groups"] < 1
+        assert values["rewrite/found"] > 0
+
+
+def check_model(settings: GrpoSettings, folder: Path) -> None:
+    """The result loads, in the precision it was trained in, and has learned something."""
+    trained = AutoModelForCausalLM.from_pretrained(folder, dtype="auto")
+    first = AutoModelForCausalLM.from_pretrained(settings.model_path, dtype="auto")
+    assert trained.dtype == torch.float32
+    changed = [
+        not torch.equal(a, b) for a, b in zip(trained.parameters(), first.parameters(), strict=True)
+    ]
+    assert all(changed)
+    assert json.loads((settings.out_dir / "run.json").read_text())["counts"]["steps"] == TOTAL_STEPS
+    assert not (settings.out_dir / "checkpoints").exists()
+
+
+def test_stale_weights_are_noticed(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The negative control: such a run ends without an error, and the check must not pass it."""
+    monkeypatch.setenv("VERL_USE_EXTERNAL_MODULES", "stale_sync")
+    monkeypatch.setenv("PYTHONPATH", str(Path(__file__).parent))
+    settings = replace(grpo_settings(folder, total_steps=2, out="stale"), save_freq=2)
+    metrics_path = folder / "stale" / "metrics.jsonl"
+    with ServerProcess() as server:
+        run_grpo(settings, start(server, folder), folder / "stale.log", metrics_path)
+    failures = sync_failures(read_metrics(metrics_path), [1, 2])
+    assert failures
+    assert all(failure.startswith("step 2") for failure in failures)

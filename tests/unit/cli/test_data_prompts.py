@@ -1,0 +1,54 @@
+"""`convsearch data prompts` writes what `convsearch grpo` reads."""
+
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from convsearch.cli.main import app
+from convsearch.errors import DataError
+from convsearch.files import write_passages, write_qrels, write_turns
+from convsearch.types import Passage, Turn
+
+
+@pytest.fixture
+def dataset(tmp_path: Path) -> Path:
+    folder = tmp_path / "toy"
+    turns = [
+        Turn(qid=f"q{i}", conv_id="c", turn=i, split="train", question=f"what is {i}?")
+        for i in (1, 2)
+    ]
+    write_turns(folder / "turns.jsonl", turns)
+    write_qrels(folder / "qrels.trec", {"q1": {"d1": 1}, "q2": {"d1": 1, "d2": 1}})
+    write_passages(folder / "corpus.jsonl", [Passage(doc_id="d1", title="", text="one")])
+    return folder
+
+
+def test_a_row_for_each_turn_with_its_golds(dataset: Path, tmp_path: Path) -> None:
+    import pyarrow.parquet as pq
+
+    out = tmp_path / "grpo.parquet"
+    arguments = [
+        "data",
+        "prompts",
+        "--dataset",
+        str(dataset),
+        "--out",
+        str(out),
+        "--prompt",
+        "nano",
+    ]
+    result = CliRunner().invoke(app, arguments)
+    assert result.exit_code == 0, result.output
+    rows = pq.read_table(out).to_pylist()
+    assert [row["reward_model"]["ground_truth"] for row in rows] == [["d1"], ["d1", "d2"]]
+    assert [row["data_source"] for row in rows] == ["toy", "toy"]
+
+
+def test_wrong_split_is_a_sentence_and_leaves_nothing(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grpo.parquet"
+    arguments = ["data", "prompts", "--dataset", str(dataset), "--out", str(out), "--split", "best"]
+    result = CliRunner().invoke(app, arguments)
+    assert isinstance(result.exception, DataError)
+    assert "splits here: train" in str(result.exception)
+    assert not out.exists()

@@ -1,0 +1,88 @@
+"""The command line of a run: settings are shown or refused, progress goes to stderr, errors are
+sentences with exit code 2."""
+
+import io
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+from fake_run import make_run_folder, make_summary
+from rich.console import Console
+
+from convsearch.cli.progress import StageProgress
+from convsearch.cli.quickstart import result_table
+
+
+def convsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(
+        [sys.executable, "-m", "convsearch.cli", *arguments],
+        cwd=cwd, capture_output=True, text=True, timeout=120,
+    )  # fmt: skip
+
+
+def test_settings_are_shown_without_running(tmp_path: Path) -> None:
+    done = convsearch(
+        "quickstart", "--preset", "tiny", "--show-settings", "--set", "grpo.lr=0.5", cwd=tmp_path
+    )
+    assert done.returncode == 0
+    assert "grpo.lr=0.5\n" in done.stdout
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        (["quickstart", "--set", "grpo.step=3"], "no setting 'grpo.step'; did you mean"),
+        (["quickstart", "--policy", "nowhere"], "nowhere: no such folder"),
+        (["report", "--run", "nowhere"], "summary.json: no such file"),
+    ],
+)
+def test_errors_are_one_sentence_and_code_2(
+    arguments: list[str], sentence: str, tmp_path: Path
+) -> None:
+    done = convsearch(*arguments, cwd=tmp_path)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: ")
+    assert sentence in done.stderr
+    assert "Traceback" not in done.stderr
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_report_is_rebuilt_from_files(tmp_path: Path) -> None:
+    run = make_run_folder(tmp_path / "run")
+    done = convsearch("report", "--run", str(run), cwd=tmp_path)
+    assert done.stdout.strip() == str(run / "report.html")
+    assert (run / "report.html").stat().st_size > 10_000
+
+
+def test_log_has_a_line_for_each_stage_with_seconds_and_counts() -> None:
+    out = io.StringIO()
+    with StageProgress(Console(file=out, width=200)) as progress:
+        progress.started("sft", 1, 2)
+        progress.advanced("sft", 1, 2, "steps")  # too soon after the start to be worth a line
+        progress.ended("sft", 12.34, {"steps": 2}, reused=False)
+        progress.ended("grpo", 5.0, {}, reused=True)
+    assert [" ".join(line.split()) for line in out.getvalue().splitlines()] == [
+        "[1/2] sft ...",
+        "sft 12.3 s steps 2",
+        "grpo kept from before (5.0 s)",
+    ]
+
+
+def test_long_stage_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convsearch.cli.progress.LOG_EVERY_S", 0.0)
+    out = io.StringIO()
+    with StageProgress(Console(file=out, width=200)) as progress:
+        progress.started("grpo", 6, 15)
+        progress.advanced("grpo", 3, 80, "steps, reward 0.512")
+    assert "[6/15] grpo: 3/80 steps, reward 0.512, 0 s" in out.getvalue()
+
+
+def test_table_has_every_source() -> None:
+    out = io.StringIO()
+    Console(file=out, width=140).print(result_table(make_summary()))
+    text = out.getvalue()
+    for name in ("raw", "history", "base", "sft", "grpo"):
+        assert name in text
+    assert "0.350 - 0.450" in text

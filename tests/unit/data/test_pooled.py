@@ -1,0 +1,196 @@
+"""The pooled format: repairs are counted, everything else that is wrong is named."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pytest
+
+from convsearch.data.dataset import load_dataset
+from convsearch.data.pooled import convert_pooled
+from convsearch.errors import DataError, MissingFileError
+from convsearch.files import iter_passages
+from convsearch.types import Message
+
+Record = dict[str, object]
+
+
+def passage(**changes: object) -> Record:
+    return {"id": "d1", "title": "T", "text": "x", "collection": "c", **changes}
+
+
+def said(*lines: str) -> list[dict[str, str]]:
+    """`u:text` or `a:text` as messages."""
+    roles = {"u": "user", "a": "agent"}
+    return [{"role": roles[line[0]], "text": line[2:]} for line in lines]
+
+
+def turn(**changes: object) -> Record:
+    record: Record = {
+        "id": "c_1",
+        "conv": "c",
+        "turn": 1,
+        "split": "train",
+        "question": "who?",
+        "history": [],
+        "gold": ["d1"],
+        "answer": "Ada",
+        "rewrite": None,
+    }
+    return {**record, **changes}
+
+
+def make_source(folder: Path, corpus: list[Record], **splits: list[Record]) -> Path:
+    folder.mkdir(exist_ok=True)
+    for name, records in {"corpus": corpus, **splits}.items():
+        text = "".join(json.dumps(record) + "\n" for record in records)
+        (folder / f"{name}.jsonl.gz").write_bytes(gzip.compress(text.encode()))
+    return folder
+
+
+def test_every_turn_arrives_and_nothing_of_the_gold_with_it(tmp_path: Path) -> None:
+    source = make_source(
+        tmp_path / "toy",
+        [passage(), passage(id="d2", title=None)],
+        train=[turn(), turn(id="c_2", turn=2, gold=["d2", "d1"])],
+        dev=[turn(id="e_1", conv="e", split="dev", answer="SECRET", rewrite="SECRET")],
+    )
+    counts = convert_pooled(source, tmp_path / "out")
+    dataset = load_dataset(tmp_path / "out")
+    assert dataset.name == "toy"
+    assert [t.qid for t in dataset.turns()] == ["c_1", "c_2", "e_1"]
+    assert dataset.qrels["c_2"] == {"d2": 1, "d1": 1}
+    assert counts["num_turns"] == 3
+    assert counts["num_turns_dev"] == 1
+    assert counts["num_passages"] == 2
+    assert counts["untitled_passages"] == 1
+    assert "SECRET" not in dataset.turns_path.read_text()
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["counts"] == counts
+
+
+def test_the_name_can_be_given(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "toy", [passage()], train=[turn()])
+    convert_pooled(source, tmp_path / "out", name="other")
+    assert load_dataset(tmp_path / "out").name == "other"
+
+
+def test_page_passages_win_over_gold(tmp_path: Path) -> None:
+    record = turn(page_passages=["d1", "d2"], gold=["d3"], gold_page="T")
+    source = make_source(tmp_path / "toy", [passage(id=f"d{i}") for i in (1, 2, 3)], train=[record])
+    convert_pooled(source, tmp_path / "out")
+    assert set(load_dataset(tmp_path / "out").qrels["c_1"]) == {"d1", "d2"}
+
+
+def test_ids_with_white_space_are_encoded_everywhere(tmp_path: Path) -> None:
+    source = make_source(
+        tmp_path / "toy",
+        [passage(id="My page 100%#1"), passage(id="50%")],
+        train=[turn(id="c 1", conv="what is it", gold=["My page 100%#1", "50%"])],
+    )
+    counts = convert_pooled(source, tmp_path / "out")
+    dataset = load_dataset(tmp_path / "out")
+    ids = [p.doc_id for p in iter_passages(dataset.corpus_path)]
+    assert ids == ["My%20page%20100%25#1", "50%"]
+    assert set(dataset.qrels["c%201"]) == set(ids)
+    assert dataset.turns()[0].conv_id == "what%20is%20it"
+    assert counts["encoded_ids"] == 3
+
+
+@pytest.mark.parametrize(
+    ("history", "repaired", "repair"),
+    [
+        (said("u:a", "a:b"), said("u:a", "a:b"), None),
+        (said("u:a", "a:b", "a:c"), said("u:a", "a:b c"), "joined_messages"),
+        (said("u:a", "u:", "a:c"), said("u:a", "a:c"), "joined_messages"),
+        (said("u:a"), said("u:a", "a:"), "added_agent_messages"),
+        (said("u:a", "a:b", "u:c"), said("u:a", "a:b", "u:c", "a:"), "added_agent_messages"),
+        (said("a:b"), said("u:", "a:b"), "added_user_messages"),
+    ],
+)
+def test_odd_histories_are_repaired_and_counted(
+    tmp_path: Path,
+    history: list[dict[str, str]],
+    repaired: list[dict[str, str]],
+    repair: str | None,
+) -> None:
+    source = make_source(tmp_path / "toy", [passage()], train=[turn(history=history)])
+    counts = convert_pooled(source, tmp_path / "out")
+    [loaded] = load_dataset(tmp_path / "out").turns()
+    assert loaded.history == tuple(
+        Message(role="user" if m["role"] == "user" else "agent", text=m["text"]) for m in repaired
+    )
+    repairs = ("joined_messages", "added_agent_messages", "added_user_messages")
+    assert {name: counts[name] for name in repairs} == {
+        name: int(name == repair) for name in repairs
+    }
+
+
+@pytest.mark.parametrize(
+    ("changes", "sentence"),
+    [
+        ({"id": ""}, "an id is empty"),
+        ({"id": 7}, 'field "id" must be str, found int'),
+        ({"question": " "}, 'field "question" is empty'),
+        ({"question": None}, 'field "question" must be str'),
+        ({"turn": "1"}, 'field "turn" must be int'),
+        ({"turn": True}, 'field "turn" must be int'),
+        ({"history": "x"}, 'field "history" must be list'),
+        ({"history": [{"role": "system", "text": "x"}]}, r"history\[0\] must have role"),
+        ({"history": ["x"]}, r"history\[0\] must have role"),
+        ({"history": [{"role": "user"}]}, r'history\[0\]: field "text" is missing'),
+        ({"gold": []}, 'field "gold" is empty'),
+        ({"gold": [3]}, 'field "gold" must hold passage ids'),
+        ({"gold": ["d9"]}, r"gold passage 'd9' is not in corpus\.jsonl\.gz"),
+    ],
+)
+def test_a_bad_turn_is_named_and_nothing_is_written(
+    tmp_path: Path, changes: Record, sentence: str
+) -> None:
+    source = make_source(tmp_path / "toy", [passage()], train=[turn(id="ok"), turn(**changes)])
+    with pytest.raises(DataError, match=rf"train\.jsonl\.gz:2: .*{sentence}"):
+        convert_pooled(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_single_questions_are_refused(tmp_path: Path) -> None:
+    question = {"id": "q", "split": "train", "question": "who?", "answers": [], "gold": ["d1"]}
+    source = make_source(tmp_path / "toy", [passage()], train=[question])
+    with pytest.raises(DataError, match="a single question, not a turn of a conversation"):
+        convert_pooled(source, tmp_path / "out")
+
+
+@pytest.mark.parametrize(
+    ("corpus", "train", "sentence"),
+    [
+        ([], [turn()], r"corpus\.jsonl\.gz: the corpus is empty"),
+        ([passage(), passage()], [turn()], r"corpus\.jsonl\.gz:2: id 'd1' occurs twice"),
+        ([passage(id="a b"), passage(id="a%20b")], [turn()], "'a%20b' occurs twice"),
+        ([passage(text=None)], [turn()], 'field "text" must be str'),
+        ([passage()], [turn(), turn()], r"train\.jsonl\.gz:2: id 'c_1' occurs twice"),
+        ([passage()], [], r"no turns in train\.jsonl\.gz"),
+    ],
+)
+def test_bad_sources_are_named(
+    tmp_path: Path, corpus: list[Record], train: list[Record], sentence: str
+) -> None:
+    source = make_source(tmp_path / "toy", corpus, train=train)
+    with pytest.raises(DataError, match=sentence):
+        convert_pooled(source, tmp_path / "out")
+    assert list(tmp_path.iterdir()) == [source]
+
+
+def test_missing_files_are_named(tmp_path: Path) -> None:
+    with pytest.raises(MissingFileError, match="no such folder"):
+        convert_pooled(tmp_path / "nowhere", tmp_path / "out")
+    source = make_source(tmp_path / "toy", [passage()])
+    with pytest.raises(MissingFileError, match=r"dev\.jsonl or test\.jsonl missing"):
+        convert_pooled(source, tmp_path / "out")
+    (source / "corpus.jsonl.gz").rename(source / "train.jsonl.gz")
+    with pytest.raises(MissingFileError, match=r"corpus\.jsonl missing"):
+        convert_pooled(source, tmp_path / "out")
+
+
+def test_the_source_is_never_its_own_output(tmp_path: Path) -> None:
+    source = make_source(tmp_path / "toy", [passage()], train=[turn()])
+    with pytest.raises(DataError, match="is the source itself"):
+        convert_pooled(source, tmp_path / "x" / ".." / "toy")

@@ -1,0 +1,203 @@
+"""The whole stage with a real model, a real ranking and real parquet files."""
+
+import json
+import random
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+
+import pyarrow.parquet as pq
+import pytest
+from rewriting import some_turns
+from tiny_model import WORDS
+
+from convsearch.distill import DistillCounts, DistillSettings, self_distill
+from convsearch.errors import ConfigError, DataError, StageError
+from convsearch.files import Qrels, read_jsonl, read_rewrites
+from convsearch.infer import Engine, Generation, open_engine
+from convsearch.infer.echo_engine import EchoEngine
+from convsearch.prompts import parse_rewrite, rewrite_messages
+from convsearch.retrieval.memory import InMemoryRetriever
+from convsearch.types import Passage, Turn
+
+TURNS = some_turns(36)
+SETTINGS = DistillSettings(
+    style="nano", candidates=6, temperature=1.0, max_tokens=24, max_rank=3, val_fraction=0.2, seed=4
+)
+
+
+def world() -> tuple[InMemoryRetriever, Qrels]:
+    """Forty passages of two words; three of them are right for each turn, by chance."""
+    rng = random.Random(0)
+    passages = [
+        Passage(doc_id=f"d{i}", title="", text=f"{word} {rng.choice(WORDS)}")
+        for i, word in enumerate(WORDS)
+    ]
+    qrels = {t.qid: {p.doc_id: 1 for p in rng.sample(passages, 3)} for t in TURNS}
+    return InMemoryRetriever(passages), qrels
+
+
+@pytest.fixture(scope="module")
+def engine(taught_model: Path) -> Engine:
+    return open_engine("transformers", str(taught_model), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def distilled(
+    engine: Engine, tmp_path_factory: pytest.TempPathFactory
+) -> tuple[Path, DistillCounts]:
+    out = tmp_path_factory.mktemp("distill")
+    retriever, qrels = world()
+    return out, self_distill(TURNS, qrels, engine, retriever, SETTINGS, out)
+
+
+def test_every_candidate_is_accounted_for(distilled):
+    out, counts = distilled
+    rewrites = read_rewrites(out / "rewrites.jsonl")
+    ranks = [record for _, record in read_jsonl(out / "ranks.jsonl")]
+    assert len(rewrites) == len(ranks) == counts.candidates == 36 * 6
+    assert counts.turns == 36
+    verdicts = [r["verdict"] for r in ranks]
+    filters = ("malformed", "failed", "duplicate", "not_found", "rank_too_low", "surplus", "kept")
+    assert [verdicts.count(name) for name in filters] == [getattr(counts, n) for n in filters]
+    assert sum(getattr(counts, name) for name in filters) == counts.candidates
+    assert counts.kept == counts.turns_kept == counts.train + counts.val > 5
+    assert counts.malformed > 0
+    passport = json.loads((out / "run.json").read_text())
+    assert passport["counts"] == asdict(counts)
+    assert passport["settings"]["max_rank"] == 3
+
+
+def test_kept_means_a_right_passage_at_a_good_rank(distilled):
+    out, _ = distilled
+    retriever, qrels = world()
+    texts = {(r.qid, r.candidate): r.text for r in read_rewrites(out / "rewrites.jsonl")}
+    for _, record in read_jsonl(out / "ranks.jsonl"):
+        key = (str(record["qid"]), record["candidate"])
+        if record["verdict"] in ("kept", "surplus", "rank_too_low", "not_found"):
+            [rank] = retriever.ranks([texts[key]], [list(qrels[key[0]])], 100)
+            assert record["rank"] == rank
+            good = rank is not None and rank <= 3
+            assert good == (record["verdict"] in ("kept", "surplus"))
+        else:
+            assert record["rank"] is None
+
+
+def test_examples_hold_the_zero_shot_prompt_and_the_models_own_words(distilled):
+    out, counts = distilled
+    responses = {r.response for r in read_rewrites(out / "rewrites.jsonl")}
+    by_qid = {t.qid: t for t in TURNS}
+    conversations = {}
+    for name, size in (("train", counts.train), ("val", counts.val)):
+        rows = pq.read_table(out / f"sft_{name}.parquet").to_pylist()
+        assert len(rows) == size > 0
+        for row in rows:
+            *prompt, answer = row["messages"]
+            turn = by_qid[row["extra_info"]["query_id"]]
+            assert prompt == rewrite_messages(turn, "nano")
+            assert answer["role"] == "assistant"
+            assert parse_rewrite(answer["content"]) is not None
+            assert answer["content"] in responses
+        conversations[name] = {by_qid[row["extra_info"]["query_id"]].conv_id for row in rows}
+    assert not conversations["train"] & conversations["val"]
+    assert counts.train_conversations == len(conversations["train"])
+    assert counts.val_conversations == len(conversations["val"]) >= 1
+
+
+def test_a_second_call_draws_nothing_and_gives_the_same(distilled):
+    out, counts = distilled
+
+    class Idle(EchoEngine):
+        identity = json.loads((out / "run.json").read_text())["settings"]["engine"]
+
+        def generate(self, chats, params, seeds):
+            raise AssertionError("nothing is left to draw")
+
+    before = {path.name: path.read_bytes() for path in out.glob("*.jsonl")}
+    retriever, qrels = world()
+    assert self_distill(TURNS, qrels, Idle(), retriever, SETTINGS, out) == counts
+    assert {path.name: path.read_bytes() for path in out.glob("*.jsonl")} == before
+
+
+def test_instruct_asks_with_a_worked_example_and_teaches_without_it(tmp_path: Path):
+    asked: list[list[dict[str, str]]] = []
+
+    class Listening(EchoEngine):
+        def generate(self, chats, params, seeds):
+            asked.extend(chats)
+            return super().generate(chats, params, seeds)
+
+    turns = TURNS[:12]
+    qrels = {t.qid: {"right": 1} for t in turns}
+    retriever = InMemoryRetriever([Passage(doc_id="right", title="", text=" ".join(WORDS))])
+    settings = DistillSettings(style="instruct", candidates=2)
+    counts = self_distill(turns, qrels, Listening(), retriever, settings, tmp_path)
+    assert all(
+        [m["role"] for m in chat] == ["system", "user", "assistant", "user"] for chat in asked
+    )
+    assert counts.kept == counts.duplicate == 12
+    rows = pq.read_table(tmp_path / "sft_train.parquet").to_pylist()
+    for row in rows:
+        assert [m["role"] for m in row["messages"]] == ["system", "user", "assistant"]
+
+
+def test_too_few_good_ones_are_a_sentence_with_the_counts(tmp_path: Path):
+    qrels = {t.qid: {"wrong": 1} for t in TURNS}
+    passages = [
+        Passage(doc_id="wrong", title="", text="something else"),
+        Passage(doc_id="d", title="", text=" ".join(WORDS)),
+    ]
+    with pytest.raises(StageError, match=r"ranks\.jsonl: 0 of 72 .*not_found 36.*raise max_rank"):
+        self_distill(
+            TURNS,
+            qrels,
+            EchoEngine(),
+            InMemoryRetriever(passages),
+            DistillSettings(style="nano", candidates=2),
+            tmp_path,
+        )
+    assert (tmp_path / "ranks.jsonl").is_file()
+    assert not (tmp_path / "sft_train.parquet").exists()
+
+
+class NoEngine(EchoEngine):
+    def generate(
+        self, chats: Sequence[object], params: object, seeds: Sequence[int]
+    ) -> list[Generation]:
+        raise AssertionError("nothing may be drawn before the data is checked")
+
+
+@pytest.mark.parametrize(
+    ("judged", "said"), [({}, "has no line in the qrels"), ({"d0": 0}, "no relevant passage")]
+)
+def test_a_turn_without_gold_is_named_before_anything_is_drawn(
+    judged: dict[str, int], said: str, tmp_path: Path
+):
+    retriever, qrels = world()
+    qrels.pop("q5")
+    if judged:
+        qrels["q5"] = judged
+    with pytest.raises(DataError, match=f"'q5'.*{said}"):
+        self_distill(TURNS, qrels, NoEngine(), retriever, SETTINGS, tmp_path)
+    assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize(
+    ("values", "said"),
+    [
+        ({"candidates": 0}, "candidates"),
+        ({"max_rank": 101}, "deeper than topk"),
+        ({"val_fraction": 0.0}, "val_fraction"),
+        ({"temperature": 0.0}, "all the same"),
+    ],
+)
+def test_impossible_settings_are_refused(values: dict, said: str):
+    with pytest.raises(ConfigError, match=said):
+        DistillSettings(style="nano", **values)
+
+
+def test_turns_keep_no_trace_of_a_reference(distilled):
+    """No field of a turn could hold a reference rewrite, an answer or a gold passage."""
+    assert set(Turn.__dataclass_fields__) == {
+        "qid", "conv_id", "turn", "split", "question", "history",
+    }  # fmt: skip

@@ -1,0 +1,115 @@
+"""Child processes: they are watched, timed, explained, and never left behind."""
+
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from convsearch.errors import StageError
+from convsearch.train.launch import MARKER, first_error, run_logged, run_processes
+
+RUNS_AWAY = """
+import subprocess, sys, time
+subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"], start_new_session=True)
+print("started", flush=True)
+time.sleep(600)
+"""
+"""A child that starts a grandchild outside its process group, as Ray does."""
+
+
+def run(code: str, log_path: Path, **options: object) -> None:
+    options = {"time_limit_s": 60.0, "env": {}, **options}
+    run_logged([sys.executable, "-c", code], stage="toy", log_path=log_path, **options)  # pyright: ignore[reportArgumentType]
+
+
+def run_id_in(log_path: Path) -> str:
+    return log_path.read_text().split("id=")[1].split()[0]
+
+
+WITH_ID = f"import os; print('id=' + os.environ['{MARKER}'], flush=True)\n"
+
+
+def test_output_and_environment(tmp_path: Path) -> None:
+    ticks = []
+    run(
+        "import os, sys; print('out', os.environ['TOY']); print('err', file=sys.stderr)",
+        tmp_path / "logs" / "toy.log",
+        env={"TOY": "7"},
+        on_tick=lambda: ticks.append(1),
+    )
+    assert set((tmp_path / "logs" / "toy.log").read_text().split()) == {"out", "7", "err"}
+    assert ticks
+
+
+def test_a_failure_names_the_stage_the_log_and_the_cause(tmp_path: Path) -> None:
+    code = (
+        "from convsearch.errors import RetrieverError\n"
+        "raise RetrieverError('http://h: down; start it')"
+    )
+    with pytest.raises(StageError, match=r"toy: .* 1: http://h: down; .* \(log: .*toy.log\)"):
+        run(code, tmp_path / "toy.log")
+
+
+def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
+    with pytest.raises(StageError, match="not done after 2 s"):
+        run(WITH_ID + RUNS_AWAY, tmp_path / "toy.log", time_limit_s=2.0)
+    assert run_processes(run_id_in(tmp_path / "toy.log")) == []
+
+
+def test_an_interrupt_ends_the_whole_tree(tmp_path: Path) -> None:
+    log_path = tmp_path / "toy.log"
+
+    def interrupt() -> None:
+        if "started" in log_path.read_text():
+            assert len(run_processes(run_id_in(log_path))) == 2
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(WITH_ID + RUNS_AWAY, log_path, on_tick=interrupt)
+    assert run_processes(run_id_in(log_path)) == []
+
+
+def test_what_a_finished_child_leaves_running_is_ended(tmp_path: Path) -> None:
+    run(WITH_ID + RUNS_AWAY.replace("time.sleep(600)\n", "", 1), tmp_path / "toy.log")
+    assert run_processes(run_id_in(tmp_path / "toy.log")) == []
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="the signal for it is Linux's")
+def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
+    log_path = tmp_path / "toy.log"
+    parent = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            "import sys; from pathlib import Path; from convsearch.train.launch import run_logged\n"
+            f"code = {WITH_ID + 'import time; time.sleep(600)'!r}\n"
+            "run_logged([sys.executable, '-c', code], stage='toy', env={}, time_limit_s=600,"
+            f" log_path=Path({str(log_path)!r}))",
+        ]
+    )
+    deadline = time.monotonic() + 30
+    while not log_path.exists() or "id=" not in log_path.read_text():
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+    run_id = run_id_in(log_path)
+    parent.kill()
+    parent.wait()
+    while run_processes(run_id):
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+def test_the_first_known_error_explains_a_log(tmp_path: Path) -> None:
+    log = tmp_path / "x.log"
+    log.write_text(
+        "ValueError: early\n"
+        "\x1b[36m(Worker pid=7)\x1b[0m convsearch.errors.RetrieverError: http://h: down\n"
+        "ray.exceptions.RayTaskError(StageError): later\n"
+    )
+    assert first_error(log) == "http://h: down"
+    log.write_text("KeyError: 'a'\nnoise\nValueError: last\nnoise\n")
+    assert first_error(log) == "ValueError: last"
+    log.write_text("nothing known\n")
+    assert first_error(log) is None

@@ -1,0 +1,139 @@
+"""verl's sampler for `rewrite_r1`: a failed rollout stops the run, and groups are measured.
+
+verl 0.9 marks a prompt whose generation or reward raised as failed, trains on what is left of its
+group, and goes on. With a dead retrieval server that would train on nothing in particular, so here
+the first failure ends the run with a sentence and verl exits with an error.
+"""
+
+import statistics
+from collections import Counter, defaultdict
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import transfer_queue as tq
+from omegaconf import OmegaConf
+from transfer_queue import KVBatchMeta
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
+
+from convsearch.errors import StageError
+from convsearch_verl import platform_cpu
+from convsearch_verl.settings import retriever_settings
+
+METRIC_PREFIX = "rewrite/"
+"""Names of the metrics this sampler adds to every training step."""
+
+
+def strict_replay_buffer(**arguments: Any) -> ReplayBuffer:
+    """What verl calls in place of its replay buffer's class (`trainer.v1.sampler.custom_sampler`).
+
+    Runs before any worker is started. Raises ConfigError where no retrieval server is named and
+    RetrieverError where it does not answer.
+    """
+    from convsearch.retrieval.client import RetrieverClient
+
+    node = arguments["sampler_kwargs"]
+    extra: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    settings = retriever_settings(extra["retriever"])
+    client = RetrieverClient(settings.url, timeout_s=settings.timeout_s, attempts=settings.attempts)
+    client.wait_ready(settings.timeout_s)
+    buffer: type[_Strict] = _StrictAsync if arguments["trainer_mode"] != "sync" else _StrictSync
+    poll_interval = float(extra["poll_interval_s"])
+    made = buffer(**arguments, **_group_filter(extra), poll_interval=poll_interval)
+    made.mini_batch = int(extra["mini_batch"]) if platform_cpu.selected() else 0
+    return made
+
+
+def _group_filter(extra: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments verl gives its own buffer for `algorithm.filter_groups` (DAPO)."""
+    options: dict[str, Any] = {"train_batch_size": extra["train_batch_size"]}
+    groups = extra["filter_groups"]
+    if groups["enable"]:
+        options["filter_groups_metric"] = str(groups["metric"])
+        options["gen_batch_size"] = 1
+        options["max_inflight_gen_batches"] = groups["max_inflight_gen_batches"]
+    else:
+        options["gen_batch_size"] = extra["gen_batch_size"] or extra["train_batch_size"]
+    return options
+
+
+def group_metrics(uids: Sequence[str], scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
+    """Metrics of one training batch. uids: the group of each score (see `rewrite_score`).
+
+    `flat_groups` is the share of groups whose rewards are all equal: they teach nothing.
+    """
+    groups: dict[str, list[float]] = defaultdict(list)
+    for uid, score in zip(uids, scores, strict=True):
+        groups[uid].append(score["score"])
+    flat = sum(1 for rewards in groups.values() if max(rewards) == min(rewards))
+    means = {
+        name: statistics.fmean(score[name] for score in scores)
+        for name in ("malformed", "found", "reciprocal_rank")
+    }
+    spread = statistics.fmean(statistics.pstdev(rewards) for rewards in groups.values())
+    values = {"flat_groups": flat / len(groups), "reward_std_in_group": spread, **means}
+    return {METRIC_PREFIX + name: value for name, value in values.items()}
+
+
+def grouped_order(uids: Sequence[str], prompt_lengths: Sequence[int], mini_batch: int) -> list[int]:
+    """An order of the samples in which groups are together and their prompts of like length.
+
+    mini_batch: groups in one update. Which update a group is in stays a matter of chance; only
+    within it are groups sorted. `engine_cpu` computes such neighbours together.
+    """
+    groups: dict[str, list[int]] = defaultdict(list)
+    for i, uid in enumerate(uids):
+        groups[uid].append(i)
+    numbered = list(enumerate(groups.values()))
+    numbered.sort(key=lambda pair: (pair[0] // mini_batch, prompt_lengths[pair[1][0]]))
+    return [i for _, members in numbered for i in members]
+
+
+class _Strict(ReplayBuffer):
+    """Over either buffer of verl: raises on the first failed group, adds metrics to a sample."""
+
+    mini_batch = 0
+    """Groups in one update, where their order matters; else 0."""
+
+    def _terminal_eviction_reasons(
+        self, global_steps: int, partition_id: str
+    ) -> tuple[set[str], set[str], set[str], Counter]:
+        failed = len(self.failure_keys[partition_id])
+        if failed:
+            raise StageError(
+                f"step {global_steps}: {failed} prompt(s) have a rollout that failed in generation "
+                "or in its reward; the first error above this line says why; mend it and start "
+                "again to go on from the last checkpoint"
+            )
+        return super()._terminal_eviction_reasons(global_steps, partition_id)
+
+    def sample(
+        self, global_steps: int, partition_id: str, batch_size: int
+    ) -> tuple[KVBatchMeta, dict[str, Any]]:
+        batch, metrics = super().sample(global_steps, partition_id, batch_size)
+        if partition_id != "val":
+            metrics.update(_measure(batch, partition_id))
+            if self.mini_batch:
+                lengths = [tag["prompt_len"] for tag in batch.tags]
+                batch.reorder(grouped_order(_uids(batch), lengths, self.mini_batch))
+        return batch, metrics
+
+
+def _measure(batch: KVBatchMeta, partition_id: str) -> dict[str, float]:
+    data: Any = tq.kv_batch_get(
+        keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"]
+    )
+    extra_fields = [getattr(value, "data", value) for value in data["extra_fields"]]
+    scores = [fields["reward_extra_info"] for fields in extra_fields]
+    return group_metrics(_uids(batch), scores)
+
+
+def _uids(batch: KVBatchMeta) -> list[str]:
+    return [key.split("_")[0] for key in batch.keys]
+
+
+class _StrictSync(_Strict):
+    """For `trainer.v1.trainer_mode=sync`."""
+
+
+class _StrictAsync(_Strict, ReplayBufferAsync):
+    """For the asynchronous trainer modes."""

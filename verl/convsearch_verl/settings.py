@@ -1,0 +1,51 @@
+"""How the reward side reaches the retrieval server: the node `retriever` of the configuration."""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+
+from convsearch.errors import ConfigError
+
+URL_VARIABLE = "RETRIEVER_URL"
+
+
+@dataclass(frozen=True, kw_only=True)
+class RetrieverSettings:
+    """One server, and how patient to be with it."""
+
+    url: str
+    """Address of the server, with or without `/retrieve`."""
+    topk: int = 100
+    """Depth to which the gold passages are looked for; deeper counts as not found."""
+    timeout_s: float = 60.0
+    """Longest wait for one request."""
+    attempts: int = 5
+    """Tries for one request before the run stops."""
+    batch_size: int = 64
+    """Most queries in one request."""
+    max_wait_s: float = 0.05
+    """Longest time that a query waits for company before its request leaves."""
+
+
+def retriever_settings(node: Mapping[str, object] | None) -> RetrieverSettings:
+    """Checked settings from the configuration node; without a node, from `RETRIEVER_URL` alone.
+
+    Raises ConfigError for an unset address, an unknown key, or a value of the wrong kind or size.
+    """
+    values = dict(node) if node is not None else {"url": os.environ.get(URL_VARIABLE)}
+    unknown = sorted(values.keys() - {f.name for f in fields(RetrieverSettings)})
+    if unknown:
+        raise ConfigError(f"retriever.{unknown[0]}: no such setting; see RetrieverSettings")
+    url = values.pop("url", None)
+    if not isinstance(url, str) or not url.strip():
+        raise ConfigError(
+            "the reward manager rewrite_r1 has no retrieval server: start one with "
+            f'"convsearch serve" and set {URL_VARIABLE} or retriever.url to its address'
+        )
+    for name, value in values.items():
+        whole = name in ("topk", "attempts", "batch_size")
+        if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
+            raise ConfigError(f"retriever.{name} must be a number, found {value!r}")
+        if value < 0 or (value == 0 and name != "max_wait_s"):
+            raise ConfigError(f"retriever.{name} must be above 0, found {value!r}")
+    return RetrieverSettings(url=url.strip(), **values)  # pyright: ignore[reportArgumentType]
