@@ -30,6 +30,7 @@ REGISTRY = re.compile(
 )
 BROAD_EXCEPT = {
     "verl/convsearch_verl/hf_cpu.py": "the rollout hands any error to the trainer",
+    "verl/convsearch_verl/batch_loop.py": "the store tells the trainer, and `replay` stops the run",
     "verl/convsearch_verl/micro_batch.py": "any error goes to everyone who waits for the batch",
 }
 """Where a broad except may end without raising, and why."""

@@ -39,9 +39,6 @@ def build(
     max_spans: Annotated[
         int, typer.Option(help="most spans of the history in a target")
     ] = _DEFAULT.spans.max_spans,
-    copy_share: Annotated[
-        float, typer.Option(help="first part of the steps, of random words only", min=0, max=1)
-    ] = _DEFAULT.copy_share,
     seed: Annotated[int, typer.Option(help="seed of weights and examples")] = _DEFAULT.seed,
 ) -> None:
     """Pre-train a policy that copies words of the conversation into the tagged format."""
@@ -58,7 +55,6 @@ def build(
         vocab_size=vocab_size,
         hidden_size=hidden_size,
         num_layers=layers,
-        copy_share=copy_share,
         spans=SpanSettings(max_spans=max_spans),
         seed=seed,
     )

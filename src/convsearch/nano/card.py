@@ -26,11 +26,11 @@ Command: `{command}`
 
 1. Tokenizer: byte-level BPE, {vocab_size} entries, lower case, every word begins with its blank;
    trained on passages and conversations of {domains}.
-2. The first {copy_share:.0%} of {steps} steps: conversations of random words, response = spans of
-   them. Only exact copying lowers that loss.
-3. The rest: train-split conversations. Response = the question, then 1 to {max_spans} spans of the
-   history (runs of content words), drawn by inverse document frequency; {copy_rest:.0%} of the
-   examples stay random.
+2. First weights: heads that go on with a copy and begin one at rare words, set by hand
+   (`convsearch.nano.circuit`); all else random.
+3. {steps} steps on conversations of the train split. Response = the question, then 1 to {max_spans}
+   spans of the history (runs of content words that the prompt shows), drawn by inverse document
+   frequency. {random_share:.0%} of the examples are conversations of random words instead.
 
 No gold passage, relevance judgement, answer beyond what was said before the question, or reference
 rewrite was used. Batch {batch_size}, AdamW, peak learning rate {lr}, seed {seed}, {minutes:.0f}

@@ -3,7 +3,7 @@
 No gold passage, no answer beyond what was said, no reference rewrite. A target is the question
 followed by spans of the history, drawn by inverse document frequency, so the untrained policy
 already searches with words of the conversation, and retrieval rank has something to choose among.
-Half of the curriculum copies from conversations of random words, which only exact copying solves.
+A part of the examples are conversations of random words, which only exact copying solves.
 """
 
 import math
@@ -13,14 +13,15 @@ from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
-from convsearch.prompts import format_response
+from convsearch.nano.tokenizer import WORD
+from convsearch.prompts import format_response, rewrite_messages
 from convsearch.types import Message, Passage, Turn
 
-_WORD = re.compile(r"[^\W_]+(?:['\u2019.-][^\W_]+)*")
+_WORD = re.compile(WORD)
 
 
 def words(text: str) -> list[str]:
-    """Words of a text without punctuation at their ends; inner hyphens and apostrophes stay."""
+    """Words of a text, as the tokenizer of the nano policies reads them."""
     return _WORD.findall(text)
 
 
@@ -30,40 +31,58 @@ class SpanSettings:
 
     max_spans: int = 4
     """At most this many spans follow the question; the number is uniform from 1."""
-    max_span_words: int = 6
+    max_span_words: int = 10
     """A longer span is cut here."""
+    max_gap: int = 2
+    """So many other words may stand between two content words of a span."""
     idf_floor: float = 3.0
     """A word whose idf is above this is a content word: it is in fewer than one passage in 20."""
-    idf_power: float = 1.5
-    """Weight of a span is the largest idf in it, less the floor, to this power."""
+    idf_power: float = 3.0
+    """Weight of a span is the idf of its first word, less the floor, to this power."""
+    pool: int = 4
+    """Only so many spans of a conversation, the heaviest, are ever drawn."""
     max_question_words: int = 16
     """Longer questions are copied up to here only."""
     max_rewrite_words: int = 40
     """A target is cut here, so that it fits the response length."""
 
 
-@dataclass
+@dataclass(frozen=True)
 class WordStatistics:
-    """Document frequencies of lower-cased words over one corpus."""
+    """Inverse document frequencies of lower-cased words over one corpus, and in what people say."""
 
-    document_frequency: Counter[str] = field(default_factory=Counter)
-    num_passages: int = 0
+    passages: Counter[str]
+    num_passages: int
+    messages: Counter[str] = field(default_factory=Counter)
+    num_messages: int = 0
 
     @classmethod
-    def of(cls, passages: Iterable[Passage]) -> "WordStatistics":
-        """Counts each word once a passage, titles included."""
-        stats = cls()
-        for passage in passages:
-            stats.num_passages += 1
-            stats.document_frequency.update(
-                {w.lower() for w in words(f"{passage.title} {passage.text}")}
-            )
-        return stats
+    def of(cls, passages: Iterable[Passage], messages: Iterable[str] = ()) -> "WordStatistics":
+        """Counts each word once a passage, titles included, and once a message."""
+        in_passages, num_passages = _document_frequencies(f"{p.title} {p.text}" for p in passages)
+        return cls(in_passages, num_passages, *_document_frequencies(messages))
 
     def idf(self, word: str) -> float:
-        """ln(N / (df + 1)), at least 0; a word of no passage weighs as little as a stop word."""
-        df = self.document_frequency.get(word.lower(), 0)
-        return max(0.0, math.log(self.num_passages / (df + 1))) if df else 0.0
+        """ln(N / (df + 1)), at least 0, in passages or messages, whichever is lower.
+
+        "Yes" is rare in an encyclopaedia and says nothing. A word of no passage weighs as little as
+        a stop word.
+        """
+        df = self.passages.get(word.lower(), 0)
+        if not df:
+            return 0.0
+        said = self.messages.get(word.lower(), 0)
+        of_messages = math.log(self.num_messages / (said + 1)) if self.num_messages else math.inf
+        return max(0.0, min(math.log(self.num_passages / (df + 1)), of_messages))
+
+
+def _document_frequencies(texts: Iterable[str]) -> tuple[Counter[str], int]:
+    frequencies: Counter[str] = Counter()
+    num_texts = 0
+    for text in texts:
+        frequencies.update({w.lower() for w in words(text)})
+        num_texts += 1
+    return frequencies, num_texts
 
 
 def content_spans(
@@ -71,23 +90,21 @@ def content_spans(
 ) -> list[tuple[list[str], float]]:
     """The content words of a message in runs, each with its weight, in order.
 
-    One other word between two content words belongs to the run ("Pride and Prejudice").
+    A few other words between two content words belong to the run ("Pride and Prejudice").
     """
     said = words(text)
     idfs = [stats.idf(word) for word in said]
-    content = [idf > settings.idf_floor for idf in idfs]
-    inside = [
-        own or (0 < i < len(said) - 1 and content[i - 1] and content[i + 1])
-        for i, own in enumerate(content)
-    ]
     spans: list[tuple[list[str], float]] = []
     start = 0
     while start < len(said):
         end = start
-        while end < len(said) and inside[end] and end - start < settings.max_span_words:
-            end += 1
+        for i in range(start, min(start + settings.max_span_words, len(said))):
+            if idfs[i] > settings.idf_floor:
+                end = i + 1
+            elif i - end >= settings.max_gap or end == start:
+                break
         if end > start:
-            weight = max(idfs[start:end]) - settings.idf_floor
+            weight = idfs[start] - settings.idf_floor
             spans.append((said[start:end], max(0.01, weight) ** settings.idf_power))
         start = max(end, start + 1)
     return spans
@@ -96,24 +113,27 @@ def content_spans(
 def span_target(
     turn: Turn, stats: WordStatistics, settings: SpanSettings, rng: random.Random
 ) -> str:
-    """One well-formed response for `turn`: thought = first span, rewrite = question and spans.
+    """One well-formed response for `turn`: thought = its first words, rewrite = question and spans.
 
-    Spans are drawn without repetition and stand in the order of the conversation.
+    Spans come from what the prompt shows of the history, which may be less than all of it.
+    Spans are drawn without repetition and stand in the order they were drawn in.
     """
-    spans = [s for m in turn.history for s in content_spans(m.text, stats, settings)]
+    spans: list[tuple[list[str], float]] = []
+    *shown, _ = rewrite_messages(turn, "nano")[-1]["content"].split("\n")
+    for line in shown:
+        for span in content_spans(line.partition(": ")[2], stats, settings):
+            if all(span[0] != other for other, _ in spans):
+                spans.append(span)
+    pool = sorted(range(len(spans)), key=lambda i: -spans[i][1])[: settings.pool]
     wanted = rng.randint(1, settings.max_spans)
     # Weighted draw without replacement (Efraimidis and Spirakis 2006): the largest keys win.
-    keys = [rng.random() ** (1 / weight) for _, weight in spans]
-    drawn = sorted(sorted(range(len(spans)), key=lambda i: -keys[i])[:wanted])
-    chosen: list[list[str]] = []
-    for i in drawn:
-        if spans[i][0] not in chosen:
-            chosen.append(spans[i][0])
+    keys = {i: rng.random() ** (1 / spans[i][1]) for i in pool}
+    chosen = [spans[i][0] for i in sorted(pool, key=lambda i: -keys[i])[:wanted]]
     return _response(words(turn.question), chosen, settings)
 
 
 def random_word_example(
-    vocabulary: Sequence[str], settings: SpanSettings, rng: random.Random, *, max_words: int
+    vocabulary: Sequence[str], settings: SpanSettings, rng: random.Random, max_words: int = 48
 ) -> tuple[Turn, str]:
     """A conversation of random words and a response that copies spans of it.
 
@@ -151,7 +171,6 @@ def _response(
     question: Sequence[str], spans: Sequence[Sequence[str]], settings: SpanSettings
 ) -> str:
     rewrite = [*question[: settings.max_question_words], *(w for span in spans for w in span)]
-    thought = spans[0] if spans else question[:3]
     return format_response(
-        " ".join(thought) or "?", " ".join(rewrite[: settings.max_rewrite_words]) or "?"
+        " ".join(question[:3]) or "?", " ".join(rewrite[: settings.max_rewrite_words]) or "?"
     )

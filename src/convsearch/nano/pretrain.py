@@ -1,6 +1,6 @@
-"""Makes a nano policy: tokenizer, curriculum of copying, and a Hugging Face folder with its card.
+"""Makes a nano policy: tokenizer, first weights, examples of copying, a folder with its card.
 
-One policy is made for one search domain, in less than an hour on two CPU cores. What it learns
+One policy is made for one search domain, in some ten minutes on two CPU cores. What it learns
 before any reinforcement is to copy words of the conversation exactly into the tagged format.
 """
 
@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from convsearch.errors import ConfigError, DependencyError
 from convsearch.files import iter_passages, read_turns
 from convsearch.nano.card import write_card
+from convsearch.nano.circuit import ROPE_THETA, TokenTraits, set_copying
 from convsearch.nano.copying import CopyReport, measure_copying
 from convsearch.nano.examples import (
     SpanSettings,
@@ -24,13 +25,25 @@ from convsearch.nano.examples import (
     span_target,
 )
 from convsearch.nano.settings import NanoSettings
-from convsearch.nano.tokenizer import END, PAD, train_tokenizer
+from convsearch.nano.tokenizer import (
+    ASSISTANT,
+    END,
+    PAD,
+    TAGS,
+    USER,
+    WORD_START,
+    train_tokenizer,
+)
 from convsearch.prompts import rewrite_messages
 from convsearch.types import Turn
 
 if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+
+
+LIKE_LENGTHS = 12
+"""Examples computed together."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,12 +64,18 @@ class Domain:
             return zipped if zipped.is_file() else dataset / f"{stem}.jsonl"
 
         passages = list(iter_passages(existing("corpus")))
+        turns = read_turns(existing("turns"), split="train")
         return cls(
             name=dataset.name,
-            turns=read_turns(existing("turns"), split="train"),
-            statistics=WordStatistics.of(passages),
+            turns=turns,
+            statistics=WordStatistics.of(passages, _messages(turns)),
             passage_sample=[p.contents for p in passages[:: max(1, len(passages) // 20_000)]],
         )
+
+
+def _messages(turns: Sequence[Turn]) -> list[str]:
+    """The newest answer before each question, and the question."""
+    return [text for t in turns for text in (*(m.text for m in t.history[-1:]), t.question)]
 
 
 def build_nano(
@@ -79,33 +98,27 @@ def build_nano(
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
     tokenizer = train_tokenizer(_texts(domains), settings.vocab_size)
-    model = _new_model(settings, tokenizer)
+    model = _new_model(settings, tokenizer, _traits(domains, tokenizer))
     vocabulary = _short_words(domains, tokenizer)
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.05
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _lr_factor(s, settings.steps))
-    copy_steps = int(settings.steps * settings.copy_share)
     model.train()
     for step in range(settings.steps):
-        if step < copy_steps:
-            share, longest = 1.0, 6 + int(42 * (step / copy_steps) ** 2)
-        else:
-            share, longest = settings.copy_rest, 48
         examples = [
-            random_word_example(vocabulary, settings.spans, rng, max_words=longest)
-            if rng.random() < share
+            random_word_example(vocabulary, settings.spans, rng)
+            if rng.random() < settings.random_share
             else _real_example(domains, settings.spans, rng)
             for _ in range(settings.batch_size)
         ]
-        loss = _loss(model, tokenizer, examples)
-        loss.backward()
+        loss = _backward(model, tokenizer, examples)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         if on_progress is not None:
-            on_progress(step + 1, loss.item())
+            on_progress(step + 1, loss)
     unfinished = out.with_name(f".{out.name}.tmp")
     model.bfloat16()
     model.save_pretrained(unfinished)
@@ -149,22 +162,54 @@ def _texts(domains: Sequence[Domain]) -> itertools.chain[str]:
 
 def _short_words(domains: Sequence[Domain], tokenizer: "PreTrainedTokenizerFast") -> list[str]:
     """Words of the corpora of at most three tokens: random conversations of them stay short."""
-    vocabulary = sorted({w for d in domains for w in d.statistics.document_frequency})
+    vocabulary = sorted({w for d in domains for w in d.statistics.passages})
     lengths = map(len, tokenizer(vocabulary, add_special_tokens=False)["input_ids"])
     return [w for w, length in zip(vocabulary, lengths, strict=True) if length <= 3]
 
 
-def _new_model(settings: NanoSettings, tokenizer: "PreTrainedTokenizerFast") -> "LlamaForCausalLM":
+def _traits(
+    domains: Sequence[Domain], tokenizer: "PreTrainedTokenizerFast", most: int = 4000
+) -> TokenTraits:
+    """Rarity = standardised inverse document frequency in at most `most` evenly spaced passages or
+    messages, whichever is lower; the lowest for marks, the mean for tokens inside words."""
+    torch = _torch()
+    samples = [list(d.passage_sample) for d in domains], [_messages(d.turns) for d in domains]
+    idf = torch.full((len(tokenizer),), math.inf)
+    for sample in map(list, map(itertools.chain.from_iterable, samples)):
+        found = torch.zeros(len(tokenizer))
+        sample = sample[:: max(1, len(sample) // most)]
+        for ids in tokenizer(sample, add_special_tokens=False)["input_ids"]:
+            found[list(set(ids))] += 1
+        idf = torch.minimum(idf, torch.log(len(sample) / (found + 1)))
+    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    marks = torch.tensor([token in (PAD, END, USER, ASSISTANT, *TAGS) for token in tokens])
+    inside = torch.tensor([not token.startswith(WORD_START) for token in tokens]) & ~marks
+    rarity = ((idf - idf.mean()) / idf.std()).clamp(-3, 3)
+    rarity[inside] = 0
+    rarity[marks] = -3
+    vocabulary = tokenizer.get_vocab()
+    return TokenTraits(
+        rarity=rarity,
+        inside_word=inside.float(),
+        user=vocabulary[USER],
+        assistant=vocabulary[ASSISTANT],
+    )
+
+
+def _new_model(
+    settings: NanoSettings, tokenizer: "PreTrainedTokenizerFast", traits: TokenTraits
+) -> "LlamaForCausalLM":
     from transformers import LlamaConfig, LlamaForCausalLM
 
-    heads = settings.hidden_size // 32
     config = LlamaConfig(
         vocab_size=len(tokenizer),
         hidden_size=settings.hidden_size,
         intermediate_size=settings.intermediate_size,
         num_hidden_layers=settings.num_layers,
-        num_attention_heads=heads,
-        num_key_value_heads=heads,
+        num_attention_heads=settings.num_heads,
+        num_key_value_heads=settings.num_heads,
+        head_dim=settings.head_size,
+        rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
         attention_bias=True,  # as in Qwen2: lets a head look at a position whatever stands there
         max_position_embeddings=1024,
         tie_word_embeddings=False,
@@ -173,8 +218,7 @@ def _new_model(settings: NanoSettings, tokenizer: "PreTrainedTokenizerFast") -> 
         pad_token_id=tokenizer.get_vocab()[PAD],
     )
     model = LlamaForCausalLM(config)
-    # Copying a token means writing what was read: start with output vectors equal to the inputs.
-    model.lm_head.weight.data.copy_(model.model.embed_tokens.weight.data)
+    set_copying(model, traits, _torch().Generator().manual_seed(settings.seed))
     return model
 
 
@@ -194,13 +238,15 @@ def _real_example(
     return turn, span_target(turn, domain.statistics, spans, rng)
 
 
-def _loss(
+def _backward(
     model: "LlamaForCausalLM",
     tokenizer: "PreTrainedTokenizerFast",
     examples: Sequence[tuple[Turn, str]],
-) -> "torch.Tensor":
-    """Mean cross-entropy of the response tokens; the output layer runs on those positions alone."""
-    torch = _torch()
+) -> float:
+    """Adds the gradient of the mean cross-entropy of all response tokens, and returns that mean.
+
+    Examples of like length are computed together: half of a mixed batch would be padding.
+    """
     prompts = [
         str(
             tokenizer.apply_chat_template(
@@ -211,14 +257,31 @@ def _loss(
     ]
     prompt_ids = tokenizer(prompts, add_special_tokens=False)["input_ids"]
     response_ids = tokenizer([r for _, r in examples], add_special_tokens=False)["input_ids"]
-    length = max(len(p) + len(r) + 1 for p, r in zip(prompt_ids, response_ids, strict=True))
-    vocabulary = tokenizer.get_vocab()
-    ids = torch.full((len(examples), length), vocabulary[PAD])
-    scored = torch.zeros((len(examples), length), dtype=torch.bool)
-    for row, (prompt, response) in enumerate(zip(prompt_ids, response_ids, strict=True)):
-        whole = [*prompt, *response, vocabulary[END]]
+    end = tokenizer.get_vocab()[END]
+    pairs = [(p, [*r, end]) for p, r in zip(prompt_ids, response_ids, strict=True)]
+    pairs.sort(key=lambda pair: len(pair[0]) + len(pair[1]))
+    scored = sum(len(response) for _, response in pairs)
+    total = 0.0
+    for start in range(0, len(pairs), LIKE_LENGTHS):
+        part = pairs[start : start + LIKE_LENGTHS]
+        loss = _loss_sum(model, part, tokenizer.get_vocab()[PAD]) / scored
+        loss.backward()
+        total += loss.item()
+    return total
+
+
+def _loss_sum(
+    model: "LlamaForCausalLM", pairs: Sequence[tuple[list[int], list[int]]], pad: int
+) -> "torch.Tensor":
+    """Cross-entropy of all response tokens; the output layer runs on those positions alone."""
+    torch = _torch()
+    length = max(len(prompt) + len(response) for prompt, response in pairs)
+    ids = torch.full((len(pairs), length), pad)
+    scored = torch.zeros((len(pairs), length), dtype=torch.bool)
+    for row, (prompt, response) in enumerate(pairs):
+        whole = [*prompt, *response]
         ids[row, : len(whole)] = torch.tensor(whole)
         scored[row, len(prompt) : len(whole)] = True
     hidden = model.model(input_ids=ids[:, :-1]).last_hidden_state  # right padding, causal
     logits = model.lm_head(hidden[scored[:, 1:]])
-    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][scored[:, 1:]])
+    return torch.nn.functional.cross_entropy(logits, ids[:, 1:][scored[:, 1:]], reduction="sum")

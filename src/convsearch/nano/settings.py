@@ -9,20 +9,22 @@ from convsearch.nano.examples import SpanSettings
 class NanoSettings:
     """Shape and pre-training of a nano policy."""
 
-    vocab_size: int = 4096
-    """Entries of the tokenizer."""
-    hidden_size: int = 128
-    """Width; attention heads have 32 dimensions each."""
+    vocab_size: int = 8192
+    """Entries of the tokenizer, at most."""
+    hidden_size: int = 168
+    """Width; a multiple of num_heads."""
+    num_heads: int = 3
+    """Attention heads of a layer."""
+    head_size: int = 80
+    """Dimensions of an attention head."""
     num_layers: int = 3
-    """Transformer layers; copying needs at least two."""
-    intermediate_size: int = 384
+    """Transformer layers; copying needs three."""
+    intermediate_size: int = 480
     """Width of the feed-forward layers."""
-    steps: int = 1500
+    steps: int = 400
     """Optimiser steps in all."""
-    copy_share: float = 0.4
-    """First part of the steps that sees conversations of random words only."""
-    copy_rest: float = 0.25
-    """Share of random-word examples after that."""
+    random_share: float = 0.1
+    """Share of examples from conversations of random words, which only exact copying solves."""
     batch_size: int = 48
     """Examples a step."""
     lr: float = 3e-3

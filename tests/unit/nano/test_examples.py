@@ -1,6 +1,8 @@
 """Targets of pre-training are well-formed and made of words of the prompt alone."""
 
+import math
 import random
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -49,9 +51,17 @@ def test_a_target_is_the_question_then_spans_of_the_history(seed: int) -> None:
     assert count_copied(prompt, parsed.rewrite) == (len(rewritten), len(rewritten))
 
 
+def test_only_what_the_prompt_shows_is_drawn() -> None:
+    stats = WordStatistics.of(PASSAGES)
+    old = Message(role="agent", text="Quillbark " + "the " * 400)
+    long_ago = replace(TURN, question="Who?", history=(TURN.history[1], old, *TURN.history[1:]))
+    drawn = {span_target(long_ago, stats, SpanSettings(), random.Random(i)) for i in range(50)}
+    assert not any("Quillbark" in response for response in drawn)
+
+
 def test_rare_words_are_drawn_far_more_often_than_common_ones() -> None:
     stats = WordStatistics.of(PASSAGES)
-    everything = SpanSettings(max_spans=1, max_span_words=1, idf_floor=-1.0)
+    everything = SpanSettings(max_spans=1, max_span_words=1, idf_floor=-1.0, idf_power=1.5, pool=50)
     drawn = [
         parse_rewrite(span_target(TURN, stats, everything, random.Random(i))) for i in range(300)
     ]
@@ -63,9 +73,21 @@ def test_runs_of_content_words_stay_whole_and_common_words_stay_out() -> None:
     passages = [Passage(doc_id=f"d{i}", title="", text="the and is a river") for i in range(100)]
     passages.append(Passage(doc_id="x", title="Pride and Prejudice", text="Mr Darcy"))
     stats = WordStatistics.of(passages)
-    spans = content_spans("is Pride and Prejudice a river, Mr Darcy?", stats, SpanSettings())
+    spans = content_spans(
+        "is Pride and Prejudice a river and the, Mr Darcy?", stats, SpanSettings()
+    )
     assert [words for words, _ in spans] == [["Pride", "and", "Prejudice"], ["Mr", "Darcy"]]
     assert content_spans("the river is", stats, SpanSettings()) == []
+
+
+def test_what_people_say_all_the_time_is_no_content() -> None:
+    passages = [Passage(doc_id=f"d{i}", title="", text=f"city {i}") for i in range(100)]
+    passages.append(Passage(doc_id="x", title="", text="yes amber"))
+    alone = WordStatistics.of(passages)
+    assert alone.idf("yes") == alone.idf("amber") > 3
+    said = WordStatistics.of(passages, ["Yes, it is."] * 9 + ["by the city"])
+    assert said.idf("yes") == 0
+    assert said.idf("amber") == pytest.approx(math.log(10))
 
 
 def test_a_first_question_repeats_itself() -> None:

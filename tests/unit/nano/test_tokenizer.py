@@ -19,14 +19,25 @@ def test_tags_are_single_tokens_that_decoding_keeps(tokenizer) -> None:
     text = format_response("zyx", "zyx quorn étampes")
     ids = [*tokenizer(text)["input_ids"], tokenizer.eos_token_id]
     decoded = tokenizer.decode(ids, skip_special_tokens=True)
-    assert decoded.replace(" ", "") == text.replace(" ", "")
+    assert "".join(decoded.split()) == "".join(text.split())
 
 
 def test_a_word_has_the_same_tokens_wherever_it_stands(tokenizer) -> None:
     alone = tokenizer.tokenize("quorn")
-    for text in ("the quorn", "<rewrite>quorn", "<rewrite>Quorn</rewrite>"):
+    for text in (
+        "the quorn",
+        "<rewrite>quorn",
+        "<rewrite>Quorn</rewrite>",
+        "the (Quorn)",
+        "x-quorn",
+    ):
         tokens = tokenizer.tokenize(text)
         assert any(tokens[i : i + len(alone)] == alone for i in range(len(tokens))), text
+
+
+def test_words_in_a_row_are_tokens_in_a_row_whatever_stands_between(tokenizer) -> None:
+    plain = tokenizer.tokenize("zyx quorn étampes")
+    assert tokenizer.tokenize('Zyx, "Quorn" (Étampes)!') == plain
 
 
 def test_the_chat_only_ever_grows(tokenizer) -> None:

@@ -37,9 +37,7 @@ def test_build_writes_a_policy_that_loads_and_says_how_it_was_made(
 
     out = tmp_path / "policy"
     losses: list[float] = []
-    settings = NanoSettings(
-        vocab_size=320, hidden_size=32, num_layers=2, intermediate_size=32, steps=6, batch_size=4
-    )
+    settings = NanoSettings(vocab_size=320, intermediate_size=32, steps=6, batch_size=4)
     report = build_nano(
         [domain], out, settings, command="make it", on_progress=lambda _, loss: losses.append(loss)
     )
