@@ -31,6 +31,7 @@ Command: `{command}`
 3. {steps} steps on conversations of the train split. Response = the question, then 1 to {max_spans}
    spans of the history (runs of content words that the prompt shows), drawn by inverse document
    frequency. {random_share:.0%} of the examples are conversations of random words instead.
+4. The output layer multiplied by {sharpness}, which makes samples surer.
 
 No gold passage, relevance judgement, answer beyond what was said before the question, or reference
 rewrite was used. Batch {batch_size}, AdamW, peak learning rate {lr}, seed {seed}, {minutes:.0f}

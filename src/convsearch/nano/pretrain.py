@@ -120,6 +120,7 @@ def build_nano(
         if on_progress is not None:
             on_progress(step + 1, loss)
     unfinished = out.with_name(f".{out.name}.tmp")
+    model.lm_head.weight.data *= settings.sharpness
     model.bfloat16()
     model.save_pretrained(unfinished)
     tokenizer.save_pretrained(unfinished)

@@ -29,6 +29,9 @@ class NanoSettings:
     """Examples a step."""
     lr: float = 3e-3
     """Peak learning rate of AdamW: linear warm-up over 150 steps, then cosine to a twentieth."""
+    sharpness: float = 1.15
+    """The output layer is multiplied by this after training: a small model spreads some probability
+    over words that stand nowhere, and sampled tokens should be sure ones."""
     seed: int = 0
     """Seeds weights, examples and order."""
     spans: SpanSettings = field(default_factory=SpanSettings)
