@@ -10,7 +10,7 @@ from convsearch.prompts import parse_rewrite, rewrite_messages
 from convsearch.types import Turn, derive_seed
 
 TEMPERATURE = 0.7
-"""The paper's, of training and inference; the presets use the same."""
+"""The paper's, of training and inference."""
 
 
 @dataclass(frozen=True, kw_only=True)
