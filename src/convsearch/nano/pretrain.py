@@ -182,7 +182,7 @@ def _traits(
         for ids in tokenizer(sample, add_special_tokens=False)["input_ids"]:
             found[list(set(ids))] += 1
         idf = torch.minimum(idf, torch.log(len(sample) / (found + 1)))
-    tokens = tokenizer.convert_ids_to_tokens(range(len(tokenizer)))
+    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
     marks = torch.tensor([token in (PAD, END, USER, ASSISTANT, *TAGS) for token in tokens])
     inside = torch.tensor([not token.startswith(WORD_START) for token in tokens]) & ~marks
     rarity = ((idf - idf.mean()) / idf.std()).clamp(-3, 3)
