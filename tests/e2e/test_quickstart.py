@@ -44,7 +44,7 @@ def interrupt_when(layout: RunLayout, condition: Callable[[], bool], log: Path) 
     with log.open("w") as stderr:
         process = subprocess.Popen(
             [*COMMAND, "--run", str(layout.root)],
-            stdout=subprocess.DEVNULL, stderr=stderr, text=True,
+            stdout=subprocess.DEVNULL, stderr=stderr, text=True, preexec_fn=_heed_ctrl_c,
         )  # fmt: skip
         try:
             wait_for(condition, process)
@@ -60,6 +60,11 @@ def interrupt_when(layout: RunLayout, condition: Callable[[], bool], log: Path) 
     assert alive == []
     assert not [p for p in psutil.process_iter() if str(layout.root) in command_line(p)]
     return names
+
+
+def _heed_ctrl_c() -> None:
+    """A shell starts its background jobs deaf to Ctrl-C, and these tests may be one."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def command_line(process: psutil.Process) -> str:
