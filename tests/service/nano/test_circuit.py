@@ -76,7 +76,7 @@ def test_without_the_heads_nothing_is_copied() -> None:
 
 def test_a_copy_begins_at_a_rare_token_that_was_not_said_yet() -> None:
     """Common words with three rare ones among them; the response has said the first."""
-    begun = unsaid = 0
+    unsaid = 0
     policy = copying_model()
     for seed in range(20):
         generator = torch.Generator().manual_seed(seed)
@@ -86,9 +86,7 @@ def test_a_copy_begins_at_a_rare_token_that_was_not_said_yet() -> None:
         ids = torch.cat([torch.tensor([USER]), read, torch.tensor([ASSISTANT]), rare[:1]])
         with torch.no_grad():
             said = int(policy(ids[None]).logits[0, -1].argmax())
-        begun += said in rare.tolist()
         unsaid += said in rare[1:].tolist()
-    assert begun >= 15
     assert unsaid >= 15
 
 

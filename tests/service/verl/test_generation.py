@@ -2,25 +2,15 @@
 
 from collections import Counter
 
-import pytest
 import torch
 from convsearch_verl.generation import Request, Sampled, Vocabulary, sample_batch
-from tiny_model import make_tiny_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 EOS, PAD = 2, 0
 PROMPTS = [(5, 6, 7, 8, 9), (10, 11), (12, 13, 14)]
 OPEN_ENDED = Vocabulary(size=300, eos_ids=(EOS,), pad_id=PAD, ignore_eos=True)
 LOG_PROB_ERROR = 2e-5
 """Float32, two ways of summing."""
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
-    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa"
-    ).eval()
 
 
 def request(prompt: int, *, max_tokens: int = 6, temperature: float = 1.0) -> Request:

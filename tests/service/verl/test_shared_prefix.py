@@ -3,21 +3,12 @@
 import pytest
 import torch
 from convsearch_verl.shared_prefix import shared_prefix_layout
-from tiny_model import make_tiny_model
-from transformers import AutoModelForCausalLM, PreTrainedModel
+from transformers import PreTrainedModel
 
 PROMPTS = [[5, 6, 7, 8], [9], [5, 6, 7, 8], [10, 11], [5, 6, 7, 8]]
 RESPONSES = [[20, 21, 22], [23, 24], [25], [26, 27, 28, 29, 30], [20, 21]]
 SEQUENCES = [torch.tensor(p + r) for p, r in zip(PROMPTS, RESPONSES, strict=True)]
 LENGTHS = [len(p) for p in PROMPTS]
-
-
-@pytest.fixture(scope="module")
-def model(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedModel:
-    folder = make_tiny_model(tmp_path_factory.mktemp("tiny"))
-    return AutoModelForCausalLM.from_pretrained(
-        folder, dtype=torch.float32, attn_implementation="sdpa"
-    ).eval()
 
 
 def alone(model: PreTrainedModel) -> torch.Tensor:
