@@ -31,7 +31,7 @@ PYTHONS = ((3, 10), (3, 12))
 MEMORY_GB = (3.0, 8.0)
 """Free memory under which the quickstart will not fit, and under which it may get tight."""
 DISK_GB = (1.0, 5.0)
-READY_TIMEOUT_S = 5.0
+READY_TIMEOUT_S = 1.0
 
 
 @dataclass(frozen=True, kw_only=True)

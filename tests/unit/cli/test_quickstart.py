@@ -2,31 +2,49 @@
 sentences with exit code 2."""
 
 import io
-import subprocess
-import sys
+from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 from fake_run import make_run_folder, make_summary
 from rich.console import Console
 
+from convsearch.cli.main import main
 from convsearch.cli.progress import StageProgress
 from convsearch.cli.quickstart import result_table
 
 
-def convsearch(*arguments: str, cwd: Path) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(
-        [sys.executable, "-m", "convsearch.cli", *arguments],
-        cwd=cwd, capture_output=True, text=True, timeout=120,
-    )  # fmt: skip
+@dataclass(frozen=True)
+class Done:
+    code: int
+    out: str
+    err: str
 
 
-def test_settings_are_shown_without_running(tmp_path: Path) -> None:
-    done = convsearch(
-        "quickstart", "--preset", "tiny", "--show-settings", "--set", "grpo.lr=0.5", cwd=tmp_path
-    )
-    assert done.returncode == 0
-    assert "grpo.lr=0.5\n" in done.stdout
+@pytest.fixture
+def convsearch(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> Callable[..., Done]:
+    """Runs the command line in an empty folder."""
+
+    def run(*arguments: str) -> Done:
+        monkeypatch.chdir(tmp_path)
+        monkeypatch.setattr("sys.argv", ["convsearch", *arguments])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        assert isinstance(ended.value.code, int)
+        return Done(ended.value.code, *capsys.readouterr())
+
+    return run
+
+
+def test_settings_are_shown_without_running(
+    convsearch: Callable[..., Done], tmp_path: Path
+) -> None:
+    done = convsearch("quickstart", "--preset", "tiny", "--show-settings", "--set", "grpo.lr=0.5")
+    assert done.code == 0
+    assert "grpo.lr=0.5\n" in done.out
     assert list(tmp_path.iterdir()) == []
 
 
@@ -39,20 +57,18 @@ def test_settings_are_shown_without_running(tmp_path: Path) -> None:
     ],
 )
 def test_errors_are_one_sentence_and_code_2(
-    arguments: list[str], sentence: str, tmp_path: Path
+    convsearch: Callable[..., Done], arguments: list[str], sentence: str, tmp_path: Path
 ) -> None:
-    done = convsearch(*arguments, cwd=tmp_path)
-    assert done.returncode == 2
-    assert done.stderr.startswith("error: ")
-    assert sentence in done.stderr
-    assert "Traceback" not in done.stderr
+    done = convsearch(*arguments)
+    assert done.code == 2
+    assert done.err.startswith("error: ")
+    assert sentence in done.err
     assert list(tmp_path.iterdir()) == []
 
 
-def test_report_is_rebuilt_from_files(tmp_path: Path) -> None:
+def test_report_is_rebuilt_from_files(convsearch: Callable[..., Done], tmp_path: Path) -> None:
     run = make_run_folder(tmp_path / "run")
-    done = convsearch("report", "--run", str(run), cwd=tmp_path)
-    assert done.stdout.strip() == str(run / "report.html")
+    assert convsearch("report", "--run", str(run)).out.strip() == str(run / "report.html")
     assert (run / "report.html").stat().st_size > 10_000
 
 

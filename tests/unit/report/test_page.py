@@ -45,9 +45,10 @@ def run_folder(tmp_path: Path) -> Path:
     return make_run_folder(tmp_path / "run")
 
 
-@pytest.fixture
-def page(run_folder: Path) -> str:
-    return write_report(run_folder).read_text(encoding="utf-8")
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> str:
+    folder = make_run_folder(tmp_path_factory.mktemp("page") / "run")
+    return write_report(folder).read_text(encoding="utf-8")
 
 
 def test_page_is_well_formed_and_self_contained(page: str) -> None:

@@ -5,7 +5,6 @@ from pathlib import Path
 import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
-from tiny_model import make_tiny_model
 
 from convsearch.errors import (
     CheckpointError,
@@ -137,7 +136,8 @@ def test_bad_inputs_stop_before_a_trainer_starts(tmp_path: Path) -> None:
     both_raise(MissingFileError, "no such folder")
     (tmp_path / "m").mkdir()
     both_raise(CheckpointError, "not a model")
-    make_tiny_model(tmp_path / "m")
+    for name in ("config.json", "tokenizer.json", "model.safetensors"):
+        (tmp_path / "m" / name).touch()
     both_raise(MissingFileError, r"t\.parquet")
     columns = {name: ["x"] * 3 for name in ("messages", "prompt", "reward_model", "data_source")}
     pq.write_table(pa.table(columns), tmp_path / "t.parquet")
