@@ -79,7 +79,7 @@ def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
         return backend, None
     qrels = read_qrels(settings.trec_path)
     golds = {doc for docs in qrels.values() for doc, relevance in docs.items() if relevance > 0}
-    unknown = sorted(golds - set(backend.store.doc_ids))
+    unknown = sorted(backend.store.unknown(sorted(golds)))
     if unknown:
         raise ConfigError(
             f"{settings.trec_path}: {len(unknown)} of {len(golds)} gold passages are not in the "
