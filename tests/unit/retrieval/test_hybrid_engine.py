@@ -51,7 +51,7 @@ def test_unknown_golds_and_other_corpora_are_refused(
 ) -> None:
     with pytest.raises(DataError, match="'nope'"):
         HybridBackend(*engines).ranks(["amber"], [["nope"]], 10)
-    with pytest.raises(ConfigError, match="60 and 9 passages|9 and 60 passages"):
+    with pytest.raises(ConfigError, match="9 and 60 passages"):
         HybridBackend(engines[0], InMemoryRetriever(PASSAGES[:9]))
 
 
