@@ -19,6 +19,11 @@ _NAME = "manifest.json"
 Manifest = dict[str, object]
 
 
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder is an index of this project."""
+    return (folder / _NAME).is_file()
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Reads and checks the manifest. Raises MissingFileError or DataError with the next step."""
     path = folder / _NAME

@@ -34,7 +34,7 @@ BROAD_EXCEPT = {
     "verl/convsearch_verl/micro_batch.py": "any error goes to everyone who waits for the batch",
 }
 """Where a broad except may end without raising, and why."""
-BINARY = {".safetensors", ".png", ".jpg", ".gz", ".bin", ".parquet", ".npy"}
+BINARY = {".safetensors", ".png", ".jpg", ".gz", ".bin", ".parquet", ".npy", ".jar"}
 
 
 def tracked() -> list[Path]:
