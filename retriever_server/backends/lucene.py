@@ -149,8 +149,8 @@ class LuceneBackend:
             return Passage(doc_id=doc_id, title="", text=contents)
         raise DataError(
             f"{self._folder}: passage {doc_id!r} has no stored text; rebuild the index with "
-            'Anserini\'s -storeRaw or with "convsearch index --engine lucene", or ask for ranks and '
-            "ids only"
+            'Anserini\'s -storeRaw or with "convsearch index --engine lucene", or ask for ranks '
+            "and ids only"
         )
 
 
