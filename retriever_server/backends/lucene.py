@@ -11,18 +11,20 @@ from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.lucene.frames import FrameReader, pack, unpack
-from retriever_server.lucene.jvm import JavaSettings, Jvm, cpu_count, jvm
-from retriever_server.manifest import Manifest, fact, has_manifest, index_info, read_manifest
+from retriever_server.lucene.jvm import Jvm, cpu_count, jvm
+from retriever_server.manifest import (
+    Manifest,
+    fact,
+    has_manifest,
+    index_info,
+    is_plain_lucene,
+    read_manifest,
+)
 
 ENGINE = "lucene"
 DEFAULT_K1, DEFAULT_B = 0.9, 0.4
 """Those of Anserini."""
 ANALYZER_CLASS = "io.anserini.analysis.DefaultEnglishAnalyzer"
-
-
-def is_plain_lucene(folder: Path) -> bool:
-    """Whether a folder is a Lucene index that another program made."""
-    return not has_manifest(folder) and any(folder.glob("segments_*"))
 
 
 def check_parameters(k1: float, b: float) -> None:
@@ -54,12 +56,13 @@ class LuceneBackend:
         k1: float | None = None,
         b: float | None = None,
         threads: int | None = None,
-        java: JavaSettings | None = None,
+        java_heap: str | None = None,
     ) -> "LuceneBackend":
         """Opens a folder with a Lucene index, ours or another program's.
 
         k1, b: of BM25, chosen freely at search time; None takes what the manifest says, and 0.9
-        and 0.4 where there is none. threads: for one batch; None takes all cores.
+        and 0.4 where there is none. threads: for one batch; None takes all cores. java_heap: of
+        the process, which the first index opened in it decides; None takes 2g.
         The passages must have the fields `id` and `contents` of Anserini's collections, analysed
         by its default English analyzer.
         Raises MissingFileError, DataError, ConfigError or DependencyError, each with the next step.
@@ -68,7 +71,7 @@ class LuceneBackend:
         k1 = _chosen(k1, manifest, index_dir, "k1", DEFAULT_K1)
         b = _chosen(b, manifest, index_dir, "b", DEFAULT_B)
         check_parameters(k1, b)
-        machine = jvm(java)
+        machine = jvm(heap=java_heap)
         try:
             search, size, fits = machine.call(
                 lambda class_named: _open(class_named, index_dir, k1, b, threads or cpu_count())

@@ -18,7 +18,7 @@ from retriever_server.backends.lucene import (
     raw_of,
 )
 from retriever_server.lucene.frames import pack
-from retriever_server.lucene.jvm import JavaSettings, anserini_jar, cpu_count, jvm
+from retriever_server.lucene.jvm import anserini_jar, cpu_count, jvm
 from retriever_server.manifest import Manifest, folder_in_making, write_manifest
 
 BATCH_SIZE = 2_000
@@ -34,20 +34,20 @@ def build_lucene_index(
     k1: float = DEFAULT_K1,
     b: float = DEFAULT_B,
     threads: int | None = None,
-    java: JavaSettings | None = None,
+    java_heap: str | None = None,
 ) -> Manifest:
     """Indexes title and text of every passage; returns the manifest.
 
     The fields are those of Anserini's JsonCollection with `-storeRaw` and `contents` = title, a
     blank, text, so Pyserini reads the folder too. k1, b: used where the index is opened without
-    others. threads: None takes all cores.
+    others. threads: None takes all cores; java_heap: None takes 2g.
     The folder appears when it is complete; an older index of that name is replaced. Memory does
     not grow with the corpus, apart from its ids.
     Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index,
     DependencyError where Java or the jar is missing.
     """
     check_parameters(k1, b)
-    machine = jvm(java)
+    machine = jvm(heap=java_heap)
     start = time.monotonic()
     with folder_in_making(out_dir) as folder:
         maker = machine.call(lambda named: _open_maker(named, folder, threads or cpu_count()))

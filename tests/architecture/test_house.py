@@ -134,9 +134,10 @@ def test_files_are_small_enough_to_clone() -> None:
     assert big == []
 
 
-def test_retriever_requirements_equal_the_extra() -> None:
+def test_retriever_requirements_equal_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = set(project["optional-dependencies"]["retriever"])
+    extras = project["optional-dependencies"]
+    wanted = {*extras["retriever"], *extras["lucene"]}
     lines = (ROOT / "requirements_retriever.txt").read_text().splitlines()
     listed = {line.split("#")[0].strip() for line in lines} - {""}
     assert listed == wanted
