@@ -1,5 +1,6 @@
 """`manifest.json`: what an index folder holds. Written last, so a folder with one is complete."""
 
+import fcntl
 import hashlib
 import json
 import os
@@ -7,8 +8,9 @@ import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
+from typing import TypeVar
 
-from convsearch.errors import ConfigError, DataError, MissingFileError
+from convsearch.errors import ConfigError, ConvsearchError, DataError, EngineError, MissingFileError
 from convsearch.files import atomic_write
 from convsearch.retrieval.info import IndexInfo
 
@@ -17,6 +19,7 @@ FORMAT_VERSION = 1
 _NAME = "manifest.json"
 
 Manifest = dict[str, object]
+T = TypeVar("T")
 
 
 def has_manifest(folder: Path) -> bool:
@@ -64,7 +67,7 @@ def write_manifest(folder: Path, engine: str, facts: Mapping[str, object]) -> Ma
     return manifest
 
 
-def fact(manifest: Manifest, folder: Path, name: str, kind: type) -> object:
+def fact(manifest: Manifest, folder: Path, name: str, kind: type[T]) -> T:
     """One field, checked. Raises DataError where it is missing or of another type."""
     value = manifest.get(name)
     if not isinstance(value, kind):
@@ -78,12 +81,63 @@ def fact(manifest: Manifest, folder: Path, name: str, kind: type) -> object:
 def index_info(manifest: Manifest, folder: Path) -> IndexInfo:
     """The engine's card; the fingerprint is the hash of the manifest."""
     text = json.dumps(manifest, sort_keys=True)
-    num_passages = fact(manifest, folder, "num_passages", int)
     return IndexInfo(
-        engine=str(fact(manifest, folder, "engine", str)),
-        num_passages=num_passages if isinstance(num_passages, int) else 0,
+        engine=fact(manifest, folder, "engine", str),
+        num_passages=fact(manifest, folder, "num_passages", int),
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
     )
+
+
+@contextmanager
+def resumable_folder(out_dir: Path, job: Mapping[str, object]) -> Iterator[tuple[Path, Path]]:
+    """Folders for the parts and for the whole of an index that takes long to build.
+
+    The whole takes the name `out_dir` when the block ends without an error. What is there of a
+    build that was killed is found again, if it had the same `job`; after an error that tells the
+    user to mend something it is gone. Raises ConfigError as `folder_in_making` does, and where
+    another process builds the same index.
+    """
+    _check_replaceable(out_dir)
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    work = out_dir.with_name(f".{out_dir.name}.building")
+    work.mkdir(exist_ok=True)
+    lock = (work / "lock").open("w")
+    try:
+        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except OSError:
+        raise ConfigError(
+            f"{out_dir}: another process is building this index; wait for it"
+        ) from None
+    parts, whole = work / "parts", work / "whole"
+    known = work / "job.json"
+    if not known.is_file() or json.loads(known.read_text(encoding="utf-8")) != job:
+        shutil.rmtree(parts, ignore_errors=True)
+        with atomic_write(known) as out:
+            json.dump(job, out)
+    shutil.rmtree(whole, ignore_errors=True)
+    parts.mkdir(exist_ok=True)
+    whole.mkdir()
+    try:
+        yield parts, whole
+        old = work / "old"
+        if out_dir.exists():
+            out_dir.replace(old)
+        whole.replace(out_dir)
+    except EngineError:  # what is done is kept, as after a kill
+        raise
+    except ConvsearchError:
+        shutil.rmtree(work)
+        raise
+    finally:
+        lock.close()
+    shutil.rmtree(work)
+
+
+def _check_replaceable(out_dir: Path) -> None:
+    if out_dir.is_file() or (
+        out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / _NAME).is_file()
+    ):
+        raise ConfigError(f"{out_dir}: exists and is not an index; choose an empty folder")
 
 
 @contextmanager
@@ -93,10 +147,7 @@ def folder_in_making(out_dir: Path) -> Iterator[Path]:
     An older index of that name is replaced; any other folder that holds something is refused with
     ConfigError and left alone.
     """
-    if out_dir.is_file() or (
-        out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / _NAME).is_file()
-    ):
-        raise ConfigError(f"{out_dir}: exists and is not an index; choose an empty folder")
+    _check_replaceable(out_dir)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     making = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
     old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")

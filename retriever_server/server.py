@@ -95,10 +95,8 @@ def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
         return backend, None
     qrels = read_qrels(settings.trec_path)
     golds = {doc for docs in qrels.values() for doc, relevance in docs.items() if relevance > 0}
-    if isinstance(backend, LuceneBackend):
-        unknown = sorted(backend.missing(list(golds)))
-    else:
-        unknown = sorted(golds - set(backend.store.doc_ids))
+    ids = backend if isinstance(backend, LuceneBackend) else backend.store
+    unknown = sorted(ids.unknown(sorted(golds)))
     if unknown:
         raise ConfigError(
             f"{settings.trec_path}: {len(unknown)} of {len(golds)} gold passages are not in the "

@@ -1,33 +1,111 @@
 """The passages of an index on disk: one JSON line each, found by offset, never all in memory.
 
-Files: `passages.jsonl`, `offsets.npy` (int64, start of each line and the end of the last),
-`doc_ids.txt` (one id a line, in corpus order: line i is position i of the index).
+Files, all memory-mapped, so that a store of any size is open at once:
+`passages.jsonl`, `offsets.npy` (start of each line and the end of the last), `doc_ids.txt` (one id
+a line, in corpus order: line i is position i), `doc_id_offsets.npy`, `id_order.npy` (place of each
+position among the ids in ascending order), `id_hashes.npy` (sorted) and `id_positions.npy` (the
+position that each hash stands for).
 """
 
+import hashlib
+import heapq
+import itertools
 import json
 import os
+import tempfile
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
 import numpy as np
+import numpy.typing as npt
 
 from convsearch.errors import DataError
 from convsearch.types import Passage
-from retriever_server.ordering import id_order
 
-_PASSAGES, _OFFSETS, _IDS = "passages.jsonl", "offsets.npy", "doc_ids.txt"
+_PASSAGES, _IDS = "passages.jsonl", "doc_ids.txt"
+_OFFSETS, _ID_OFFSETS = "offsets.npy", "doc_id_offsets.npy"
+_ORDER, _HASHES, _POSITIONS = "id_order.npy", "id_hashes.npy", "id_positions.npy"
+_RUN_IDS = 1_000_000
+"""Ids that are sorted in memory at once, about 100 MB."""
+
+Int64s = npt.NDArray[np.int64]
+
+
+def passage_line(passage: Passage) -> bytes:
+    """A passage as a line of `passages.jsonl`."""
+    return json.dumps([passage.doc_id, passage.title, passage.text]).encode() + b"\n"
 
 
 def write_store(folder: Path, passages: Iterable[Passage]) -> Iterator[Passage]:
-    """Yields each passage after writing it; the store is complete when this is exhausted."""
-    offsets = [0]
+    """Yields each passage after writing it; the store is complete when this is exhausted.
+
+    Raises DataError at the end where an id occurs twice.
+    """
+    ends, id_ends = [0], [0]
     with (folder / _PASSAGES).open("wb") as out, (folder / _IDS).open("wb") as ids:
         for passage in passages:
-            record = [passage.doc_id, passage.title, passage.text]
-            offsets.append(offsets[-1] + out.write(json.dumps(record).encode() + b"\n"))
-            ids.write(passage.doc_id.encode() + b"\n")
+            ends.append(ends[-1] + out.write(passage_line(passage)))
+            id_ends.append(id_ends[-1] + ids.write(passage.doc_id.encode() + b"\n"))
             yield passage
-    np.save(folder / _OFFSETS, np.asarray(offsets, dtype=np.int64))
+    finish_store(folder, np.asarray(ends), np.asarray(id_ends))
+
+
+def finish_store(folder: Path, ends: Int64s, id_ends: Int64s) -> None:
+    """Writes the tables of a store whose lines are written.
+
+    ends, id_ends: 0 and the end of each line of the passages and of the ids, in bytes.
+    Raises DataError where an id occurs twice.
+    """
+    np.save(folder / _OFFSETS, ends.astype(np.int64))
+    np.save(folder / _ID_OFFSETS, id_ends.astype(np.int64))
+    num_passages = len(ends) - 1
+    hashes = np.empty(num_passages, dtype=np.uint64)
+    with (folder / _IDS).open("rb") as ids:
+        for position, line in enumerate(ids):
+            hashes[position] = _hash(line[:-1])
+    positions = np.argsort(hashes, kind="stable").astype(np.int32)
+    np.save(folder / _HASHES, hashes[positions])
+    np.save(folder / _POSITIONS, positions)
+    np.save(folder / _ORDER, _id_order(folder / _IDS, num_passages))
+
+
+def _hash(doc_id: bytes) -> int:
+    return int.from_bytes(hashlib.blake2b(doc_id, digest_size=8).digest(), "little")
+
+
+def _id_order(path: Path, num_ids: int) -> npt.NDArray[np.int32]:
+    """Place of each id in ascending order; ids are sorted in runs on disk, then merged."""
+    order = np.empty(num_ids, dtype=np.int32)
+    with tempfile.TemporaryDirectory(dir=path.parent) as scratch, path.open("rb") as ids:
+        runs = [
+            _write_run(Path(scratch) / str(number), itertools.islice(ids, _RUN_IDS), start)
+            for number, start in enumerate(range(0, num_ids, _RUN_IDS))
+        ]
+        previous = None
+        merged = heapq.merge(*map(_read_run, runs))
+        for place, (doc_id, position) in enumerate(merged):
+            if doc_id == previous:
+                raise DataError(
+                    f"doc_id {doc_id.decode()!r} occurs twice; passage ids must be unique"
+                )
+            order[position] = place
+            previous = doc_id
+    return order
+
+
+def _write_run(path: Path, ids: Iterable[bytes], start: int) -> Path:
+    with path.open("wb") as out:
+        for doc_id, position in sorted((line[:-1], start + i) for i, line in enumerate(ids)):
+            out.write(b"%s\t%d\n" % (doc_id, position))
+    return path
+
+
+def _read_run(path: Path) -> Iterator[tuple[bytes, int]]:
+    with path.open("rb") as lines:
+        for line in lines:
+            doc_id, _, position = line.rpartition(b"\t")
+            yield doc_id, int(position)
 
 
 class PassageStore:
@@ -35,46 +113,86 @@ class PassageStore:
 
     def __init__(self, folder: Path) -> None:
         """Raises DataError where the files do not fit together."""
-        self._path = folder / _PASSAGES
-        try:
-            self.doc_ids = (folder / _IDS).read_text(encoding="utf-8").split("\n")[:-1]
-            self._offsets = np.load(folder / _OFFSETS, mmap_mode="r")
-            self._file = self._path.open("rb")
-        except (OSError, ValueError) as error:
-            raise DataError(
-                f"{folder}: the passages of the index cannot be read ({error}); rebuild it with "
-                '"convsearch index"'
-            ) from None
-        if (
-            len(self._offsets) != len(self.doc_ids) + 1
-            or self._offsets[-1] != self._path.stat().st_size
-        ):
-            raise DataError(
-                f"{folder}: passages, offsets and ids differ in number; rebuild the index with "
-                '"convsearch index"'
-            )
-        self.id_order_N = id_order(self.doc_ids)
-        self._positions = {doc_id: position for position, doc_id in enumerate(self.doc_ids)}
+        self.folder = folder
+        self._offsets: Int64s = self._table(_OFFSETS, np.int64)
+        self._id_offsets: Int64s = self._table(_ID_OFFSETS, np.int64)
+        self.id_order_N: npt.NDArray[np.int32] = self._table(_ORDER, np.int32)
+        """Place of each position among all ids in ascending order, as strings."""
+        self._hashes: npt.NDArray[np.uint64] = self._table(_HASHES, np.uint64)
+        self._hash_positions: npt.NDArray[np.int32] = self._table(_POSITIONS, np.int32)
+        self._passages = self._lines(_PASSAGES, self._offsets)
+        self._ids = self._lines(_IDS, self._id_offsets)
+        lengths = {len(self), *map(len, (self.id_order_N, self._hashes, self._hash_positions))}
+        if len(self._id_offsets) != len(self._offsets) or len(lengths) > 1:
+            raise self._error("passages, ids and their tables differ in number")
 
     def __len__(self) -> int:
-        return len(self.doc_ids)
+        return len(self._offsets) - 1
+
+    def doc_id(self, position: int) -> str:
+        """The id of the passage at a position."""
+        start, end = int(self._id_offsets[position]), int(self._id_offsets[position + 1])
+        return os.pread(self._ids.fileno(), end - start - 1, start).decode()
 
     def positions(self, doc_ids: Sequence[str]) -> list[int]:
         """Positions of these ids. Raises DataError for an id that is not in the index."""
-        for doc_id in doc_ids:
-            if doc_id not in self._positions:
+        positions = self._find(doc_ids)
+        for doc_id, position in zip(doc_ids, positions, strict=True):
+            if position is None:
                 raise DataError(
                     f"passage {doc_id!r} is not in the index; use gold ids of the corpus that was "
                     "indexed"
                 )
-        return [self._positions[doc_id] for doc_id in doc_ids]
+        return [position for position in positions if position is not None]
+
+    def unknown(self, doc_ids: Sequence[str]) -> list[str]:
+        """Those of the ids that are not in the index."""
+        found = zip(doc_ids, self._find(doc_ids), strict=True)
+        return [doc_id for doc_id, position in found if position is None]
+
+    def _find(self, doc_ids: Sequence[str]) -> list[int | None]:
+        hashes = np.asarray([_hash(doc_id.encode()) for doc_id in doc_ids], dtype=np.uint64)
+        places = np.searchsorted(self._hashes, hashes).tolist()
+        return [
+            self._position(doc_id, key, place)
+            for doc_id, key, place in zip(doc_ids, hashes.tolist(), places, strict=True)
+        ]
+
+    def _position(self, doc_id: str, key: int, place: int) -> int | None:
+        while place < len(self) and int(self._hashes[place]) == key:  # two ids may share a hash
+            position = int(self._hash_positions[place])
+            if self.doc_id(position) == doc_id:
+                return position
+            place += 1
+        return None
 
     def read(self, doc_ids: Sequence[str]) -> list[Passage]:
         """The passages with these ids. Raises DataError for an unknown id."""
-        return [self._at(position) for position in self.positions(doc_ids)]
+        return [self.at(position) for position in self.positions(doc_ids)]
 
-    def _at(self, position: int) -> Passage:
+    def at(self, position: int) -> Passage:
+        """The passage at a position."""
         start, end = int(self._offsets[position]), int(self._offsets[position + 1])
-        line = os.pread(self._file.fileno(), end - start, start)
-        doc_id, title, text = json.loads(line)
+        doc_id, title, text = json.loads(os.pread(self._passages.fileno(), end - start, start))
         return Passage(doc_id=doc_id, title=title, text=text)
+
+    def _table(self, name: str, dtype: type) -> npt.NDArray:
+        try:
+            table = np.asarray(np.load(self.folder / name, mmap_mode="r"))
+        except (OSError, ValueError, EOFError) as error:
+            raise self._error(f"{name} cannot be read ({error})") from None
+        if table.dtype != dtype or table.ndim != 1:
+            raise self._error(f"{name} holds {table.dtype}{list(table.shape)}")
+        return table
+
+    def _lines(self, name: str, ends: Int64s) -> IO[bytes]:
+        try:
+            lines = (self.folder / name).open("rb")
+        except OSError as error:
+            raise self._error(f"{name} cannot be read ({error})") from None
+        if len(ends) == 0 or os.fstat(lines.fileno()).st_size != ends[-1]:
+            raise self._error(f"{name} is longer or shorter than its table says")
+        return lines
+
+    def _error(self, what: str) -> DataError:
+        return DataError(f'{self.folder}: {what}; rebuild the index with "convsearch index"')

@@ -1,9 +1,12 @@
-"""BM25 over an index folder: exact scores of all passages, from which ranks and lists are read."""
+"""BM25 over an index folder: exact ranks and lists in Lucene's arithmetic, without Java."""
 
+import os
+import threading
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
 import numpy.typing as npt
@@ -13,19 +16,34 @@ from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.manifest import fact, index_info, read_manifest
-from retriever_server.ordering import best_positions, rank_of_best
 from retriever_server.store import PassageStore
 
 if TYPE_CHECKING:
-    from retriever_server.analyzer import Analyzer
+    from retriever_server.bm25.arrays import Bm25Arrays
+
+_TASKS_PER_THREAD = 8
+"""Pieces a batch is cut into for each thread, so that none waits long for another."""
+_CACHE_TERMS = 500_000
+"""Terms whose number is remembered, some 60 MB."""
+
+Terms = npt.NDArray[np.int64]
+Weights = npt.NDArray[np.float32]
+
+
+class _Batch(NamedTuple):
+    """Terms of query q at `query_at[q]:query_at[q + 1]`, the least valuable first."""
+
+    terms: Terms
+    weights: Weights
+    query_at: npt.NDArray[np.int64]
 
 
 class Bm25Backend:
     """A `Retriever` over the files of `build_bm25_index`. Safe for threads; keeps no call.
 
-    A term that occurs n times in the query counts n times, as in Lucene and bm25s. Scores are
-    summed in double precision, in alphabetical order of the terms, and rounded to single, so
-    neither the order of the words nor the company of other queries can change one.
+    A term that occurs n times in the query counts n times. Scores, ranks and ties are those of
+    Lucene with Anserini's order: neither the order of the words nor the company of other queries
+    can change one.
     """
 
     def __init__(
@@ -33,24 +51,28 @@ class Bm25Backend:
         *,
         info: IndexInfo,
         store: PassageStore,
-        analyzer: "Analyzer",
-        vocabulary: dict[str, int],
-        weights: npt.NDArray[np.float32],
-        positions: npt.NDArray[np.int32],
-        starts: npt.NDArray[np.int64],
+        analyzer: Callable[[str], list[str]],
+        arrays: "Bm25Arrays",
+        inverse_norms: Weights,
+        num_searchable: int,
+        threads: int | None = None,
     ) -> None:
-        """weights, positions: postings of all terms, term t at `starts[t]:starts[t + 1]`."""
+        """inverse_norms: by code of length; num_searchable: passages with at least one term;
+        threads: that share a batch, by default one for each processor."""
         self.info = info
         self.store = store
         self._analyze = analyzer
-        self._vocabulary = vocabulary
-        self._weights = weights
-        self._positions = positions
-        self._starts = starts
+        self._arrays = arrays
+        self._inverse_norms = inverse_norms
+        self._num_searchable = num_searchable
+        self._threads = threads or os.cpu_count() or 1
+        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bm25")
+        self._numbers: dict[str, int] = {}
+        self._lock = threading.Lock()
 
     @classmethod
-    def load(cls, index_dir: Path) -> "Bm25Backend":
-        """Opens an index folder, its large arrays memory-mapped.
+    def load(cls, index_dir: Path, *, threads: int | None = None) -> "Bm25Backend":
+        """Opens an index folder, its arrays memory-mapped.
 
         Raises MissingFileError, DataError or DependencyError, each with the next step.
         """
@@ -61,70 +83,142 @@ class Bm25Backend:
                 'build a BM25 index with "convsearch index"'
             )
         try:
-            import bm25s
-
             from retriever_server.analyzer import ANALYZER, Analyzer
+            from retriever_server.bm25.arrays import open_arrays
+            from retriever_server.bm25.similarity import inverse_norms
+            from retriever_server.indexing.bm25 import LAYOUT
         except ImportError as error:
             raise DependencyError(
                 f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
             ) from None
-        if fact(manifest, index_dir, "analyzer", str) != ANALYZER:
+        for name, ours in (("analyzer", ANALYZER), ("layout", LAYOUT)):
+            if fact(manifest, index_dir, name, str) != ours:
+                raise DataError(
+                    f"{index_dir}: made with {name} {manifest[name]!r}, this program has "
+                    f'{ours!r}; rebuild the index with "convsearch index"'
+                )
+        arrays, store = open_arrays(index_dir), PassageStore(index_dir)
+        if len(arrays.lengths) != len(store):
             raise DataError(
-                f"{index_dir}: made with text analysis {manifest['analyzer']!r}, this program has "
-                f'{ANALYZER!r}; rebuild the index with "convsearch index"'
+                f"{index_dir}: {len(store)} passages but {len(arrays.lengths)} lengths; rebuild "
+                'the index with "convsearch index"'
             )
-        try:
-            model = bm25s.BM25.load(index_dir, mmap=True, show_progress=False)
-        except (OSError, ValueError, KeyError, TypeError) as error:
-            raise DataError(
-                f"{index_dir}: the files of the index cannot be read ({error}); rebuild it with "
-                '"convsearch index"'
-            ) from None
+        num_searchable = fact(manifest, index_dir, "num_searchable", int)
+        norms = inverse_norms(
+            fact(manifest, index_dir, "k1", float),
+            fact(manifest, index_dir, "b", float),
+            fact(manifest, index_dir, "num_tokens", int),
+            num_searchable,
+        )
         return cls(
             info=index_info(manifest, index_dir),
-            store=PassageStore(index_dir),
+            store=store,
             analyzer=Analyzer(),
-            vocabulary=model.vocab_dict,
-            weights=np.asarray(model.scores["data"]),
-            positions=np.asarray(model.scores["indices"]),
-            starts=np.asarray(model.scores["indptr"]),
+            arrays=arrays,
+            inverse_norms=norms,
+            num_searchable=num_searchable,
+            threads=threads,
         )
 
     def ranks(
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int
     ) -> list[int | None]:
-        """See `Retriever.ranks`. Counts what beats the best gold passage; makes no list."""
+        """See `Retriever.ranks`. Counts what comes before the best gold passage; makes no list."""
+        from retriever_server.bm25.kernels import count_before
+
         check_rank_call(queries, golds, topk)
-        gold_positions = [self.store.positions(ids) for ids in golds]
-        return [
-            rank_of_best(self._scores(query), self.store.id_order_N, positions, topk)
-            for query, positions in zip(queries, gold_positions, strict=True)
-        ]
+        positions = self.store.positions([doc_id for ids in golds for doc_id in ids])
+        golds_at = np.cumsum([0, *map(len, golds)])
+        batch = self._batch(queries)
+        ranks = np.zeros(len(queries), dtype=np.int64)
+        gold_positions = np.asarray(positions, dtype=np.int64)
+
+        def count(first: int, last: int) -> None:
+            count_before(
+                self._arrays, self._inverse_norms, self.store.id_order_N, batch.terms,
+                batch.weights, batch.query_at, gold_positions, golds_at, topk, first, last, ranks,
+            )  # fmt: skip
+
+        self._share(count, len(queries))
+        return [rank or None for rank in ranks.tolist()]
 
     def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
+        from retriever_server.bm25.kernels import best_of
+
         check_topk(topk)
-        results = []
-        for query in queries:
-            scores_N = self._scores(query)
-            best = best_positions(scores_N, self.store.id_order_N, topk)
-            results.append(
-                [Hit(doc_id=self.store.doc_ids[i], score=float(scores_N[i])) for i in best]
-            )
-        return results
+        depth = min(topk, len(self.store))
+        batch = self._batch(queries)
+        found: list[list[Hit]] = [[] for _ in queries]
+
+        def search(first: int, last: int) -> None:
+            docs = np.empty(depth, dtype=np.int64)
+            scores = np.empty(depth, dtype=np.float32)
+            for query in range(first, last):
+                own = slice(batch.query_at[query], batch.query_at[query + 1])
+                count = best_of(
+                    self._arrays, self._inverse_norms, self.store.id_order_N, batch.terms[own],
+                    batch.weights[own], depth, docs, scores,
+                )  # fmt: skip
+                order = np.lexsort((self.store.id_order_N[docs[:count]], -scores[:count]))
+                found[query] = [
+                    Hit(doc_id=self.store.doc_id(doc), score=score)
+                    for doc, score in zip(docs[order].tolist(), scores[order].tolist(), strict=True)
+                ]
+
+        self._share(search, len(queries))
+        return found
 
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`."""
         return self.store.read(doc_ids)
 
-    def _scores(self, query: str) -> npt.NDArray[np.float32]:
-        """BM25 of every passage; 0 where none of the query's terms occurs."""
-        counts = Counter(term for term in self._analyze(query) if term in self._vocabulary)
-        scores_N = np.zeros(len(self.store), dtype=np.float64)
-        for term, count in sorted(counts.items()):
-            term_id = self._vocabulary[term]
-            postings = slice(self._starts[term_id], self._starts[term_id + 1])
-            weights = self._weights[postings]
-            # a passage occurs once in a term's postings, so plain indexing adds up correctly
-            scores_N[self._positions[postings]] += weights * np.float64(count)
-        return scores_N.astype(np.float32)
+    def _share(self, work: Callable[[int, int], None], num_queries: int) -> None:
+        """Runs `work(first, last)` over all queries; what is large, on all threads."""
+        step = max(1, -(-num_queries // (self._threads * _TASKS_PER_THREAD)))
+        firsts = range(0, num_queries, step)
+        if len(firsts) <= 1:
+            work(0, num_queries)
+            return
+        for done in self._pool.map(
+            lambda first: work(first, min(first + step, num_queries)), firsts
+        ):
+            assert done is None
+
+    def _batch(self, queries: Sequence[str]) -> _Batch:
+        """The known terms of each query and their weights `count * idf`, as Lucene boosts them."""
+        from retriever_server.bm25.similarity import idf
+
+        counted = [Counter(self._analyze(query)) for query in queries]
+        numbers = self._numbers_of({term for counts in counted for term in counts})
+        known = [
+            [(number, count) for term, count in counts.items() if (number := numbers[term]) >= 0]
+            for counts in counted
+        ]
+        sizes = np.asarray([len(terms) for terms in known], dtype=np.int64)
+        flat = np.asarray([pair for terms in known for pair in terms], dtype=np.int64).reshape(
+            -1, 2
+        )
+        terms = flat[:, 0]
+        df = self._arrays.term_postings[terms + 1] - self._arrays.term_postings[terms]
+        weights = flat[:, 1].astype(np.float32) * idf(df, self._num_searchable)
+        query = np.repeat(np.arange(len(queries)), sizes)
+        order = np.lexsort((terms, weights / np.maximum(df, 1), query))
+        return _Batch(terms[order], weights[order], np.concatenate([[0], np.cumsum(sizes)]))
+
+    def _numbers_of(self, terms: set[str]) -> dict[str, int]:
+        """Number of each term in the index, -1 where it is not in it."""
+        from retriever_server.bm25.terms import find_terms, term_keys
+
+        with self._lock:
+            numbers = {term: self._numbers[term] for term in terms if term in self._numbers}
+        new = [term for term in terms if term not in numbers]
+        if new:
+            found = find_terms(self._arrays.keys, term_keys(new)).tolist()
+            fresh = dict(zip(new, found, strict=True))
+            numbers |= fresh
+            with self._lock:
+                if len(self._numbers) > _CACHE_TERMS:
+                    self._numbers.clear()
+                self._numbers |= fresh
+        return numbers

@@ -137,7 +137,7 @@ class DenseBackend:
             scores = self._exact(vector, near)
             order = np.lexsort((self.store.id_order_N[near], -scores))[:topk].tolist()
             found[i] = [
-                Hit(doc_id=self.store.doc_ids[int(near[j])], score=float(scores[j])) for j in order
+                Hit(doc_id=self.store.doc_id(int(near[j])), score=float(scores[j])) for j in order
             ]
         return found
 

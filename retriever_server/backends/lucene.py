@@ -129,17 +129,17 @@ class LuceneBackend:
         stored = FrameReader(self._java.call(lambda _: self._search.stored(ids).tostring()))
         return [self._passage(doc_id, stored.text(), stored.text()) for doc_id in doc_ids]
 
-    def missing(self, doc_ids: Sequence[str]) -> list[str]:
+    def unknown(self, doc_ids: Sequence[str]) -> list[str]:
         """Those of these ids that are not in the index."""
-        return self._missing(pack(doc_ids))
+        return self._unknown(pack(doc_ids))
 
-    def _missing(self, ids: bytes) -> list[str]:
+    def _unknown(self, ids: bytes) -> list[str]:
         if not ids:
             return []
         return unpack(self._java.call(lambda _: self._search.missing(ids).tostring()))
 
     def _check_known(self, ids: bytes) -> None:
-        for doc_id in self._missing(ids):
+        for doc_id in self._unknown(ids):
             raise DataError(
                 f"passage {doc_id!r} is not in the index; use gold ids of the corpus that was "
                 "indexed"
@@ -210,8 +210,7 @@ def _chosen(
 ) -> float:
     if wanted is not None or manifest is None:
         return default if wanted is None else wanted
-    value = fact(manifest, folder, name, float)
-    return value if isinstance(value, float) else default
+    return fact(manifest, folder, name, float)
 
 
 def _open(

@@ -53,12 +53,12 @@ def build_dense_index(
         )
         window = batch_size * _WINDOW_BATCHES
         for first in range(0, num_passages, window):
-            ids = store.doc_ids[first : first + window]
-            vectors_ND[first : first + len(ids)] = _encode(
-                encoder, encoder_path, store.read(ids), max_length, batch_size
+            passages = [store.at(i) for i in range(first, min(first + window, num_passages))]
+            vectors_ND[first : first + len(passages)] = _encode(
+                encoder, encoder_path, passages, max_length, batch_size
             )
             if on_progress is not None:
-                on_progress(first + len(ids), num_passages)
+                on_progress(first + len(passages), num_passages)
         np.save(folder / NORMS, _norms(vectors_ND, window))
         vectors_ND.flush()
         settings = {

@@ -65,7 +65,7 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
-def _lines(path: Path) -> Iterator[tuple[str, str]]:
+def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yields (`file:line`, line), empty ones left out. Raises DataError where bytes are damaged."""
     number = 0
     with open_text(path) as lines:
@@ -82,14 +82,19 @@ def _lines(path: Path) -> Iterator[tuple[str, str]]:
 
 def read_jsonl(path: Path) -> Iterator[tuple[str, Record]]:
     """Yields (`file:line`, object). Raises DataError that names file and line."""
-    for where, line in _lines(path):
-        try:
-            record = json.loads(line)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{where}: not valid JSON ({error.msg}); mend the line") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
-        yield where, record
+    for where, line in read_lines(path):
+        yield where, parse_json(line, where)
+
+
+def parse_json(line: str, where: str) -> Record:
+    """One line of a `.jsonl` file. Raises DataError where it is no JSON object."""
+    try:
+        record = json.loads(line)
+    except json.JSONDecodeError as error:
+        raise DataError(f"{where}: not valid JSON ({error.msg}); mend the line") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    return record
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> int:
@@ -183,16 +188,24 @@ def write_turns(path: Path, turns: Iterable[Turn]) -> int:
 # --- passages ------------------------------------------------------------------------------------
 
 
+def parse_passage(record: Record, where: str) -> Passage:
+    """One passage of `corpus.jsonl`. Raises DataError for a missing field or a wrong type."""
+    doc_id = id_field(record, "doc_id", where)
+    title, text = (field(record, name, str, where) for name in ("title", "text"))
+    return Passage(doc_id=doc_id, title=title, text=text)
+
+
 def iter_passages(path: Path) -> Iterator[Passage]:
     """Streams `corpus.jsonl`. Raises DataError for a repeated id, and at the end if it is empty."""
     seen: set[str] = set()
     for where, record in read_jsonl(path):
-        doc_id = id_field(record, "doc_id", where)
-        if doc_id in seen:
-            raise DataError(f"{where}: doc_id {doc_id!r} occurs twice; passage ids must be unique")
-        seen.add(doc_id)
-        title, text = (field(record, name, str, where) for name in ("title", "text"))
-        yield Passage(doc_id=doc_id, title=title, text=text)
+        passage = parse_passage(record, where)
+        if passage.doc_id in seen:
+            raise DataError(
+                f"{where}: doc_id {passage.doc_id!r} occurs twice; passage ids must be unique"
+            )
+        seen.add(passage.doc_id)
+        yield passage
     if not seen:
         raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
 
@@ -206,7 +219,7 @@ def write_passages(path: Path, passages: Iterable[Passage]) -> int:
 
 
 def _columns(path: Path, count: int, shape: str) -> Iterator[tuple[str, list[str]]]:
-    for where, line in _lines(path):
+    for where, line in read_lines(path):
         parts = line.split()
         if len(parts) != count:
             raise DataError(f"{where}: expected {count} columns ({shape}), found {len(parts)}")

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from convsearch.files import atomic_write
 
-PACKAGES = ("convsearch", "verl", "torch", "transformers", "ray", "bm25s", "numpy")
+PACKAGES = ("convsearch", "verl", "torch", "transformers", "ray", "numba", "numpy")
 _BLOCK_BYTES = 2**20
 
 

@@ -29,7 +29,7 @@ RINGS = {
 }
 """Who may import whom: a room imports rooms of its own ring or of a lower one."""
 HEAVY = (
-    "torch", "transformers", "vllm", "faiss", "verl", "ray", "bm25s", "matplotlib", "fastapi",
+    "torch", "transformers", "vllm", "faiss", "verl", "ray", "numba", "matplotlib", "fastapi",
     "uvicorn", "sentence_transformers", "pyarrow", "pandas",
 )  # fmt: skip
 OUTSIDE = ("retriever_server", "convsearch_verl")

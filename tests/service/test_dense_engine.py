@@ -63,7 +63,7 @@ def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
 
 
 def engine_dir(engine: DenseBackend) -> Path:
-    return engine.store._path.parent
+    return engine.store.folder
 
 
 def test_ranks_and_lists_are_exact_ties_included(engine: DenseBackend) -> None:

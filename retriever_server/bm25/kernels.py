@@ -1,0 +1,345 @@
+"""Compiled BM25: ranks by counting what beats the gold passage, and the best passages of a query.
+
+Both go through `_survivors`, which finds the passages of one block whose score can reach a
+threshold. It adds integer upper bounds (caps), so no rounding can lose a passage; what survives is
+scored in Lucene's own arithmetic. Terms with a low bound are not added up at all as long as they
+cannot lift a passage over the threshold (MaxScore, Turtle and Flood 1995), with bounds that hold
+for the block alone (block-max, Ding and Suel 2011). For a rank the threshold is the gold passage's
+score, known before the search begins.
+
+All kernels run without the interpreter's lock; none shares memory with another call.
+"""
+
+import math
+
+import numpy as np
+from numba import njit
+
+from retriever_server.bm25.arrays import BLOCK, TF_OVERFLOW
+
+SCALE = 1 << 22
+"""All weights of a query together, as an integer; times 255 and a little rounding below 2^31."""
+_LOOKUP = 24
+"""Postings that can be added up in the time of one binary search, about."""
+_PATIENCE = 2048
+"""Postings that are added up before the survivors are counted again."""
+_CHUNK = 32
+"""Sums that are compared at once."""
+_SAFETY = 1 - 1e-6
+"""Thresholds are lowered by this factor: more than the rounding of a score to single precision."""
+
+
+@njit(cache=True, nogil=True, inline="always")
+def _find(docs, start, end, doc):
+    """Posting of `doc` in `docs[start:end]`, or -1."""
+    low, high = start, end
+    while low < high:
+        middle = (low + high) >> 1
+        if docs[middle] < doc:
+            low = middle + 1
+        else:
+            high = middle
+    if low < end and docs[low] == doc:
+        return low
+    return -1
+
+
+@njit(cache=True, nogil=True)
+def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_of):
+    """Score of one passage in Lucene's arithmetic; 0 where no term occurs."""
+    inverse = inverse_norms[index.lengths[block * BLOCK + doc]]
+    total = 0.0
+    for i in range(n):
+        entry = entry_of[block, i]
+        if entry < 0:
+            continue
+        start = index.term_postings[terms[i]] + start_of[block, i]
+        size = np.int64(index.entry_sizes[index.term_entries[terms[i]] + entry])
+        at = _find(index.docs, start, start + size, doc)
+        if at >= 0:
+            tf = np.float32(index.tfs[at])
+            if index.tfs[at] == TF_OVERFLOW:
+                place = np.searchsorted(index.overflow_at, at)
+                tf = np.float32(index.overflow_tf[place])
+            w = weights[i]
+            total += np.float64(w - w / (np.float32(1) + tf * inverse))
+    return np.float32(total)
+
+
+@njit(cache=True, nogil=True)
+def _lay_out(index, n, terms, units, entry_of, start_of, bounds):
+    """Fills, for each block and term, entry and first posting (relative to the term's own), and for
+    each block the bound on any passage's score. Returns the number of blocks with an entry."""
+    entry_of[:, :n] = -1
+    bounds[:] = 0
+    for i in range(n):
+        first = index.term_entries[terms[i]]
+        start = 0
+        for e in range(first, index.term_entries[terms[i] + 1]):
+            block = index.entry_blocks[e]
+            entry_of[block, i] = e - first
+            start_of[block, i] = start
+            start += np.int64(index.entry_sizes[e])
+            bounds[block] += units[i] * np.int32(index.entry_caps[e])
+
+
+@njit(cache=True, nogil=True)
+def _collect(sums, least, found, limit):
+    """Writes the passages whose sum reaches `least` to `found`; -1 where they exceed `limit`."""
+    count = 0
+    for chunk in range(0, BLOCK, _CHUNK):
+        part = sums[chunk : chunk + _CHUNK]
+        highest = part[0]
+        for j in range(_CHUNK):
+            highest = max(highest, part[j])
+        if highest >= least:
+            for j in range(_CHUNK):
+                if part[j] >= least:
+                    if count == limit:
+                        return -1
+                    found[count] = chunk + j
+                    count += 1
+    return count
+
+
+@njit(cache=True, nogil=True)
+def _survivors(
+    index, block, n, terms, units, entry_of, start_of, least, sums, found, bound_of, starts, sizes,
+    parts, tops,
+):  # fmt: skip
+    """Writes the passages of a block whose upper bound reaches `least` to `found`, their bounds to
+    `bound_of`, and returns their number. sums: zeros (left so). The last four are scratch."""
+    present = 0
+    rest = 0
+    for i in range(n):
+        entry = entry_of[block, i]
+        if entry >= 0:
+            e = index.term_entries[terms[i]] + entry
+            starts[present] = index.term_postings[terms[i]] + start_of[block, i]
+            sizes[present] = index.entry_sizes[e]
+            parts[present] = units[i]
+            tops[present] = units[i] * np.int32(index.entry_caps[e])
+            rest += tops[present]
+            present += 1
+    # from the terms that matter most down to those that cannot lift a passage over the threshold
+    j = present - 1
+    count = -1
+    since = _PATIENCE
+    while j >= 0:
+        if rest < least and since >= _PATIENCE:
+            count = _collect(sums, least - rest, found, sizes[j] // _LOOKUP)
+            if count >= 0:
+                break
+            since = 0
+        unit = parts[j]
+        for at in range(starts[j], starts[j] + sizes[j]):
+            sums[index.docs[at]] += unit * np.int32(index.caps[at])
+        since += sizes[j]
+        rest -= tops[j]
+        j -= 1
+    if count < 0:
+        count = _collect(sums, least, found, BLOCK)
+    kept = 0
+    for f in range(count):
+        doc = found[f]
+        top = sums[doc]
+        left = rest
+        for k in range(j, -1, -1):
+            if top + left < least:
+                break
+            left -= tops[k]
+            at = _find(index.docs, starts[k], starts[k] + sizes[k], doc)
+            if at >= 0:
+                top += np.int32(parts[k]) * np.int32(index.caps[at])
+        if top + left >= least:
+            found[kept], bound_of[kept] = doc, top + left
+            kept += 1
+    sums[:] = 0
+    return kept
+
+
+@njit(cache=True, nogil=True)
+def _comes_before(score, order, other_score, other_order):
+    """The one order of passages: score falling, then id ascending."""
+    return score > other_score or (score == other_score and order < other_order)
+
+
+@njit(cache=True, nogil=True)
+def _units(weights, n, units):
+    """Weights as integers, rounded up; returns the factor from a score to such an integer sum."""
+    total = 0.0
+    for i in range(n):
+        total += weights[i]
+    for i in range(n):
+        units[i] = np.int32(math.ceil(weights[i] / total * SCALE))
+    return SCALE * 255.0 / total
+
+
+@njit(cache=True, nogil=True)
+def _least(score, factor):
+    """The smallest integer bound that a passage with this score can have."""
+    return max(1, np.int64(math.floor(np.float64(score) * factor * _SAFETY)) - 1)
+
+
+@njit(cache=True, nogil=True)
+def _blocks_by_bound(bounds, least):
+    """Blocks that can hold a passage over the threshold, the most promising first."""
+    able = np.flatnonzero(bounds >= least)
+    return able[np.argsort(-bounds[able])]
+
+
+@njit(cache=True, nogil=True)
+def count_before(
+    index,
+    inverse_norms,
+    id_order,
+    terms,
+    weights,
+    query_at,
+    golds,
+    golds_at,
+    topk,
+    first,
+    last,
+    ranks,
+):
+    """Fills `ranks[first:last]` with the 1-based rank of the best gold passage of each query, 0
+    where it matches nothing or is not in the topk.
+
+    terms, weights: distinct terms of all queries and what each can earn (`boost * idf`), query q at
+    `query_at[q]:query_at[q + 1]`, the least valuable first; golds, golds_at: positions, likewise.
+    """
+    num_blocks = (len(index.lengths) + BLOCK - 1) // BLOCK
+    most = 1
+    for q in range(first, last):
+        most = max(most, query_at[q + 1] - query_at[q])
+    entry_of = np.empty((num_blocks, most), np.int32)
+    start_of = np.empty((num_blocks, most), np.int32)
+    bounds = np.empty(num_blocks, np.int32)
+    units = np.empty(most, np.int32)
+    sums = np.zeros(BLOCK, np.int32)
+    found = np.empty(BLOCK, np.int64)
+    bound_of = np.empty(BLOCK, np.int64)
+    starts = np.empty(most, np.int64)
+    sizes = np.empty(most, np.int64)
+    parts = np.empty(most, np.int32)
+    tops = np.empty(most, np.int64)
+    for q in range(first, last):
+        ranks[q] = 0
+        n = query_at[q + 1] - query_at[q]
+        if n == 0:
+            continue
+        own = terms[query_at[q] : query_at[q + 1]]
+        w = weights[query_at[q] : query_at[q + 1]]
+        factor = _units(w, n, units)
+        _lay_out(index, n, own, units, entry_of, start_of, bounds)
+        score, order = np.float32(0), np.int64(0)
+        for g in golds[golds_at[q] : golds_at[q + 1]]:
+            s = _score(index, inverse_norms, g // BLOCK, g % BLOCK, n, own, w, entry_of, start_of)
+            if _comes_before(s, id_order[g], score, order):
+                score, order = s, np.int64(id_order[g])
+        if not score > 0:
+            continue
+        least = _least(score, factor)
+        before = 0
+        for block in _blocks_by_bound(bounds, least):
+            count = _survivors(
+                index, block, n, own, units, entry_of, start_of, least, sums, found, bound_of,
+                starts, sizes, parts, tops,
+            )  # fmt: skip
+            for f in range(count):
+                s = _score(index, inverse_norms, block, found[f], n, own, w, entry_of, start_of)
+                before += _comes_before(s, id_order[block * BLOCK + found[f]], score, order)
+            if before >= topk:
+                break
+        if before < topk:
+            ranks[q] = before + 1
+
+
+@njit(cache=True, nogil=True)
+def _least_of_best(bounds, topk, units):
+    """The smallest bound of a passage that can be among the topk, from the bounds of more than so
+    many: a cap is less than 1.001 above the share it stands for, a unit less than 1 above."""
+    looseness = 0
+    for unit in units:
+        looseness += unit + unit // 1000 + 256
+    lowest = np.partition(bounds, len(bounds) - topk)[len(bounds) - topk] - looseness
+    return max(1, np.int64(math.floor(lowest * _SAFETY)) - 1)
+
+
+@njit(cache=True, nogil=True)
+def _sift_down(scores, orders, docs, size, at):
+    """Restores the heap with the last of the best passages at its root."""
+    while True:
+        child = 2 * at + 1
+        if child >= size:
+            return
+        if child + 1 < size and _comes_before(
+            scores[child], orders[child], scores[child + 1], orders[child + 1]
+        ):
+            child += 1
+        if not _comes_before(scores[at], orders[at], scores[child], orders[child]):
+            return
+        scores[at], scores[child] = scores[child], scores[at]
+        orders[at], orders[child] = orders[child], orders[at]
+        docs[at], docs[child] = docs[child], docs[at]
+        at = child
+
+
+@njit(cache=True, nogil=True)
+def best_of(index, inverse_norms, id_order, terms, weights, topk, docs, scores):
+    """Writes the topk matching passages of one query, best first; returns how many there are.
+
+    terms, weights: as for `count_before`. docs, scores: of length topk.
+    """
+    n = len(terms)
+    if n == 0:
+        return 0
+    num_blocks = (len(index.lengths) + BLOCK - 1) // BLOCK
+    entry_of = np.empty((num_blocks, n), np.int32)
+    start_of = np.empty((num_blocks, n), np.int32)
+    bounds = np.empty(num_blocks, np.int32)
+    units = np.empty(n, np.int32)
+    sums = np.zeros(BLOCK, np.int32)
+    found = np.empty(BLOCK, np.int64)
+    bound_of = np.empty(BLOCK, np.int64)
+    starts = np.empty(n, np.int64)
+    sizes = np.empty(n, np.int64)
+    parts = np.empty(n, np.int32)
+    tops = np.empty(n, np.int64)
+    orders = np.empty(topk, np.int64)
+    factor = _units(weights, n, units)
+    _lay_out(index, n, terms, units, entry_of, start_of, bounds)
+    size = 0
+    least = np.int64(1)
+    for block in _blocks_by_bound(bounds, 1):
+        if bounds[block] < least:
+            break
+        count = _survivors(
+            index, block, n, terms, units, entry_of, start_of, least, sums, found, bound_of,
+            starts, sizes, parts, tops,
+        )  # fmt: skip
+        if count > topk:
+            least = max(least, _least_of_best(bound_of[:count], topk, units))
+        for f in range(count):
+            if bound_of[f] < least:
+                continue
+            doc = block * BLOCK + found[f]
+            score = _score(
+                index, inverse_norms, block, found[f], n, terms, weights, entry_of, start_of
+            )
+            if not score > 0:
+                continue
+            if size < topk:
+                at = size
+                size += 1
+                docs[at], scores[at], orders[at] = doc, score, id_order[doc]
+                if size == topk:
+                    for root in range(size // 2 - 1, -1, -1):
+                        _sift_down(scores, orders, docs, size, root)
+            elif _comes_before(score, id_order[doc], scores[0], orders[0]):
+                docs[0], scores[0], orders[0] = doc, score, id_order[doc]
+                _sift_down(scores, orders, docs, size, 0)
+        if size == topk:
+            least = max(least, _least(scores[0], factor))
+    return size
