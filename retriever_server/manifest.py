@@ -22,6 +22,16 @@ Manifest = dict[str, object]
 T = TypeVar("T")
 
 
+def has_manifest(folder: Path) -> bool:
+    """Whether a folder is an index of this project."""
+    return (folder / _NAME).is_file()
+
+
+def is_plain_lucene(folder: Path) -> bool:
+    """Whether a folder is a Lucene index that another program made."""
+    return not has_manifest(folder) and any(folder.glob("segments_*"))
+
+
 def read_manifest(folder: Path) -> Manifest:
     """Reads and checks the manifest. Raises MissingFileError or DataError with the next step."""
     path = folder / _NAME

@@ -25,7 +25,8 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
 from convsearch.errors import ConfigError, ConvsearchError, DependencyError
 from convsearch.files import Qrels, read_qrels
 from convsearch.retrieval.protocol import Retriever
-from retriever_server.manifest import read_manifest
+from retriever_server.backends.lucene import LuceneBackend
+from retriever_server.manifest import is_plain_lucene, read_manifest
 
 RETRIEVERS = ("bm25", "ance")
 DEFAULT_HOST = "127.0.0.1"
@@ -40,13 +41,19 @@ class ServerSettings:
     """What to serve, and where."""
 
     index_path: Path
-    """Folder made by `convsearch index`."""
+    """Folder made by `convsearch index`, or any Lucene index of Anserini or Pyserini."""
     trec_path: Path | None = None
     """Qrels of the query ids that clients send; without them clients send `gold_ids`."""
     retriever_name: str | None = None
     """`bm25` or `ance` (any dense index); None takes what the index is."""
     encoder_path: Path | None = None
     """Folder of the query encoder; dense only."""
+    k1: float | None = None
+    """BM25 of a Lucene index; None takes what it was built with, 0.9 where that is not known."""
+    b: float | None = None
+    """As k1; 0.4 where it is not known."""
+    java_heap: str | None = None
+    """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
     host: str = DEFAULT_HOST
     """Address to listen on. There is no authentication: keep it to trusted networks."""
     port: int = DEFAULT_PORT
@@ -55,14 +62,23 @@ class ServerSettings:
 
 def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
     """Opens the index and the qrels and checks that they belong together."""
-    engine = str(read_manifest(settings.index_path).get("engine"))
+    engine = _engine(settings.index_path)
     name = settings.retriever_name
-    if name is not None and (name == "bm25") != (engine == "bm25"):
+    if name is not None and (name == "bm25") != (engine in ("bm25", "lucene")):
         raise ConfigError(
             f"--retriever_name {name} does not fit {settings.index_path}, a {engine} index; name "
             'the other retriever or build the index it needs with "convsearch index"'
         )
-    if engine == "bm25":
+    if engine != "lucene" and (settings.k1, settings.b, settings.java_heap) != (None, None, None):
+        raise ConfigError(
+            f"--k1, --b and --java_heap are for Lucene indexes and {settings.index_path} is a "
+            f"{engine} index; leave them out, or build the index with the k1 and b it should have"
+        )
+    if engine == "lucene":
+        backend = LuceneBackend.load(
+            settings.index_path, k1=settings.k1, b=settings.b, java_heap=settings.java_heap
+        )
+    elif engine == "bm25":
         from retriever_server.backends.bm25 import Bm25Backend
 
         backend = Bm25Backend.load(settings.index_path)
@@ -79,7 +95,8 @@ def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
         return backend, None
     qrels = read_qrels(settings.trec_path)
     golds = {doc for docs in qrels.values() for doc, relevance in docs.items() if relevance > 0}
-    unknown = sorted(backend.store.unknown(sorted(golds)))
+    ids = backend if isinstance(backend, LuceneBackend) else backend.store
+    unknown = sorted(ids.unknown(sorted(golds)))
     if unknown:
         raise ConfigError(
             f"{settings.trec_path}: {len(unknown)} of {len(golds)} gold passages are not in the "
@@ -87,6 +104,13 @@ def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
             "corpus of the same data set"
         )
     return backend, qrels
+
+
+def _engine(index_path: Path) -> str:
+    """`bm25`, `dense` or `lucene`; the latter also for the folder of another program."""
+    if is_plain_lucene(index_path):
+        return "lucene"
+    return str(read_manifest(index_path).get("engine"))
 
 
 def serve(settings: ServerSettings, *, listener: socket.socket | None = None) -> None:
@@ -157,10 +181,18 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.ArgumentDefaultsHelpFormatter,
     )
     add = parser.add_argument
-    add("--index_path", type=Path, required=True, help='folder made by "convsearch index"')
+    add(
+        "--index_path",
+        type=Path,
+        required=True,
+        help='made by "convsearch index", or a Lucene index',
+    )
     add("--trec_path", type=Path, help="qrels of the query ids that clients send")
     add("--retriever_name", choices=RETRIEVERS, help="checked against the index")
     add("--encoder_path", type=Path, help="folder of the query encoder (dense)")
+    add("--k1", type=float, help="BM25 of a Lucene index, chosen when it is opened")
+    add("--b", type=float, help="as --k1")
+    add("--java_heap", help="largest heap of Java, such as 4g (Lucene)")
     add("--host", default=DEFAULT_HOST, help="address to listen on; there is no authentication")
     add("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port")
     add("--fd", type=int, help=argparse.SUPPRESS)

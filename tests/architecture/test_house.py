@@ -34,7 +34,7 @@ BROAD_EXCEPT = {
     "verl/convsearch_verl/micro_batch.py": "any error goes to everyone who waits for the batch",
 }
 """Where a broad except may end without raising, and why."""
-BINARY = {".safetensors", ".png", ".jpg", ".gz", ".bin", ".parquet", ".npy"}
+BINARY = {".safetensors", ".png", ".jpg", ".gz", ".bin", ".parquet", ".npy", ".jar"}
 
 
 def tracked() -> list[Path]:
@@ -134,9 +134,10 @@ def test_files_are_small_enough_to_clone() -> None:
     assert big == []
 
 
-def test_retriever_requirements_equal_the_extra() -> None:
+def test_retriever_requirements_equal_the_extras() -> None:
     project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
-    wanted = set(project["optional-dependencies"]["retriever"])
+    extras = project["optional-dependencies"]
+    wanted = {*extras["retriever"], *extras["lucene"]}
     lines = (ROOT / "requirements_retriever.txt").read_text().splitlines()
     listed = {line.split("#")[0].strip() for line in lines} - {""}
     assert listed == wanted

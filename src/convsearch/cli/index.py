@@ -17,12 +17,15 @@ def command(
     corpus: Annotated[Path, typer.Option(help="corpus.jsonl, or .jsonl.gz")],
     out: Annotated[Path, typer.Option(help="index folder to make; an older index is replaced")],
     engine: Annotated[
-        Literal["bm25", "dense"], typer.Option(help="how passages are searched")
+        Literal["bm25", "lucene", "dense"], typer.Option(help="how passages are searched")
     ] = "bm25",
     k1: Annotated[float, typer.Option(help="BM25: how soon repeats of a word stop to count")] = 0.9,
     b: Annotated[float, typer.Option(help="BM25: how much long passages are held back")] = 0.4,
     workers: Annotated[
-        int | None, typer.Option(help="BM25: processes; by default one for each processor", min=1)
+        int | None, typer.Option(help="bm25: processes; by default one for each processor", min=1)
+    ] = None,
+    java_heap: Annotated[
+        str | None, typer.Option(help="lucene: largest heap of Java, such as 4g")
     ] = None,
     encoder: Annotated[Path | None, typer.Option(help="dense: folder of the encoder")] = None,
     batch_size: Annotated[int, typer.Option(help="dense: passages encoded at once")] = 32,
@@ -38,6 +41,10 @@ def command(
             manifest = build_bm25_index(
                 corpus, out, k1=k1, b=b, workers=workers, on_progress=report
             )
+    elif engine == "lucene":
+        from retriever_server.indexing.lucene import build_lucene_index
+
+        manifest = build_lucene_index(corpus, out, k1=k1, b=b, java_heap=java_heap)
     else:
         from retriever_server.indexing.dense import build_dense_index
 

@@ -7,11 +7,18 @@ import typer
 
 
 def command(
-    index: Annotated[Path, typer.Option(help='folder made by "convsearch index"')],
+    index: Annotated[Path, typer.Option(help='made by "convsearch index", or a Lucene index')],
     qrels: Annotated[
         Path | None, typer.Option(help="gold passages of the query ids that clients send")
     ] = None,
     encoder: Annotated[Path | None, typer.Option(help="dense: folder of the query encoder")] = None,
+    k1: Annotated[
+        float | None, typer.Option(help="BM25 of a Lucene index, chosen when it is opened")
+    ] = None,
+    b: Annotated[float | None, typer.Option(help="as --k1")] = None,
+    java_heap: Annotated[
+        str | None, typer.Option(help="lucene: largest heap of Java, such as 4g")
+    ] = None,
     host: Annotated[
         str, typer.Option(help="address to listen on; there is no authentication")
     ] = "127.0.0.1",
@@ -21,6 +28,13 @@ def command(
     from retriever_server.server import ServerSettings, serve
 
     settings = ServerSettings(
-        index_path=index, trec_path=qrels, encoder_path=encoder, host=host, port=port
+        index_path=index,
+        trec_path=qrels,
+        encoder_path=encoder,
+        k1=k1,
+        b=b,
+        java_heap=java_heap,
+        host=host,
+        port=port,
     )
     serve(settings)

@@ -1,0 +1,98 @@
+"""Builds a Lucene index folder from `corpus.jsonl`: Anserini's layout and a manifest."""
+
+import time
+from collections.abc import Iterable, Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from convsearch.files import iter_passages
+from convsearch.passport import sha256_of, write_passport
+from convsearch.types import Passage
+from retriever_server.backends.lucene import (
+    ANALYZER_CLASS,
+    DEFAULT_B,
+    DEFAULT_K1,
+    ENGINE,
+    check_parameters,
+    raw_of,
+)
+from retriever_server.lucene.frames import pack
+from retriever_server.lucene.jvm import anserini_jar, cpu_count, jvm
+from retriever_server.manifest import Manifest, folder_in_making, write_manifest
+
+BATCH_SIZE = 2_000
+"""Passages that cross to Java at once."""
+BUFFER_MB = 256
+"""Java memory for passages not yet on disk; well under the default heap."""
+
+
+def build_lucene_index(
+    corpus_path: Path,
+    out_dir: Path,
+    *,
+    k1: float = DEFAULT_K1,
+    b: float = DEFAULT_B,
+    threads: int | None = None,
+    java_heap: str | None = None,
+) -> Manifest:
+    """Indexes title and text of every passage; returns the manifest.
+
+    The fields are those of Anserini's JsonCollection with `-storeRaw` and `contents` = title, a
+    blank, text, so Pyserini reads the folder too. k1, b: used where the index is opened without
+    others. threads: None takes all cores; java_heap: None takes 2g.
+    The folder appears when it is complete; an older index of that name is replaced. Memory does
+    not grow with the corpus, apart from its ids.
+    Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index,
+    DependencyError where Java or the jar is missing.
+    """
+    check_parameters(k1, b)
+    machine = jvm(heap=java_heap)
+    start = time.monotonic()
+    with folder_in_making(out_dir) as folder:
+        maker = machine.call(lambda named: _open_maker(named, folder, threads or cpu_count()))
+        num_passages = 0
+        try:
+            for batch in _batches(iter_passages(corpus_path), BATCH_SIZE):
+                frames = pack(
+                    text for p in batch for text in (p.doc_id, f"{p.title} {p.text}", raw_of(p))
+                )
+                machine.call(lambda _, frames=frames: maker.add(frames))
+                num_passages += len(batch)
+            machine.call(lambda _: maker.finish())
+        except BaseException:
+            machine.call(lambda _: maker.close())
+            raise
+        manifest = write_manifest(
+            folder,
+            ENGINE,
+            {
+                "num_passages": num_passages,
+                "k1": float(k1),
+                "b": float(b),
+                "analyzer": ANALYZER_CLASS,
+                "made_with": anserini_jar().name,
+                "corpus_sha256": sha256_of(corpus_path),
+            },
+        )
+        write_passport(
+            folder / "run.json",
+            stage="index",
+            settings={"engine": ENGINE, "k1": k1, "b": b},
+            inputs=[corpus_path],
+            counts={"passages": num_passages},
+            seconds=time.monotonic() - start,
+        )
+    return manifest
+
+
+def _open_maker(class_named: Any, folder: Path, threads: int) -> Any:
+    analyzer = class_named(ANALYZER_CLASS).newDefaultInstance()
+    maker_class = class_named("convsearch.lucene.IndexMaker")
+    return maker_class(str(folder.resolve()), analyzer, threads, BUFFER_MB)
+
+
+def _batches(passages: Iterable[Passage], size: int) -> Iterator[list[Passage]]:
+    rest = iter(passages)
+    while batch := list(islice(rest, size)):
+        yield batch
