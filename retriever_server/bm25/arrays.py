@@ -2,7 +2,7 @@
 
 Passages stand in blocks of 4,096. The postings of a term are in the order of passages; those of one
 block are a segment. For each segment there is an entry: block, number of postings, highest cap.
-Four bytes a posting and five an entry, all memory-mapped.
+Four bytes a posting, five an entry and 28 a term, all memory-mapped.
 """
 
 from pathlib import Path
@@ -15,6 +15,8 @@ from convsearch.errors import DataError
 
 BLOCK = 4096
 """Passages of a block: its sums (16 kB) stay in the first cache, its positions fit in two bytes."""
+MAX_PASSAGES = BLOCK * 2**16
+"""268 million: the number of a block has two bytes."""
 TF_OVERFLOW = 255
 """Stands in `tfs` for any frequency from 255 on; the frequency itself is in the overflow table."""
 
@@ -24,11 +26,11 @@ class Bm25Arrays(NamedTuple):
 
     keys: npt.NDArray[np.uint64]
     """(V, 2), sorted: hash of each term, see `term_keys`."""
-    term_entries: npt.NDArray[np.int64]
+    term_entries: npt.NDArray[np.uint32]
     """(V + 1): entries of term t are `term_entries[t]:term_entries[t + 1]`."""
     term_postings: npt.NDArray[np.int64]
     """(V + 1): the same of postings; the difference is the document frequency."""
-    entry_blocks: npt.NDArray[np.uint32]
+    entry_blocks: npt.NDArray[np.uint16]
     """(E): block of the segment, rising within a term."""
     entry_sizes: npt.NDArray[np.uint16]
     """(E): postings of the segment, 1 to 4,096."""
@@ -81,9 +83,9 @@ def array_path(folder: Path, name: str) -> Path:
 
 _DTYPES = {
     "keys": np.uint64,
-    "term_entries": np.int64,
+    "term_entries": np.uint32,
     "term_postings": np.int64,
-    "entry_blocks": np.uint32,
+    "entry_blocks": np.uint16,
     "entry_sizes": np.uint16,
     "entry_caps": np.uint8,
     "docs": np.uint16,

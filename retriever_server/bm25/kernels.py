@@ -54,7 +54,7 @@ def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_
         if entry < 0:
             continue
         start = index.term_postings[terms[i]] + start_of[block, i]
-        size = np.int64(index.entry_sizes[index.term_entries[terms[i]] + entry])
+        size = np.int64(index.entry_sizes[np.int64(index.term_entries[terms[i]]) + entry])
         at = _find(index.docs, start, start + size, doc)
         if at >= 0:
             tf = np.float32(index.tfs[at])
@@ -73,10 +73,10 @@ def _lay_out(index, n, terms, units, entry_of, start_of, bounds):
     entry_of[:, :n] = -1
     bounds[:] = 0
     for i in range(n):
-        first = index.term_entries[terms[i]]
+        first = np.int64(index.term_entries[terms[i]])
         start = 0
-        for e in range(first, index.term_entries[terms[i] + 1]):
-            block = index.entry_blocks[e]
+        for e in range(first, np.int64(index.term_entries[terms[i] + 1])):
+            block = np.int64(index.entry_blocks[e])
             entry_of[block, i] = e - first
             start_of[block, i] = start
             start += np.int64(index.entry_sizes[e])
@@ -114,7 +114,7 @@ def _survivors(
     for i in range(n):
         entry = entry_of[block, i]
         if entry >= 0:
-            e = index.term_entries[terms[i]] + entry
+            e = np.int64(index.term_entries[terms[i]]) + entry
             starts[present] = index.term_postings[terms[i]] + start_of[block, i]
             sizes[present] = index.entry_sizes[e]
             parts[present] = units[i]

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import DataError
-from retriever_server.bm25.arrays import BLOCK, TF_OVERFLOW, array_path
+from retriever_server.bm25.arrays import BLOCK, MAX_PASSAGES, TF_OVERFLOW, array_path
 from retriever_server.bm25.similarity import caps, inverse_norms
 from retriever_server.bm25.terms import Keys
 from retriever_server.indexing.bm25_parts import IDS, PASSAGES, PartArrays, open_part
@@ -44,7 +44,13 @@ def merge_parts(
     np.save(array_path(out, "keys"), keys)
     term_postings = np.concatenate([[0], np.cumsum(num_postings)])
     np.save(array_path(out, "term_postings"), term_postings)
-    np.save(array_path(out, "term_entries"), np.concatenate([[0], np.cumsum(num_entries)]))
+    term_entries = np.concatenate([[0], np.cumsum(num_entries)])
+    if len(lengths) > MAX_PASSAGES or term_entries[-1] >= 2**32:
+        raise DataError(
+            f"{len(lengths)} passages are more than one index holds; split the corpus and serve the "
+            "parts as shards"
+        )
+    np.save(array_path(out, "term_entries"), term_entries.astype(np.uint32))
     norms = inverse_norms(k1, b, num_tokens, num_searchable)
     _merge_postings(
         parts, out, keys, term_postings, int(num_entries.sum()), norms[lengths], on_progress
@@ -105,7 +111,7 @@ def _merge_postings(
     num_postings = int(term_postings[-1])
     shapes = {"docs": num_postings, "tfs": num_postings, "caps": num_postings}
     shapes |= {"entry_blocks": num_entries, "entry_sizes": num_entries, "entry_caps": num_entries}
-    types = {"docs": np.uint16, "entry_blocks": np.uint32, "entry_sizes": np.uint16}
+    types = {"docs": np.uint16, "entry_blocks": np.uint16, "entry_sizes": np.uint16}
     files = {
         name: np.lib.format.open_memmap(
             array_path(out, name), mode="w+", dtype=types.get(name, np.uint8), shape=(size,)

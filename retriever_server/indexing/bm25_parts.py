@@ -33,7 +33,7 @@ class PartArrays(NamedTuple):
     keys: npt.NDArray[np.uint64]
     term_entries: npt.NDArray[np.int64]
     term_postings: npt.NDArray[np.int64]
-    entry_blocks: npt.NDArray[np.uint32]
+    entry_blocks: npt.NDArray[np.uint16]
     entry_sizes: npt.NDArray[np.uint16]
     docs: npt.NDArray[np.uint16]
     tfs: npt.NDArray[np.int32]
@@ -114,7 +114,7 @@ def _sorted(
         keys=keys[by_key],
         term_entries=np.searchsorted(terms[starts], np.arange(len(keys) + 1)),
         term_postings=np.searchsorted(terms, np.arange(len(keys) + 1)),
-        entry_blocks=(blocks[starts] + first_block).astype(np.uint32),
+        entry_blocks=(blocks[starts] + first_block).astype(np.uint16),
         entry_sizes=sizes.astype(np.uint16),
         docs=(docs % BLOCK).astype(np.uint16),
         tfs=tfs.astype(np.int32),
