@@ -24,17 +24,47 @@ done
 
 install_all
 cd "$ROOT"
+LOGS=$(mktemp -d)
 failed=()
 lines=()
+
+# Runs a part and leaves its result and seconds in $LOGS.
+timed() {
+  local start=$SECONDS result=passed
+  run_part "$1" || result=FAILED
+  printf '%s %d' "$result" $((SECONDS - start)) >"$LOGS/$1.result"
+}
+
+# e2e mostly waits for processes to start, so it runs beside the other parts.
+beside=
+if [[ " ${chosen[*]} " == *" e2e "* && ${#chosen[@]} -gt 1 ]]; then
+  say "== e2e runs beside the other parts; what it prints comes last"
+  set -m # in a process group of its own, which hears of Ctrl-C through the trap
+  timed e2e >"$LOGS/e2e.log" 2>&1 &
+  beside=$!
+  set +m
+fi
+stop() {
+  if [[ -n $beside ]]; then
+    kill -INT -- "-$beside" 2>/dev/null && wait "$beside"
+  fi
+  rm -rf "$LOGS"
+}
+trap stop EXIT
+trap 'exit 130' INT TERM
+
 for part in "${chosen[@]}"; do
   say "== $part"
-  start=$SECONDS
-  result=passed
-  run_part "$part" || {
-    result=FAILED
-    failed+=("$part")
-  }
-  lines+=("$(printf '%-14s %-7s %4d s' "$part" "$result" $((SECONDS - start)))")
+  if [[ $part == e2e && -n $beside ]]; then
+    wait "$beside"
+    beside=
+    cat "$LOGS/e2e.log"
+  else
+    timed "$part"
+  fi
+  read -r result seconds <"$LOGS/$part.result"
+  [[ $result == passed ]] || failed+=("$part")
+  lines+=("$(printf '%-14s %-7s %4d s' "$part" "$result" "$seconds")")
 done
 say ""
 say "== parts"

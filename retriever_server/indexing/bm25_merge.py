@@ -47,8 +47,8 @@ def merge_parts(
     term_entries = np.concatenate([[0], np.cumsum(num_entries)])
     if len(lengths) > MAX_PASSAGES or term_entries[-1] >= 2**32:
         raise DataError(
-            f"{len(lengths)} passages are more than one index holds; split the corpus and serve the "
-            "parts as shards"
+            f"{len(lengths)} passages are more than one index holds; split the corpus and "
+            "serve the parts as shards"
         )
     np.save(array_path(out, "term_entries"), term_entries.astype(np.uint32))
     norms = inverse_norms(k1, b, num_tokens, num_searchable)
