@@ -76,7 +76,7 @@ def build_bm25_index(
             stage="index",
             settings={"engine": ENGINE, **settings},
             inputs=[corpus_path],
-            counts=counts,
+            counts={"passages": counts["num_passages"]},
             seconds=time.monotonic() - start,
         )
     return manifest

@@ -55,7 +55,7 @@ def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
     """Ids of all passages for each query by double-precision scores, ties by id."""
     vectors = np.load(engine_dir(engine) / "vectors.npy").astype(np.float64)
     encoded = engine._encode(queries).astype(np.float64)
-    ids, orders = engine.store.doc_ids, []
+    ids, orders = [engine.store.doc_id(i) for i in range(len(engine.store))], []
     for query in encoded:
         scores = (vectors * query).sum(axis=1)
         orders.append([ids[i] for i in sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))])

@@ -1,0 +1,174 @@
+"""BM25 indexes of several blocks: exact scores, and the same files however they were built."""
+
+import os
+import random
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+from small_corpus import random_passages, random_queries, write_corpus
+
+from convsearch.errors import ConfigError, DataError
+from convsearch.retrieval.memory import InMemoryRetriever
+from convsearch.types import Passage
+from retriever_server.analyzer import Analyzer
+from retriever_server.backends.bm25 import Bm25Backend
+from retriever_server.bm25.arrays import BLOCK
+from retriever_server.indexing.bm25 import build_bm25_index
+from retriever_server.indexing.forecast import forecast_bm25
+from retriever_server.manifest import resumable_folder
+
+NUM_PASSAGES = 3 * BLOCK + 500
+
+
+def rare_words(passages: list[Passage], seed: int) -> list[Passage]:
+    """The passages with words of all frequencies, so that terms are missing from whole blocks."""
+    rng = random.Random(seed)
+    return [
+        Passage(
+            doc_id=f"{rng.randrange(10**6)}-{passage.doc_id}",
+            title=passage.title,
+            text=f"{passage.text} rare{int(rng.paretovariate(0.6))} rare{rng.randrange(4000)}",
+        )
+        for passage in passages
+    ]
+
+
+@pytest.fixture(scope="module")
+def passages() -> list[Passage]:
+    return rare_words(random_passages(NUM_PASSAGES), seed=3)
+
+
+@pytest.fixture(scope="module")
+def corpus(tmp_path_factory: pytest.TempPathFactory, passages: list[Passage]) -> Path:
+    return write_corpus(tmp_path_factory.mktemp("corpus"), passages)
+
+
+@pytest.fixture(scope="module")
+def index_dir(tmp_path_factory: pytest.TempPathFactory, corpus: Path) -> Path:
+    folder = tmp_path_factory.mktemp("whole") / "index"
+    build_bm25_index(corpus, folder)
+    return folder
+
+
+def same_files(one: Path, other: Path) -> None:
+    names = sorted(path.name for path in one.iterdir())
+    assert names == sorted(path.name for path in other.iterdir())
+    for name in set(names) - {"run.json"}:  # which has the time of making
+        assert (one / name).read_bytes() == (other / name).read_bytes(), name
+
+
+def test_several_blocks_score_as_the_formula_says(index_dir: Path, passages: list[Passage]) -> None:
+    engine = Bm25Backend.load(index_dir)
+    other = InMemoryRetriever(passages, analyze=Analyzer())
+    rng = random.Random(1)
+    queries = [
+        f"{query} rare{int(rng.paretovariate(0.6))} rare{rng.randrange(4000)}"
+        for query in random_queries(16, seed=2)
+    ]
+    queries += [" ".join(rng.sample(queries, 8))]
+    golds = [[p.doc_id for p in rng.sample(passages, 3)] for _ in queries]
+    golds[0] = [other.search(queries[:1], 90)[0][-1].doc_id]
+    for depth in (10, 5000):
+        assert engine.search(queries, depth) == other.search(queries, depth)
+        assert engine.ranks(queries, golds, depth) == other.ranks(queries, golds, depth)
+
+
+def test_gold_passages_anywhere_in_a_list_have_their_rank(index_dir: Path) -> None:
+    engine = Bm25Backend.load(index_dir)
+    for query in random_queries(5, seed=4):
+        [hits] = engine.search([query], 300)
+        golds = [[hit.doc_id] for hit in hits]
+        ranks = engine.ranks([query] * len(golds), golds, 250)
+        assert ranks == [*range(1, 251), *[None] * (len(golds) - 250)]
+
+
+def test_parts_and_workers_change_no_byte(index_dir: Path, corpus: Path, tmp_path: Path) -> None:
+    build_bm25_index(corpus, tmp_path / "parts", part_blocks=1, workers=2)
+    same_files(index_dir, tmp_path / "parts")
+
+
+def test_a_killed_build_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys; from pathlib import Path; "
+        "from retriever_server.indexing.bm25 import build_bm25_index; "
+        "build_bm25_index(Path(sys.argv[1]), Path(sys.argv[2]), part_blocks=1, workers=1)"
+    )
+    out = tmp_path / "index"
+    build = subprocess.Popen([sys.executable, "-c", code, corpus, out], start_new_session=True)
+    parts = tmp_path / ".index.building" / "parts"
+    deadline = time.monotonic() + 60
+    while not (done := list(parts.glob("part-*"))) and time.monotonic() < deadline:
+        assert build.poll() is None
+        time.sleep(0.01)
+    os.killpg(build.pid, signal.SIGKILL)
+    build.wait()
+    assert not out.exists()
+    made = {path: path.stat().st_mtime_ns for path in done}
+    resumed: list[int] = []
+    build_bm25_index(
+        corpus,
+        out,
+        part_blocks=1,
+        workers=1,
+        on_progress=lambda what, _: resumed.extend(
+            path.stat().st_mtime_ns == made[path] for path in made if what == "analysing"
+        ),
+    )
+    assert made
+    assert resumed
+    assert all(resumed), "a part that was done was made again"
+    build_bm25_index(corpus, tmp_path / "unbroken")
+    same_files(tmp_path / "unbroken", out)
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["index", "unbroken"]
+
+
+def test_a_build_with_other_settings_starts_anew(corpus: Path, tmp_path: Path) -> None:
+    def interrupted() -> None:
+        with resumable_folder(tmp_path / "index", {"corpus_sha256": "another"}) as (parts, _):
+            (parts / "part-00000").mkdir()
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        interrupted()
+    assert (tmp_path / ".index.building").is_dir()
+    build_bm25_index(corpus, tmp_path / "index", k1=1.2)
+    assert len(Bm25Backend.load(tmp_path / "index").store) == NUM_PASSAGES
+
+
+def test_two_builds_of_one_index_do_not_meet(corpus: Path, tmp_path: Path) -> None:
+    with (
+        resumable_folder(tmp_path / "index", {}),
+        pytest.raises(ConfigError, match="another process"),
+    ):
+        build_bm25_index(corpus, tmp_path / "index")
+
+
+def test_a_bad_line_in_a_later_part_is_named(corpus: Path, tmp_path: Path) -> None:
+    bad = tmp_path / "corpus.jsonl"
+    bad.write_text(corpus.read_text() + '{"doc_id": "x", "title": ""}\n')
+    with pytest.raises(DataError, match=rf'corpus.jsonl:{NUM_PASSAGES + 1}: field "text"'):
+        build_bm25_index(bad, tmp_path / "index", part_blocks=1)
+    assert [p.name for p in tmp_path.iterdir()] == ["corpus.jsonl"]
+
+
+def test_words_that_occur_hundreds_of_times_are_counted_exactly(tmp_path: Path) -> None:
+    counts = (1, 254, 255, 256, 300, 70_000)
+    passages = [Passage(doc_id=f"p{n}", title="", text="amber " * n + "falcon") for n in counts]
+    passages.append(Passage(doc_id="both", title="", text="falcon " * 400 + "amber " * 400))
+    build_bm25_index(write_corpus(tmp_path, passages), tmp_path / "index")
+    engine = Bm25Backend.load(tmp_path / "index")
+    other = InMemoryRetriever(passages, analyze=Analyzer())
+    queries = ["amber", "falcon", "amber falcon"]
+    assert engine.search(queries, 10) == other.search(queries, 10)
+
+
+def test_the_forecast_is_of_the_right_size(corpus: Path, index_dir: Path) -> None:
+    forecast = forecast_bm25(corpus)
+    assert forecast.num_passages == pytest.approx(NUM_PASSAGES, rel=0.1)
+    size = sum(path.stat().st_size for path in index_dir.iterdir()) / 1e6
+    assert forecast.index_mb == pytest.approx(size, rel=0.5)
+    assert "minutes" in str(forecast)
