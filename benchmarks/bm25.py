@@ -17,15 +17,15 @@ import time
 from pathlib import Path
 
 import numpy as np
-from retriever_server.backends.lucene import LuceneBackend
-from retriever_server.indexing.lucene import build_lucene_index
-from retriever_server.lucene.jvm import jvm
 from synthetic_corpus import SyntheticCorpus
 from tables import Row, interleaved, markdown, median_ratio, write_results
 
 from convsearch.files import write_passages
 from convsearch.retrieval import Retriever
 from retriever_server.backends.bm25 import Bm25Backend
+from retriever_server.backends.lucene import LuceneBackend
+from retriever_server.indexing.lucene import build_lucene_index
+from retriever_server.lucene.jvm import jvm
 
 TOPK = 100
 WORDS = (8, 20, 60, 200)
