@@ -20,7 +20,6 @@ from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.indexing.lucene import build_lucene_index
 
 REAL = Path(__file__).parents[3] / "shared" / "data"
-needs_data = pytest.mark.skipif(not REAL.is_dir(), reason=f"real data absent: {REAL} is not there")
 pytestmark = needs_lucene
 DATA_SETS = {"topiocqa_pages": (0.9, 0.4), "cqr_default": (0.82, 0.68)}
 """With the k1 and b that the paper has for TopiOCQA and for QReCC."""

@@ -311,6 +311,26 @@ def test_signals_stay_with_python_and_pyserini_is_not_imported() -> None:
 
 
 @needs_lucene
+@pytest.mark.parametrize(
+    ("jars", "outcome"),
+    [("anserini_jar()", "DependencyError a Java VM without helper.jar runs"), ("", "joined")],
+)
+def test_a_vm_that_another_library_started_is_joined_or_named(jars: str, outcome: str) -> None:
+    program = (
+        "import os, jnius_config\n"
+        "from retriever_server.lucene.jvm import HELPER_JAR, anserini_jar, find_java, jvm\n"
+        "os.environ['JAVA_HOME'] = str(find_java())\n"
+        "os.environ['JVM_PATH'] = str(find_java() / 'lib/server/libjvm.so')\n"
+        f"jnius_config.set_classpath(*map(str, [{jars or 'anserini_jar(), HELPER_JAR'}]))\n"
+        "import jnius\n"
+        "try: jvm().call(lambda named: named('convsearch.lucene.Terms')); print('joined')\n"
+        "except Exception as error: print(type(error).__name__, error)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, cwd=ROOT)
+    assert done.stdout.startswith(outcome), done.stderr
+
+
+@needs_lucene
 def test_command_and_server_take_lucene_indexes(tmp_path: Path, foreign: Path) -> None:
     from convsearch.cli.main import app
 
