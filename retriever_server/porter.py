@@ -20,8 +20,13 @@ _STEP_4 = (
 
 
 def stem(word: str) -> str:
-    """The stem of a word in lower case. Words of up to two UTF-16 units stay as they are."""
-    if len(word) < 3 and len(word) + sum(c > "\uffff" for c in word) < 3:
+    """The stem of a word in lower case. Words of up to two letters stay as they are; a character
+    beyond U+FFFF counts as two letters, since Java's strings are UTF-16."""
+    if not word.isascii() and max(word) > "\uffff":
+        units = word.encode("utf-16-le", "surrogatepass")
+        halves = "".join(map(chr, memoryview(units).cast("H")))
+        return stem(halves).encode("utf-16-le", "surrogatepass").decode("utf-16-le")
+    if len(word) < 3:
         return word
     word = _plural(word)
     word = _past_and_progressive(word)

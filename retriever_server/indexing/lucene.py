@@ -6,6 +6,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
+from convsearch.errors import DataError
 from convsearch.files import iter_passages
 from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Passage
@@ -59,15 +60,18 @@ def build_lucene_index(
                 )
                 machine.call(lambda _, frames=frames: maker.add(frames))
                 num_passages += len(batch)
-            machine.call(lambda _: maker.finish())
+            num_searchable = machine.call(lambda _: maker.finish())
         except BaseException:
             machine.call(lambda _: maker.close())
             raise
+        if not num_searchable:
+            raise DataError(f"{corpus_path}: no passage holds a word that can be searched for")
         manifest = write_manifest(
             folder,
             ENGINE,
             {
                 "num_passages": num_passages,
+                "num_searchable": num_searchable,
                 "k1": float(k1),
                 "b": float(b),
                 "analyzer": ANALYZER_CLASS,

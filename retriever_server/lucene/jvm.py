@@ -17,6 +17,8 @@ from importlib import import_module, metadata
 from pathlib import Path
 from typing import Any, TypeVar
 
+import psutil
+
 from convsearch.errors import ConfigError, DependencyError, EngineError
 
 MIN_JAVA = 21
@@ -26,6 +28,7 @@ DEFAULT_HEAP = "2g"
 HELPER_JAR = Path(__file__).with_name("helper.jar")
 """Our classes; `scripts/build_lucene_helper.sh` makes it from `java/`."""
 _JARS = "pyserini/resources/jars"
+_UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
 _HEAP = re.compile(r"[1-9]\d*[kmg]?", re.I)
 _RELEASE = re.compile(r'^JAVA_VERSION="(?:1\.)?(\d+)', re.M)
 _INSTALL = "run pip install 'convsearch[lucene]'"
@@ -144,8 +147,7 @@ def _jnius() -> Any:
 
 
 def _start(heap: str) -> Callable[[str], Any]:
-    if not _HEAP.fullmatch(heap):
-        raise ConfigError(f"java_heap must be a size such as 512m or 2g; got {heap!r}")
+    _check_heap(heap)
     jar = anserini_jar()
     try:
         jnius_config: Any = import_module("jnius_config")
@@ -177,6 +179,18 @@ def _start(heap: str) -> Callable[[str], Any]:
                 os.environ[name] = value
     logger.info("Java of %s with %s and heap %s", home, jar.name, heap)
     return autoclass
+
+
+def _check_heap(heap: str) -> None:
+    """Java ends the whole process where it cannot have the heap it was told."""
+    if not _HEAP.fullmatch(heap):
+        raise ConfigError(f"java_heap must be a size such as 512m or 2g; got {heap!r}")
+    unit = _UNITS.get(heap[-1].lower(), 1)
+    memory = psutil.virtual_memory().total
+    if int(heap.rstrip("kmgKMG")) * unit > memory:
+        raise ConfigError(
+            f"java_heap {heap} is more than this machine has ({memory // 2**20}m); choose less"
+        )
 
 
 def _join(jar: Path) -> Callable[[str], Any]:

@@ -8,7 +8,7 @@ class IndexInfo:
     """Which passages are searched, and how."""
 
     engine: str
-    """`bm25`, `dense`, `memory`."""
+    """`bm25`, `lucene`, `dense`, `memory`."""
     num_passages: int
     fingerprint: str
     """Equal exactly where passages and settings are equal."""

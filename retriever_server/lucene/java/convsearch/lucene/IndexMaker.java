@@ -15,6 +15,7 @@ import org.apache.lucene.document.Field;
 import org.apache.lucene.document.FieldType;
 import org.apache.lucene.document.StoredField;
 import org.apache.lucene.document.StringField;
+import org.apache.lucene.index.DirectoryReader;
 import org.apache.lucene.index.IndexOptions;
 import org.apache.lucene.index.IndexWriter;
 import org.apache.lucene.index.IndexWriterConfig;
@@ -80,13 +81,17 @@ public final class IndexMaker implements Closeable {
     writer.addDocument(document);
   }
 
-  /** Waits for what was added and makes it the index. */
-  public void finish() throws IOException, InterruptedException {
+  /** Waits for what was added and makes it the index; returns how many passages hold a word. */
+  public int finish() throws IOException, InterruptedException {
     pool.shutdown();
     pool.awaitTermination(Long.MAX_VALUE, TimeUnit.SECONDS);
     check();
     writer.commit();
-    writer.close();
+    try (DirectoryReader reader = DirectoryReader.open(writer)) {
+      return reader.getDocCount(GoldSearch.CONTENTS);
+    } finally {
+      writer.close();
+    }
   }
 
   /** After an error: drops what was added. */
