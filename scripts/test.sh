@@ -1,8 +1,8 @@
 #!/usr/bin/env bash
 # Runs the tests, all parts or those named, and prints how long each took:
-#   scripts/test.sh [unit|service|recipes|architecture|lint|e2e]...
+#   scripts/test.sh [unit|service|recipes|scale|architecture|lint|e2e]...
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
-PARTS=(lint architecture unit service recipes e2e)
+PARTS=(lint architecture unit service recipes scale e2e)
 export HF_HUB_OFFLINE=1 # tests download nothing
 
 run_part() {
@@ -23,6 +23,7 @@ for part in "${chosen[@]}"; do
 done
 
 install_all
+install_lucene
 cd "$ROOT"
 LOGS=$(mktemp -d)
 failed=()

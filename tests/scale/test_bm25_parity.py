@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 from lucene_case import LuceneAnalyzer, needs_lucene
-from parity import Call, SyntheticCorpus, concatenations, differences, list_differences
+from parity import concatenations, differences, list_differences
+from synthetic_corpus import Call, SyntheticCorpus
 
 from convsearch.data.pooled import convert_pooled
 from convsearch.files import iter_passages, read_qrels, read_turns, write_passages

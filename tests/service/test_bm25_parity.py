@@ -10,7 +10,8 @@ from pathlib import Path
 
 import pytest
 from lucene_case import LuceneAnalyzer, needs_lucene
-from parity import SyntheticCorpus, differences, list_differences
+from parity import differences, list_differences
+from synthetic_corpus import SyntheticCorpus
 
 from convsearch.files import write_passages
 from retriever_server import words
