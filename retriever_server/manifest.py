@@ -83,19 +83,31 @@ def folder_in_making(out_dir: Path) -> Iterator[Path]:
     An older index of that name is replaced; any other folder that holds something is refused with
     ConfigError and left alone.
     """
+    refuse_foreign_folder(out_dir)
+    out_dir.parent.mkdir(parents=True, exist_ok=True)
+    making = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
+    making.mkdir()
+    try:
+        yield making
+        put_in_place(making, out_dir)
+    finally:
+        shutil.rmtree(making, ignore_errors=True)
+
+
+def refuse_foreign_folder(out_dir: Path) -> None:
+    """Raises ConfigError where this path holds something that is no index."""
     if out_dir.is_file() or (
         out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / _NAME).is_file()
     ):
         raise ConfigError(f"{out_dir}: exists and is not an index; choose an empty folder")
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    making = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
+
+
+def put_in_place(made: Path, out_dir: Path) -> None:
+    """Gives a finished folder its name; an older index of that name is removed."""
     old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")
-    making.mkdir()
     try:
-        yield making
         if out_dir.exists():
             out_dir.replace(old)
-        making.replace(out_dir)
+        made.replace(out_dir)
     finally:
-        shutil.rmtree(making, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)

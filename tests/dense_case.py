@@ -1,4 +1,4 @@
-"""Vectors made to be hard to rank: equal ones, near-ties of one rounding step, common directions."""
+"""Vectors made to be hard to rank: equal ones, near-ties of one rounding step, a common part."""
 
 from pathlib import Path
 

@@ -30,6 +30,7 @@ lie between, the queries concerned take a second filter in float32 first, whose 
 count never depends on the filter, on blocks, on threads or on the company of other queries.
 """
 
+import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -98,7 +99,7 @@ def thresholds(
 def split(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
     """Runs of blocks of nearly equal number, one for each device."""
     edges = [len(blocks) * part // parts for part in range(parts + 1)]
-    return [blocks[first:last] for first, last in zip(edges[:-1], edges[1:], strict=True)]
+    return [blocks[first:last] for first, last in itertools.pairwise(edges)]
 
 
 class RankEngine:
@@ -231,7 +232,7 @@ class RankEngine:
                 kernels.count_before, bits_BD, self.vectors.code, doubles_QD, queries, starts,
                 columns, golds.score_Q, golds.order_Q, order_B, int(first), int(last), before,
             )
-            for first, last in zip(edges[:-1], edges[1:], strict=True)
+            for first, last in itertools.pairwise(edges)
             if first < last
         ]  # fmt: skip
         for job in waiting:

@@ -112,9 +112,7 @@ class TorchFilter:
             block_BD = self._tensor(block.raw_BD).to(self._device)
         with torch.inference_mode():
             if self._offsets:
-                products_QB = torch.addmm(
-                    operand.minus_offset_Q1, operand.queries_QD, block_BD.T
-                )
+                products_QB = torch.addmm(operand.minus_offset_Q1, operand.queries_QD, block_BD.T)
             else:
                 products_QB = operand.queries_QD @ block_BD.T
         low, high = (
@@ -134,7 +132,9 @@ class TorchFilter:
 class DeviceProducts:
     """`Products` on a device, counted by torch."""
 
-    def __init__(self, products_QB: torch.Tensor, low_Q: torch.Tensor, high_Q: torch.Tensor) -> None:
+    def __init__(
+        self, products_QB: torch.Tensor, low_Q: torch.Tensor, high_Q: torch.Tensor
+    ) -> None:
         self._products_QB = products_QB
         self._low_Q1, self._high_Q1 = low_Q[:, None], high_Q[:, None]
 

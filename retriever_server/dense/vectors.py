@@ -249,9 +249,7 @@ class Vectors:
             raw[mine] = self._shards[owner][positions[mine] - self._starts[owner]]
         return raw
 
-    def scores(
-        self, query_D: Floats, positions: npt.NDArray[np.int64]
-    ) -> npt.NDArray[np.float64]:
+    def scores(self, query_D: Floats, positions: npt.NDArray[np.int64]) -> npt.NDArray[np.float64]:
         """Exact scores: inner products in double precision, each of its own pair alone."""
         scores = np.empty(len(positions))
         raw = self.gather(positions)

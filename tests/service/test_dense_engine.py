@@ -23,7 +23,9 @@ from convsearch.retrieval import Retriever
 from retriever_server.backends.ance import AnceEncoder
 from retriever_server.backends.dense import DenseBackend
 from retriever_server.backends.encoder import load_encoder
-from retriever_server.indexing.dense import build_dense_index, passage_text
+from retriever_server.dense.formats import decode
+from retriever_server.indexing.dense import build_dense_index, ids_at, passage_text
+from retriever_server.indexing.dense_job import VECTORS
 
 PASSAGES = random_passages(150)
 TEXTS = [passage_text(p) for p in PASSAGES]
@@ -42,6 +44,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         folder / "index",
         encoder_path=folder / "encoder",
         batch_size=16,
+        shard_rows=64,
     )
     return folder
 
@@ -53,9 +56,10 @@ def engine(world: Path) -> DenseBackend:
 
 def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
     """Ids of all passages for each query by double-precision scores, ties by id."""
-    vectors = np.load(engine_dir(engine) / "vectors.npy").astype(np.float64)
-    encoded = engine._encode(queries).astype(np.float64)
-    ids, orders = engine.store.doc_ids, []
+    raw = [np.load(path) for path in sorted((engine_dir(engine) / VECTORS).glob("0*.npy"))]
+    vectors = decode(np.concatenate(raw), "bfloat16").astype(np.float64)
+    encoded = engine.encode(queries).astype(np.float64)
+    ids, orders = ids_at(engine.store, range(len(engine.store))), []
     for query in encoded:
         scores = (vectors * query).sum(axis=1)
         orders.append([ids[i] for i in sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))])
@@ -63,7 +67,7 @@ def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
 
 
 def engine_dir(engine: DenseBackend) -> Path:
-    return engine.store._path.parent
+    return engine.vectors.folder.parent
 
 
 def test_ranks_and_lists_are_exact_ties_included(engine: DenseBackend) -> None:
@@ -274,10 +278,10 @@ def test_a_bad_corpus_or_broken_weights_leave_nothing(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ance", "corpus.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "norms.npy"])
+@pytest.mark.parametrize("name", ["00001.npy", "mean.npy", "extents.npy", "vectors.json"])
 def test_damaged_vectors_are_refused(world: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(world / "index", tmp_path / "index")
-    path = tmp_path / "index" / name
-    path.write_bytes(path.read_bytes()[:200])
+    path = tmp_path / "index" / VECTORS / name
+    path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="convsearch index"):
         DenseBackend.load(tmp_path / "index", world / "encoder")
