@@ -46,7 +46,8 @@ def hard_queries(values_ND: Floats, num: int, seed: int = 1) -> tuple[Floats, li
     noise_QD = rng.standard_normal((num, values_ND.shape[1])) * rng.uniform(0.2, 3, (num, 1))
     golds = [[int(t), *rng.integers(0, len(values_ND), i % 3).tolist()]
              for i, t in enumerate(targets)]  # fmt: skip
-    return (values_ND[targets] + noise_QD).astype(np.float32), golds
+    wanted_QD = values_ND[targets] - 0.7 * values_ND.mean(axis=0)
+    return (wanted_QD + noise_QD).astype(np.float32), golds
 
 
 def brute_ranks(
