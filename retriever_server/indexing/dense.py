@@ -88,7 +88,7 @@ def build_dense_index(
     with ExitStack() as stack:
         if workers.is_first:
             stack.enter_context(job.held(settings))
-            _store(job, corpus_path)
+            store_passages(job, corpus_path)
         workers.wait()
         store = PassageStore(job.folder)
         num_shards = -(-len(store) // shard_rows)
@@ -172,7 +172,8 @@ def _since(start: float) -> float:
     return time.monotonic() - start
 
 
-def _store(job: Job, corpus_path: Path) -> None:
+def store_passages(job: Job, corpus_path: Path) -> None:
+    """Writes the passages of a corpus into the folder in making, once."""
     if job.is_stored:
         return
     num_passages = sum(1 for _ in write_store(job.folder, iter_passages(corpus_path)))
