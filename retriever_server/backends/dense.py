@@ -8,6 +8,7 @@ single precision is proven in `retriever_server.dense.exact_rank`.
 import copy
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -16,6 +17,7 @@ from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.backends.encoder import QUERY_LENGTH, Encoder, encoder_id, load_encoder
+from retriever_server.dense.ann import ANN
 from retriever_server.dense.exact_rank import Golds, RankEngine
 from retriever_server.dense.forecast import check_memory
 from retriever_server.dense.formats import Floats
@@ -26,6 +28,9 @@ from retriever_server.indexing.dense import OLD_VECTORS, ids_at
 from retriever_server.indexing.dense_job import VECTORS
 from retriever_server.manifest import fact, index_info, read_manifest
 from retriever_server.store import PassageStore
+
+if TYPE_CHECKING:
+    from retriever_server.backends.ann import AnnBackend
 
 _QUERY_BATCH = 64
 
@@ -51,11 +56,24 @@ class DenseBackend:
         self._encoder = encoder
         self._query_length = query_length
 
+    @staticmethod
+    def load(index_dir: Path, encoder_path: Path) -> "DenseBackend | AnnBackend":
+        """The engine of an index folder: `AnnBackend` where "convsearch ann" has put an
+        approximate index beside the vectors, `load_exact` without one."""
+        if (index_dir / ANN).is_dir():
+            from retriever_server.backends.ann import AnnBackend
+
+            return AnnBackend.load(index_dir, encoder_path)
+        return DenseBackend.load_exact(index_dir, encoder_path)
+
     @classmethod
-    def load(cls, index_dir: Path, encoder_path: Path) -> "DenseBackend":
+    def load_exact(
+        cls, index_dir: Path, encoder_path: Path, *, from_disk: bool = False
+    ) -> "DenseBackend":
         """Opens an index folder, its vectors memory-mapped, and the encoder that made it. Every
         file of vectors is compared with its SHA-256.
 
+        from_disk: allow vectors that do not fit into memory, for those who read few.
         Raises MissingFileError, DataError, CheckpointError, DependencyError, or ConfigError where
         the index was made with another encoder or its vectors do not fit into memory.
         """
@@ -78,7 +96,8 @@ class DenseBackend:
                 f"{encoder_path}: not the encoder that made {index_dir}; name that one or build "
                 'the index again with "convsearch index --engine dense"'
             )
-        check_memory(index_dir / VECTORS)
+        if not from_disk:
+            check_memory(index_dir / VECTORS)
         vectors = Vectors(index_dir / VECTORS)
         if vectors.encoder_id != manifest["encoder_id"]:
             raise DataError(
@@ -94,7 +113,7 @@ class DenseBackend:
                 f"but {len(vectors)} vectors of {vectors.dim}; rebuild the index with "
                 '"convsearch index --engine dense"'
             )
-        engine = RankEngine(vectors, store.id_order_N, choose_filters(vectors))
+        engine = RankEngine(vectors, store.id_order_N, [] if from_disk else choose_filters(vectors))
         return cls(
             info=index_info(manifest, index_dir), store=store, engine=engine, encoder=encoder
         )

@@ -13,7 +13,7 @@ from convsearch.errors import ConfigError
 Format = Literal["bfloat16", "float16", "float32"]
 FORMATS: tuple[Format, ...] = get_args(Format)
 Floats = npt.NDArray[np.float32]
-Raw = npt.NDArray[np.uint16] | npt.NDArray[np.float16] | npt.NDArray[np.float32]
+Raw = npt.NDArray[np.uint16 | np.float16 | np.float32]
 """Vectors as they lie in a file."""
 
 STORED = {"bfloat16": np.uint16, "float16": np.float16, "float32": np.float32}

@@ -51,7 +51,7 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="module")
 def engine(world: Path) -> DenseBackend:
-    return DenseBackend.load(world / "index", world / "encoder")
+    return DenseBackend.load_exact(world / "index", world / "encoder")
 
 
 def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
@@ -259,8 +259,8 @@ def test_an_index_and_an_encoder_of_different_models_do_not_mix(tmp_path: Path) 
     manifest = build_dense_index(corpus, tmp_path / "index", encoder_path=first)
     assert (manifest["dim"], manifest["encoder_kind"]) == (768, "ance")
     with pytest.raises(ConfigError, match="not the encoder that made"):
-        DenseBackend.load(tmp_path / "index", second)
-    assert DenseBackend.load(tmp_path / "index", first).info.num_passages == 5
+        DenseBackend.load_exact(tmp_path / "index", second)
+    assert DenseBackend.load_exact(tmp_path / "index", first).info.num_passages == 5
 
 
 def test_a_bad_corpus_or_broken_weights_leave_nothing(tmp_path: Path) -> None:
@@ -284,4 +284,4 @@ def test_damaged_vectors_are_refused(world: Path, tmp_path: Path, name: str) -> 
     path = tmp_path / "index" / VECTORS / name
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="convsearch index"):
-        DenseBackend.load(tmp_path / "index", world / "encoder")
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
