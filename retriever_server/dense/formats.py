@@ -56,6 +56,6 @@ def decode(raw: Raw, name: Format) -> Floats:
     return np.asarray(raw).astype(np.float32)
 
 
-def bits_of(raw: Raw) -> npt.NDArray[np.uint16] | npt.NDArray[np.uint32]:
+def bits_of(raw: Raw) -> npt.NDArray[np.uint16 | np.uint32]:
     """The same memory as unsigned integers, which the compiled loops read."""
     return raw.view(np.uint32 if raw.dtype == np.float32 else np.uint16)

@@ -6,6 +6,9 @@ here, and they lead to stand-ins of ours, not to numpy. The bytes of a large arr
 left in the file and memory-mapped, so an array may be larger than memory.
 """
 
+# The unpickler written in Python has no types of its own, only those of the one written in C.
+# pyright: reportAttributeAccessIssue=false, reportArgumentType=false
+
 import pickle
 import struct
 from dataclasses import dataclass

@@ -242,7 +242,7 @@ class Vectors:
 
     def gather(self, positions: npt.NDArray[np.int64]) -> Raw:
         """The vectors at these positions, copied, as they are stored."""
-        raw = np.empty((len(positions), self.dim), dtype=STORED[self.format])
+        raw: Raw = np.empty((len(positions), self.dim), dtype=np.dtype(STORED[self.format]))
         owners = np.searchsorted(self._starts, positions, side="right") - 1
         for owner in np.unique(owners).tolist():
             mine = owners == owner

@@ -20,9 +20,11 @@ from small_corpus import (
 
 from convsearch.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from convsearch.retrieval import Retriever
+from retriever_server.backends import dense
 from retriever_server.backends.ance import AnceEncoder
 from retriever_server.backends.dense import DenseBackend
 from retriever_server.backends.encoder import load_encoder
+from retriever_server.dense import forecast
 from retriever_server.dense.formats import decode
 from retriever_server.indexing.dense import build_dense_index, ids_at, passage_text
 from retriever_server.indexing.dense_job import VECTORS
@@ -285,3 +287,29 @@ def test_damaged_vectors_are_refused(world: Path, tmp_path: Path, name: str) -> 
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="convsearch index"):
         DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+def test_an_index_of_the_first_version_is_refused(world: Path, tmp_path: Path) -> None:
+    """It held one float32 file and no folder of vectors."""
+    shutil.copytree(world / "index", tmp_path / "index")
+    shutil.rmtree(tmp_path / "index" / VECTORS)
+    np.save(tmp_path / "index" / "vectors.npy", np.zeros((150, 4), np.float32))
+    with pytest.raises(DataError, match="older version of this program.*rebuild"):
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+def test_vectors_of_another_encoder_are_refused(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "index", tmp_path / "index")
+    path = tmp_path / "index" / VECTORS / "vectors.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "encoder_id": "f" * 64}))
+    with pytest.raises(DataError, match=r"vectors of encoder ffffffffffff.*rebuild"):
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+def test_an_index_larger_than_memory_is_refused_before_it_is_read(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "free_memory", lambda: 1000)
+    monkeypatch.setattr(dense, "Vectors", None)
+    with pytest.raises(ConfigError, match=r"needs .* of memory, 0\.0 MB free"):
+        DenseBackend.load_exact(world / "index", world / "encoder")
