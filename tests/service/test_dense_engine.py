@@ -294,7 +294,7 @@ def test_an_index_of_the_first_version_is_refused(world: Path, tmp_path: Path) -
     shutil.copytree(world / "index", tmp_path / "index")
     shutil.rmtree(tmp_path / "index" / VECTORS)
     np.save(tmp_path / "index" / "vectors.npy", np.zeros((150, 4), np.float32))
-    with pytest.raises(DataError, match="older version of this program.*rebuild"):
+    with pytest.raises(DataError, match=r"older version of this program.*rebuild"):
         DenseBackend.load_exact(tmp_path / "index", world / "encoder")
 
 
