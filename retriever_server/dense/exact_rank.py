@@ -102,6 +102,13 @@ def split(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
     return [blocks[first:last] for first, last in itertools.pairwise(edges)]
 
 
+def _num_cores() -> int:
+    """Cores this process may run on; where the system does not say, all of the machine."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
 class RankEngine:
     """Counts what comes before a gold passage. Safe for threads."""
 
@@ -118,7 +125,7 @@ class RankEngine:
         """
         self.vectors = vectors
         self._id_order_N = id_order_N
-        self._threads = max(1, len(os.sched_getaffinity(0)))
+        self._threads = _num_cores()
         self.pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dense-rank")
         self._second = NumpyFilter()
         self._filters = list(filters) or [self._second]
