@@ -5,7 +5,15 @@ at once, and the server calls from several.
 """
 
 import numpy as np
-from numba import njit
+
+from convsearch.errors import DependencyError
+
+try:
+    from numba import njit
+except ImportError:
+    raise DependencyError(
+        "numba is not installed; run pip install 'convsearch[retriever]'"
+    ) from None
 
 _LANES = 16
 """Sums of one inner product that run side by side; fixed, so a score has one value everywhere."""
