@@ -1,6 +1,5 @@
 """`manifest.json`: what an index folder holds. Written last, so a folder with one is complete."""
 
-import fcntl
 import hashlib
 import json
 import os
@@ -10,7 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
-from convsearch.errors import ConfigError, ConvsearchError, DataError, EngineError, MissingFileError
+from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import atomic_write
 from convsearch.retrieval.info import IndexInfo
 
@@ -89,74 +88,37 @@ def index_info(manifest: Manifest, folder: Path) -> IndexInfo:
 
 
 @contextmanager
-def resumable_folder(out_dir: Path, job: Mapping[str, object]) -> Iterator[tuple[Path, Path]]:
-    """Folders for the parts and for the whole of an index that takes long to build.
-
-    The whole takes the name `out_dir` when the block ends without an error. What is there of a
-    build that was killed is found again, if it had the same `job`; after an error that tells the
-    user to mend something it is gone. Raises ConfigError as `folder_in_making` does, and where
-    another process builds the same index.
-    """
-    _check_replaceable(out_dir)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    work = out_dir.with_name(f".{out_dir.name}.building")
-    work.mkdir(exist_ok=True)
-    lock = (work / "lock").open("w")
-    try:
-        fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except OSError:
-        raise ConfigError(
-            f"{out_dir}: another process is building this index; wait for it"
-        ) from None
-    parts, whole = work / "parts", work / "whole"
-    known = work / "job.json"
-    if not known.is_file() or json.loads(known.read_text(encoding="utf-8")) != job:
-        shutil.rmtree(parts, ignore_errors=True)
-        with atomic_write(known) as out:
-            json.dump(job, out)
-    shutil.rmtree(whole, ignore_errors=True)
-    parts.mkdir(exist_ok=True)
-    whole.mkdir()
-    try:
-        yield parts, whole
-        old = work / "old"
-        if out_dir.exists():
-            out_dir.replace(old)
-        whole.replace(out_dir)
-    except EngineError:  # what is done is kept, as after a kill
-        raise
-    except ConvsearchError:
-        shutil.rmtree(work)
-        raise
-    finally:
-        lock.close()
-    shutil.rmtree(work)
-
-
-def _check_replaceable(out_dir: Path) -> None:
-    if out_dir.is_file() or (
-        out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / _NAME).is_file()
-    ):
-        raise ConfigError(f"{out_dir}: exists and is not an index; choose an empty folder")
-
-
-@contextmanager
 def folder_in_making(out_dir: Path) -> Iterator[Path]:
     """A temporary folder beside `out_dir` that takes its name when the block ends without an error.
 
     An older index of that name is replaced; any other folder that holds something is refused with
     ConfigError and left alone.
     """
-    _check_replaceable(out_dir)
+    refuse_foreign_folder(out_dir)
     out_dir.parent.mkdir(parents=True, exist_ok=True)
     making = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
-    old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")
     making.mkdir()
     try:
         yield making
-        if out_dir.exists():
-            out_dir.replace(old)
-        making.replace(out_dir)
+        put_in_place(making, out_dir)
     finally:
         shutil.rmtree(making, ignore_errors=True)
+
+
+def refuse_foreign_folder(out_dir: Path) -> None:
+    """Raises ConfigError where this path holds something that is no index."""
+    if out_dir.is_file() or (
+        out_dir.is_dir() and any(out_dir.iterdir()) and not (out_dir / _NAME).is_file()
+    ):
+        raise ConfigError(f"{out_dir}: exists and is not an index; choose an empty folder")
+
+
+def put_in_place(made: Path, out_dir: Path) -> None:
+    """Gives a finished folder its name; an older index of that name is removed."""
+    old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")
+    try:
+        if out_dir.exists():
+            out_dir.replace(old)
+        made.replace(out_dir)
+    finally:
         shutil.rmtree(old, ignore_errors=True)

@@ -16,7 +16,8 @@ from pathlib import Path
 from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
 from convsearch.files import read_lines
 from convsearch.passport import sha256_of, write_passport
-from retriever_server.manifest import Manifest, resumable_folder, write_manifest
+from retriever_server.making import parts_and_whole
+from retriever_server.manifest import Manifest, write_manifest
 
 ENGINE = "bm25"
 LAYOUT = "blocks/1"
@@ -61,7 +62,7 @@ def build_bm25_index(
     corpus_hash = sha256_of(corpus_path)
     settings = {"k1": float(k1), "b": float(b), "analyzer": ANALYZER, "layout": LAYOUT}
     job = {"corpus_sha256": corpus_hash, "part_blocks": part_blocks, **settings}
-    with resumable_folder(out_dir, job) as (parts_dir, folder):
+    with parts_and_whole(out_dir, job) as (parts_dir, folder):
         size = part_blocks * BLOCK
         parts = _write_parts(corpus_path, parts_dir, size, part_blocks, workers, on_passages)
         try:

@@ -19,7 +19,7 @@ from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.bm25.arrays import BLOCK
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.indexing.forecast import forecast_bm25
-from retriever_server.manifest import resumable_folder
+from retriever_server.making import parts_and_whole
 
 NUM_PASSAGES = 3 * BLOCK + 500
 
@@ -99,7 +99,7 @@ def test_a_killed_build_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> No
     )
     out = tmp_path / "index"
     build = subprocess.Popen([sys.executable, "-c", code, corpus, out], start_new_session=True)
-    parts = tmp_path / ".index.building" / "parts"
+    parts = tmp_path / "index.partial" / "parts"
     deadline = time.monotonic() + 60
     while not (done := list(parts.glob("part-*"))) and time.monotonic() < deadline:
         assert build.poll() is None
@@ -126,22 +126,24 @@ def test_a_killed_build_goes_on_where_it_was(corpus: Path, tmp_path: Path) -> No
     assert sorted(p.name for p in tmp_path.iterdir()) == ["index", "unbroken"]
 
 
-def test_a_build_with_other_settings_starts_anew(corpus: Path, tmp_path: Path) -> None:
+def test_what_is_left_of_other_settings_is_neither_used_nor_lost(
+    corpus: Path, tmp_path: Path
+) -> None:
     def interrupted() -> None:
-        with resumable_folder(tmp_path / "index", {"corpus_sha256": "another"}) as (parts, _):
+        with parts_and_whole(tmp_path / "index", {"corpus_sha256": "another"}) as (parts, _):
             (parts / "part-00000").mkdir()
             raise KeyboardInterrupt
 
     with pytest.raises(KeyboardInterrupt):
         interrupted()
-    assert (tmp_path / ".index.building").is_dir()
-    build_bm25_index(corpus, tmp_path / "index", k1=1.2)
-    assert len(Bm25Backend.load(tmp_path / "index").store) == NUM_PASSAGES
+    with pytest.raises(ConfigError, match="run it with the same settings, or delete"):
+        build_bm25_index(corpus, tmp_path / "index")
+    assert (tmp_path / "index.partial" / "parts" / "part-00000").is_dir()
 
 
 def test_two_builds_of_one_index_do_not_meet(corpus: Path, tmp_path: Path) -> None:
     with (
-        resumable_folder(tmp_path / "index", {}),
+        parts_and_whole(tmp_path / "index", {}),
         pytest.raises(ConfigError, match="another process"),
     ):
         build_bm25_index(corpus, tmp_path / "index")

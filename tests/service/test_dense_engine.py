@@ -20,10 +20,14 @@ from small_corpus import (
 
 from convsearch.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from convsearch.retrieval import Retriever
+from retriever_server.backends import dense
 from retriever_server.backends.ance import AnceEncoder
 from retriever_server.backends.dense import DenseBackend
 from retriever_server.backends.encoder import load_encoder
-from retriever_server.indexing.dense import build_dense_index, passage_text
+from retriever_server.dense import forecast
+from retriever_server.dense.formats import decode
+from retriever_server.indexing.dense import build_dense_index, ids_at, passage_text
+from retriever_server.indexing.dense_job import VECTORS
 
 PASSAGES = random_passages(150)
 TEXTS = [passage_text(p) for p in PASSAGES]
@@ -42,20 +46,22 @@ def world(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFacto
         folder / "index",
         encoder_path=folder / "encoder",
         batch_size=16,
+        shard_rows=64,
     )
     return folder
 
 
 @pytest.fixture(scope="module")
 def engine(world: Path) -> DenseBackend:
-    return DenseBackend.load(world / "index", world / "encoder")
+    return DenseBackend.load_exact(world / "index", world / "encoder")
 
 
 def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
     """Ids of all passages for each query by double-precision scores, ties by id."""
-    vectors = np.load(engine_dir(engine) / "vectors.npy").astype(np.float64)
-    encoded = engine._encode(queries).astype(np.float64)
-    ids, orders = [engine.store.doc_id(i) for i in range(len(engine.store))], []
+    raw = [np.load(path) for path in sorted((engine_dir(engine) / VECTORS).glob("0*.npy"))]
+    vectors = decode(np.concatenate(raw), "bfloat16").astype(np.float64)
+    encoded = engine.encode(queries).astype(np.float64)
+    ids, orders = ids_at(engine.store, range(len(engine.store))), []
     for query in encoded:
         scores = (vectors * query).sum(axis=1)
         orders.append([ids[i] for i in sorted(range(len(ids)), key=lambda i: (-scores[i], ids[i]))])
@@ -63,7 +69,7 @@ def _orders(engine: DenseBackend, queries: list[str]) -> list[list[str]]:
 
 
 def engine_dir(engine: DenseBackend) -> Path:
-    return engine.store.folder
+    return engine.vectors.folder.parent
 
 
 def test_ranks_and_lists_are_exact_ties_included(engine: DenseBackend) -> None:
@@ -255,8 +261,8 @@ def test_an_index_and_an_encoder_of_different_models_do_not_mix(tmp_path: Path) 
     manifest = build_dense_index(corpus, tmp_path / "index", encoder_path=first)
     assert (manifest["dim"], manifest["encoder_kind"]) == (768, "ance")
     with pytest.raises(ConfigError, match="not the encoder that made"):
-        DenseBackend.load(tmp_path / "index", second)
-    assert DenseBackend.load(tmp_path / "index", first).info.num_passages == 5
+        DenseBackend.load_exact(tmp_path / "index", second)
+    assert DenseBackend.load_exact(tmp_path / "index", first).info.num_passages == 5
 
 
 def test_a_bad_corpus_or_broken_weights_leave_nothing(tmp_path: Path) -> None:
@@ -274,10 +280,36 @@ def test_a_bad_corpus_or_broken_weights_leave_nothing(tmp_path: Path) -> None:
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ance", "corpus.jsonl"]
 
 
-@pytest.mark.parametrize("name", ["vectors.npy", "norms.npy"])
+@pytest.mark.parametrize("name", ["00001.npy", "mean.npy", "extents.npy", "vectors.json"])
 def test_damaged_vectors_are_refused(world: Path, tmp_path: Path, name: str) -> None:
     shutil.copytree(world / "index", tmp_path / "index")
-    path = tmp_path / "index" / name
-    path.write_bytes(path.read_bytes()[:200])
+    path = tmp_path / "index" / VECTORS / name
+    path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="convsearch index"):
-        DenseBackend.load(tmp_path / "index", world / "encoder")
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+def test_an_index_of_the_first_version_is_refused(world: Path, tmp_path: Path) -> None:
+    """It held one float32 file and no folder of vectors."""
+    shutil.copytree(world / "index", tmp_path / "index")
+    shutil.rmtree(tmp_path / "index" / VECTORS)
+    np.save(tmp_path / "index" / "vectors.npy", np.zeros((150, 4), np.float32))
+    with pytest.raises(DataError, match=r"older version of this program.*rebuild"):
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+def test_vectors_of_another_encoder_are_refused(world: Path, tmp_path: Path) -> None:
+    shutil.copytree(world / "index", tmp_path / "index")
+    path = tmp_path / "index" / VECTORS / "vectors.json"
+    path.write_text(json.dumps({**json.loads(path.read_text()), "encoder_id": "f" * 64}))
+    with pytest.raises(DataError, match=r"vectors of encoder ffffffffffff.*rebuild"):
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+def test_an_index_larger_than_memory_is_refused_before_it_is_read(
+    world: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(forecast, "free_memory", lambda: 1000)
+    monkeypatch.setattr(dense, "Vectors", None)
+    with pytest.raises(ConfigError, match=r"needs .* of memory, 0\.0 MB free"):
+        DenseBackend.load_exact(world / "index", world / "encoder")

@@ -27,7 +27,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_ranks_over_http_are_those_of_the_engine(world: Path, tmp_path: Path) -> None:
-    engine = DenseBackend.load(world / "index", world / "encoder")
+    engine = DenseBackend.load_exact(world / "index", world / "encoder")
     queries = random_queries(8)
     qrels = tmp_path / "qrels.trec"
     qrels.write_text("q1 0 p7 1\nq1 0 p8 1\n")

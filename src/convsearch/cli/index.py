@@ -1,6 +1,8 @@
 """`convsearch index`: corpus -> index folder."""
 
+import os
 import sys
+import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -29,6 +31,16 @@ def command(
     ] = None,
     encoder: Annotated[Path | None, typer.Option(help="dense: folder of the encoder")] = None,
     batch_size: Annotated[int, typer.Option(help="dense: passages encoded at once")] = 32,
+    dtype: Annotated[
+        Literal["bfloat16", "float16", "float32"], typer.Option(help="dense: how vectors are kept")
+    ] = "bfloat16",
+    embeddings: Annotated[
+        Path | None,
+        typer.Option(help="dense: doc_emb_cat.pkl of an earlier project, instead of encoding"),
+    ] = None,
+    embedding_ids: Annotated[
+        Path | None, typer.Option(help="dense: doc_embid_cat.pkl beside it")
+    ] = None,
 ) -> None:
     """Build a search index from a corpus; started again after a kill, it goes on where it was."""
     if engine == "bm25":
@@ -47,10 +59,23 @@ def command(
         manifest = build_lucene_index(corpus, out, k1=k1, b=b, java_heap=java_heap)
     else:
         from retriever_server.indexing.dense import build_dense_index
+        from retriever_server.indexing.dense_import import import_dense_index
 
         if encoder is None:
             raise ConfigError("a dense index needs --encoder, the folder of the passage encoder")
-        manifest = build_dense_index(corpus, out, encoder_path=encoder, batch_size=batch_size)
+        if (embeddings is None) != (embedding_ids is None):
+            raise ConfigError("--embeddings and --embedding-ids go together; name both files")
+        if embeddings is not None and embedding_ids is not None:
+            manifest = import_dense_index(
+                corpus, out, encoder_path=encoder, embeddings_path=embeddings,
+                ids_path=embedding_ids, dtype=dtype, on_progress=_Progress(),
+            )  # fmt: skip
+        else:
+            manifest = build_dense_index(
+                corpus, out, encoder_path=encoder, batch_size=batch_size, dtype=dtype,
+                on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
+                on_progress=_Progress(),
+            )  # fmt: skip
     typer.echo(f"{out}: {manifest['engine']} index of {manifest['num_passages']} passages")
 
 
@@ -71,3 +96,24 @@ def _progress(num_passages: int) -> Iterator[Callable[[str, float], None]]:
             bars.update(tasks[what], completed=min(done, bars.tasks[tasks[what]].total or done))
 
         yield report
+
+
+class _Progress:
+    """Passages done, speed and time left, on stderr every few seconds; of the first process."""
+
+    EVERY_S = 5.0
+
+    def __init__(self) -> None:
+        self._start = self._said = time.monotonic()
+        self._is_first = os.environ.get("RANK", "0") == "0"
+
+    def __call__(self, done: int, total: int) -> None:
+        now = time.monotonic()
+        if not self._is_first or (now - self._said < self.EVERY_S and done < total):
+            return
+        self._said = now
+        speed = done / max(1e-9, now - self._start)
+        left_min = (total - done) / max(1e-9, speed) / 60
+        typer.echo(
+            f"{done} of {total} passages, {speed:.1f} passages/s, {left_min:.1f} min left", err=True
+        )

@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from convsearch.cli import (
+    ann,
     data,
     distill,
     doctor,
@@ -30,7 +31,7 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
     "quickstart", "nano", "doctor",
 )  # fmt: skip
 
@@ -44,6 +45,7 @@ app = typer.Typer(
 )
 app.add_typer(data.app, name="data")
 app.command("index")(index.command)
+app.command("ann")(ann.command)
 app.command("serve")(serve.command)
 app.command("distill")(distill.command)
 app.command("sft")(sft.command)

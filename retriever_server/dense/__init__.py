@@ -1,0 +1,1 @@
+"""Dense vectors: how they are stored, and exact ranks over them."""

@@ -1,0 +1,157 @@
+"""The filter of exact ranking on any CPU: one float32 matrix product, counted in a compiled loop.
+
+A filter is a way to compute products of queries with a block of passages, and to count them against
+two thresholds. `torch_filter` has the ones for bfloat16 and float16 units and for GPUs.
+"""
+
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+import numpy.typing as npt
+
+from retriever_server.dense import kernels
+from retriever_server.dense.formats import CODES, Floats, bits_of
+from retriever_server.dense.vectors import Block, Vectors
+
+Doubles = npt.NDArray[np.float64]
+Ints = npt.NDArray[np.int64]
+Share = Callable[[int], Iterator[tuple[int, int]]]
+FLOAT32_UNIT = 2.0**-24
+"""Unit roundoff of float32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Prepared:
+    """Queries in a filter's number format, and what is known exactly about the difference."""
+
+    operand: object
+    """The queries q', in the type of the filter."""
+    unit: float
+    """Unit roundoff of the accumulator."""
+    error_Q: Doubles
+    """Upper bound on |q - q'|."""
+    shift_Q: Doubles
+    """<q - q', mean>."""
+    length_Q: Doubles
+    """Upper bound on |q'|."""
+    offset_Q: Doubles
+    """Subtracted from the products before their last rounding."""
+    scale_Q: Doubles
+    """Power of two the products and the offset are multiplied with, so that none overflows."""
+    select: Callable[[object, npt.NDArray[np.intp]], object]
+
+    def pick(self, queries: npt.NDArray[np.intp]) -> "Prepared":
+        """Those of some queries."""
+        return Prepared(
+            operand=self.select(self.operand, queries),
+            unit=self.unit,
+            error_Q=self.error_Q[queries],
+            shift_Q=self.shift_Q[queries],
+            length_Q=self.length_Q[queries],
+            offset_Q=self.offset_Q[queries],
+            scale_Q=self.scale_Q[queries],
+            select=self.select,
+        )
+
+
+class Products(Protocol):
+    """Products of a block with all queries, held until what is in doubt has been settled."""
+
+    def count(self, pool: ThreadPoolExecutor, share: Share) -> tuple[Ints, Ints]:
+        """(above_Q, near_Q): how many are above `high`, and how many from `low` to `high`."""
+        ...
+
+    def near_columns(self, queries: npt.NDArray[np.intp], starts: Ints) -> Ints:
+        """Rows of the block from `low` to `high` for these queries, one query after another;
+        starts: where each begins, and the end of the last."""
+        ...
+
+
+class Filter(Protocol):
+    """See the module."""
+
+    def prepare(self, queries_QD: Floats, vectors: Vectors, gold_Q: Doubles) -> Prepared:
+        """gold_Q: scores near which the products should be most exact."""
+        ...
+
+    def products(
+        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+    ) -> Products: ...
+
+
+class HostProducts:
+    """`Products` in memory, as the bits of float32 or bfloat16 (code)."""
+
+    def __init__(self, bits_QB: np.ndarray, code: int, low_Q: Floats, high_Q: Floats) -> None:
+        """low_Q, high_Q: rounded to the format of the products."""
+        self._bits_QB, self._code = bits_QB, code
+        self._low_Q, self._high_Q = low_Q, high_Q
+
+    def count(self, pool: ThreadPoolExecutor, share: Share) -> tuple[Ints, Ints]:
+        """See `Products`."""
+        above_Q = np.zeros(len(self._low_Q), dtype=np.int64)
+        near_Q = np.zeros_like(above_Q)
+        jobs = [
+            pool.submit(
+                kernels.count_band, self._bits_QB, self._code, self._low_Q, self._high_Q,
+                first, last, above_Q, near_Q,
+            )
+            for first, last in share(len(above_Q))
+        ]  # fmt: skip
+        for job in jobs:
+            job.result()
+        return above_Q, near_Q
+
+    def near_columns(self, queries: npt.NDArray[np.intp], starts: Ints) -> Ints:
+        """See `Products`."""
+        columns = np.empty(int(starts[-1]), dtype=np.int64)
+        kernels.near_columns(
+            self._bits_QB, self._code, self._low_Q, self._high_Q, queries, starts, columns
+        )
+        return columns
+
+
+class NumpyFilter:
+    """Float32 by numpy's matrix product. Exact operands, so its doubt is rounding of sums alone."""
+
+    def prepare(self, queries_QD: Floats, vectors: Vectors, gold_Q: Doubles) -> Prepared:
+        """See `Filter`."""
+        zeros_Q = np.zeros(len(queries_QD))
+        lengths_Q = np.linalg.norm(queries_QD.astype(np.float64), axis=1) * (1 + 1e-9)
+        return Prepared(
+            operand=np.ascontiguousarray(queries_QD),
+            unit=FLOAT32_UNIT,
+            error_Q=zeros_Q,
+            shift_Q=zeros_Q,
+            length_Q=lengths_Q,
+            offset_Q=zeros_Q,
+            scale_Q=zeros_Q + 1,
+            select=lambda operand, queries: np.asarray(operand)[queries],
+        )
+
+    def products(
+        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+    ) -> HostProducts:
+        """See `Filter`."""
+        queries_QD = np.asarray(prepared.operand)
+        products_QB = queries_QD @ as_float32(block).T
+        return HostProducts(
+            bits_of(products_QB),
+            CODES["float32"],
+            low_Q.astype(np.float32),
+            high_Q.astype(np.float32),
+        )
+
+
+def as_float32(block: Block) -> Floats:
+    """The vectors of a block as float32, which holds every stored number exactly."""
+    raw = block.raw_BD
+    if raw.dtype == np.float32:
+        return np.asarray(raw, dtype=np.float32)
+    out = np.empty(raw.shape, dtype=np.float32)
+    code = CODES["float16" if raw.dtype == np.float16 else "bfloat16"]
+    kernels.decode_rows(bits_of(raw), code, 0, len(raw), out)
+    return out

@@ -1,0 +1,138 @@
+"""Compiled loops of exact ranking. They hold no lock and start no thread; the caller shares work.
+
+numba's own parallel loops are not used: its default thread layer must not be entered by two threads
+at once, and the server calls from several.
+"""
+
+import numpy as np
+
+from convsearch.errors import DependencyError
+
+try:
+    from numba import njit
+except ImportError:
+    raise DependencyError(
+        "numba is not installed; run pip install 'convsearch[retriever]'"
+    ) from None
+
+_LANES = 16
+"""Sums of one inner product that run side by side; fixed, so a score has one value everywhere."""
+
+
+@njit(nogil=True, cache=True, inline="always")
+def _number(bits, code):
+    """The float32 of a stored number. code: see `formats.CODES`."""
+    wide = np.uint32(bits)
+    if code == 0:
+        return wide.view(np.float32)
+    if code == 1:
+        return np.uint32(wide << np.uint32(16)).view(np.float32)
+    # float16: exponent and fraction moved to the places of float32, the exponent's offset by a
+    # product with 2^112, which is exact, subnormal numbers included
+    size = np.uint32((wide & np.uint32(0x7FFF)) << np.uint32(13)).view(np.float32)
+    sign = np.float32(1) - np.float32(2) * np.float32(wide >> np.uint32(15))
+    return sign * (size * np.float32(5.192296858534828e33))
+
+
+@njit(nogil=True, cache=True)
+def decode_rows(bits_ND, code, first, last, out_ND):
+    """Rows first to last of a block as float32."""
+    for row in range(first, last):
+        for d in range(bits_ND.shape[1]):
+            out_ND[row, d] = _number(bits_ND[row, d], code)
+
+
+@njit(nogil=True, cache=True)
+def exact_score(bits_D, code, query_D):
+    """Inner product in double precision of a stored vector and a query (float64), in an order of
+    summation that depends on nothing but the dimension."""
+    dim = bits_D.shape[0]
+    sums = np.zeros(_LANES, np.float64)
+    whole = dim - dim % _LANES
+    for start in range(0, whole, _LANES):
+        for lane in range(_LANES):
+            sums[lane] += np.float64(_number(bits_D[start + lane], code)) * query_D[start + lane]
+    for d in range(whole, dim):
+        sums[d - whole] += np.float64(_number(bits_D[d], code)) * query_D[d]
+    total = 0.0
+    for lane in range(_LANES):
+        total += sums[lane]
+    return total
+
+
+@njit(nogil=True, cache=True)
+def exact_scores(bits_ND, code, query_D, out_N):
+    """`exact_score` of every row."""
+    for row in range(bits_ND.shape[0]):
+        out_N[row] = exact_score(bits_ND[row], code, query_D)
+
+
+@njit(nogil=True, cache=True)
+def extents(bits_ND, code, mean_D, out):
+    """Largest length, and largest distance from the mean, of the rows: out[0], out[1]."""
+    longest = 0.0
+    farthest = 0.0
+    for row in range(bits_ND.shape[0]):
+        length = 0.0
+        distance = 0.0
+        for d in range(bits_ND.shape[1]):
+            value = np.float64(_number(bits_ND[row, d], code))
+            length += value * value
+            distance += (value - mean_D[d]) ** 2
+        longest = max(longest, length)
+        farthest = max(farthest, distance)
+    out[0] = np.sqrt(longest)
+    out[1] = np.sqrt(farthest)
+
+
+@njit(nogil=True, cache=True)
+def count_band(bits_QB, code, low_Q, high_Q, first, last, above_Q, near_Q):
+    """For queries first to last: products above `high`, and products from `low` to `high`.
+
+    bits_QB: products of a block as the bits of float32 or bfloat16 (code). low, high: float32.
+    """
+    for q in range(first, last):
+        low = low_Q[q]
+        high = high_Q[q]
+        above = np.int32(0)
+        reached = np.int32(0)
+        for j in range(bits_QB.shape[1]):
+            value = _number(bits_QB[q, j], code)
+            above += np.int32(value > high)
+            reached += np.int32(value >= low)
+        above_Q[q] = above
+        near_Q[q] = reached - above
+
+
+@njit(nogil=True, cache=True)
+def near_columns(bits_QB, code, low_Q, high_Q, queries, starts, columns):
+    """Columns whose product lies from `low` to `high`, for the queries given, one after another.
+
+    starts: where the columns of each begin in `columns`, and the end of the last.
+    """
+    for place in range(queries.shape[0]):
+        q = queries[place]
+        low = low_Q[q]
+        high = high_Q[q]
+        at = starts[place]
+        for j in range(bits_QB.shape[1]):
+            value = _number(bits_QB[q, j], code)
+            if value >= low and value <= high:
+                columns[at] = j
+                at += 1
+
+
+@njit(nogil=True, cache=True)
+def count_before(bits_BD, code, queries_QD, queries, starts, columns, gold_Q, order_Q, order_B,
+                 first, last, before):  # fmt: skip
+    """How many of its columns come before the gold, for the places first to last of `queries`:
+    score above the gold's, or equal and earlier in id order. Scores as in `exact_score`."""
+    for place in range(first, last):
+        q = queries[place]
+        count = 0
+        for at in range(starts[place], starts[place + 1]):
+            column = columns[at]
+            score = exact_score(bits_BD[column], code, queries_QD[q])
+            if score > gold_Q[q] or (score == gold_Q[q] and order_B[column] < order_Q[q]):
+                count += 1
+        before[place] = count

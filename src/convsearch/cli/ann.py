@@ -1,0 +1,54 @@
+"""`convsearch ann`: approximate search for a dense index, with its rank error."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convsearch.errors import ConfigError
+
+
+def command(
+    index: Annotated[Path, typer.Option(help="dense index folder")],
+    encoder: Annotated[Path, typer.Option(help="folder of the encoder that made it")],
+    factory: Annotated[str, typer.Option(help='FAISS index_factory string, as "IVF1024,SQ8"')],
+    search: Annotated[
+        list[str] | None,
+        typer.Option(help='as "nprobe=32" or "efSearch=128"; several are compared, the last kept'),
+    ] = None,
+    turns: Annotated[
+        Path | None, typer.Option(help="turns.jsonl whose questions measure the error")
+    ] = None,
+    qrels: Annotated[Path | None, typer.Option(help="their gold passages")] = None,
+    samples: Annotated[
+        int, typer.Option(help="without turns: queries taken out of passages")
+    ] = 500,
+) -> None:
+    """Search a dense index approximately from now on; prints how many ranks that gets wrong."""
+    from retriever_server.indexing.ann import build_ann_index
+
+    if (turns is None) != (qrels is None):
+        raise ConfigError("--turns and --qrels go together; name both files")
+    queries = _questions(turns, qrels) if turns is not None and qrels is not None else []
+    errors = build_ann_index(
+        index, encoder_path=encoder, factory=factory, searches=search or [""], queries=queries,
+        num_samples=samples,
+    )  # fmt: skip
+    for error in errors:
+        typer.echo(str(error))
+    typer.echo(f"{index / 'ann'}: kept; delete this folder to search exactly again")
+
+
+def _questions(turns_path: Path, qrels_path: Path) -> list[tuple[str, list[str]]]:
+    """The question of each turn that has a gold passage, and its gold passages."""
+    from convsearch.files import read_qrels, read_turns
+
+    qrels = read_qrels(qrels_path)
+    found = []
+    for turn in read_turns(turns_path):
+        golds = [doc for doc, relevance in qrels.get(turn.qid, {}).items() if relevance > 0]
+        if golds:
+            found.append((turn.question, golds))
+    if not found:
+        raise ConfigError(f"{qrels_path}: no gold passage for any turn of {turns_path}")
+    return found
