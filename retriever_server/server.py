@@ -15,7 +15,6 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 
 if __package__ in (None, ""):  # run as a script: find the two packages of this checkout
@@ -23,70 +22,12 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
     sys.path[0:1] = [str(_ROOT), str(_ROOT / "src")]
 
 from convsearch.errors import ConfigError, ConvsearchError, DependencyError
-from convsearch.files import Qrels, read_qrels
-from convsearch.retrieval.protocol import Retriever
-from retriever_server.manifest import read_manifest
+from retriever_server.loading import RETRIEVERS, load_backend
+from retriever_server.settings import DEFAULT_HOST, DEFAULT_PORT, ServerSettings
 
-RETRIEVERS = ("bm25", "ance")
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8000
 SHUTDOWN_S = 20
 """Time that requests in flight get to finish after a signal."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """What to serve, and where."""
-
-    index_path: Path
-    """Folder made by `convsearch index`."""
-    trec_path: Path | None = None
-    """Qrels of the query ids that clients send; without them clients send `gold_ids`."""
-    retriever_name: str | None = None
-    """`bm25` or `ance` (any dense index); None takes what the index is."""
-    encoder_path: Path | None = None
-    """Folder of the query encoder; dense only."""
-    host: str = DEFAULT_HOST
-    """Address to listen on. There is no authentication: keep it to trusted networks."""
-    port: int = DEFAULT_PORT
-    """0 takes a free port."""
-
-
-def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
-    """Opens the index and the qrels and checks that they belong together."""
-    engine = str(read_manifest(settings.index_path).get("engine"))
-    name = settings.retriever_name
-    if name is not None and (name == "bm25") != (engine == "bm25"):
-        raise ConfigError(
-            f"--retriever_name {name} does not fit {settings.index_path}, a {engine} index; name "
-            'the other retriever or build the index it needs with "convsearch index"'
-        )
-    if engine == "bm25":
-        from retriever_server.backends.bm25 import Bm25Backend
-
-        backend = Bm25Backend.load(settings.index_path)
-    else:
-        from retriever_server.backends.dense import DenseBackend
-
-        if settings.encoder_path is None:
-            raise ConfigError(
-                f"{settings.index_path} is a dense index; name the folder of its query encoder "
-                "with --encoder_path"
-            )
-        backend = DenseBackend.load(settings.index_path, settings.encoder_path)
-    if settings.trec_path is None:
-        return backend, None
-    qrels = read_qrels(settings.trec_path)
-    golds = {doc for docs in qrels.values() for doc, relevance in docs.items() if relevance > 0}
-    unknown = sorted(golds - set(backend.store.doc_ids))
-    if unknown:
-        raise ConfigError(
-            f"{settings.trec_path}: {len(unknown)} of {len(golds)} gold passages are not in the "
-            f"index {settings.index_path}, the first is {unknown[0]!r}; use the qrels and the "
-            "corpus of the same data set"
-        )
-    return backend, qrels
 
 
 def serve(settings: ServerSettings, *, listener: socket.socket | None = None) -> None:

@@ -11,6 +11,8 @@ from convsearch.errors import ConfigError, RetrieverError
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 """Overload and broken servers; any other 4xx is the caller's mistake and is final."""
+API_KEY_VARIABLE = "RETRIEVER_API_KEY"
+"""Environment variable with the API key, for the server and for its clients."""
 WAIT_INITIAL_S = 0.1
 WAIT_MAX_S = 5.0
 _EXCERPT_CHARS = 200
