@@ -4,13 +4,18 @@ from convsearch.errors import ConfigError
 from convsearch.files import Qrels, read_qrels
 from convsearch.retrieval.protocol import Retriever
 from retriever_server.manifest import read_manifest
+from retriever_server.memory import check_memory, index_bytes
 from retriever_server.settings import IndexSettings
 
 RETRIEVERS = ("bm25", "ance")
 
 
 def load_backend(settings: IndexSettings) -> tuple[Retriever, Qrels | None]:
-    """Opens the index and the qrels and checks that they belong together."""
+    """Opens the index and the qrels and checks that they belong together.
+
+    Raises ConfigError where they do not, where the engine is not the one asked for, or where the
+    index does not fit into memory (before any of it is loaded), and what the engine raises.
+    """
     engine = str(read_manifest(settings.index_path).get("engine"))
     name = settings.retriever_name
     if name is not None and (name == "bm25") != (engine == "bm25"):
@@ -18,6 +23,7 @@ def load_backend(settings: IndexSettings) -> tuple[Retriever, Qrels | None]:
             f"--retriever_name {name} does not fit {settings.index_path}, a {engine} index; name "
             'the other retriever or build the index it needs with "convsearch index"'
         )
+    check_memory(f"{settings.index_path} ({engine})", index_bytes(settings.index_path))
     if engine == "bm25":
         from retriever_server.backends.bm25 import Bm25Backend
 

@@ -6,7 +6,6 @@ The URL goes to stderr when the server is ready. SIGTERM and Ctrl-C end it clean
 input ends it with one sentence and code 2.
 """
 
-import argparse
 import asyncio
 import contextlib
 import ctypes
@@ -16,14 +15,19 @@ import socket
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from types import FrameType
 
 if __package__ in (None, ""):  # run as a script: find the two packages of this checkout
     _ROOT = Path(__file__).resolve().parent.parent
     sys.path[0:1] = [str(_ROOT), str(_ROOT / "src")]
 
 from convsearch.errors import ConfigError, ConvsearchError, DependencyError
-from retriever_server.loading import RETRIEVERS, load_backend
-from retriever_server.settings import DEFAULT_HOST, DEFAULT_PORT, ServerSettings
+from retriever_server.flags import parser, settings_of
+from retriever_server.loading import load_backend
+from retriever_server.log_output import json_log
+from retriever_server.settings import ServerSettings, check_exposure
+
+__all__ = ["ServerSettings", "load_backend", "main", "serve"]
 
 SHUTDOWN_S = 20
 """Time that requests in flight get to finish after a signal."""
@@ -32,25 +36,51 @@ _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 def serve(settings: ServerSettings, *, listener: socket.socket | None = None) -> None:
     """Serves until SIGTERM or Ctrl-C. listener: a bound socket, in place of host and port."""
+    host = str(listener.getsockname()[0]) if listener else settings.host
+    check_exposure(
+        host, has_key=settings.api_key is not None, allowed=settings.allow_unauthenticated
+    )
     listener = listener or _bind(settings.host, settings.port)
+    with json_log(settings.log_path):
+        stuck = _run(settings, listener)
+    if stuck:  # in an engine call that no signal reaches; the interpreter would wait for it
+        os._exit(0)
+
+
+def _run(settings: ServerSettings, listener: socket.socket) -> bool:
+    """Returns whether an engine call was still running at the end."""
     backend, qrels = load_backend(settings)
+    further = {name: load_backend(one) for name, one in settings.further.items()}
     try:
         import uvicorn
 
         from retriever_server.app import create_app
+        from retriever_server.corpora import Corpus
+        from retriever_server.limits import Limits
     except ImportError as error:
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
         ) from None
-    app = create_app(backend, qrels=qrels)
+    app = create_app(
+        backend,
+        qrels=qrels,
+        name=settings.name,
+        further={name: Corpus(engine, golds) for name, (engine, golds) in further.items()},
+        api_key=settings.api_key,
+        limits=Limits(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
+    )
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     class AnnouncingServer(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            self_query: asyncio.Task[object] = app.state.self_query
-            self_query.add_done_callback(_announce)
+            first_queries: asyncio.Task[object] = app.state.first_queries
+            first_queries.add_done_callback(_announce)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.stopping = True
+            super().handle_exit(sig, frame)
 
     def _announce(task: asyncio.Task[object]) -> None:
         if not task.cancelled() and task.exception() is None:
@@ -60,9 +90,14 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )
     AnnouncingServer(config).run(sockets=[listener])
+    return app.state.searching()
 
 
 def _bind(host: str, port: int) -> socket.socket:
@@ -91,35 +126,16 @@ def _leave(*_: object) -> None:
     raise SystemExit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="server.py",
-        description="Serve ranks and passages over HTTP.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add("--index_path", type=Path, required=True, help='folder made by "convsearch index"')
-    add("--trec_path", type=Path, help="qrels of the query ids that clients send")
-    add("--retriever_name", choices=RETRIEVERS, help="checked against the index")
-    add("--encoder_path", type=Path, help="folder of the query encoder (dense)")
-    add("--host", default=DEFAULT_HOST, help="address to listen on; there is no authentication")
-    add("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port")
-    add("--fd", type=int, help=argparse.SUPPRESS)
-    add("--parent_pid", type=int, help=argparse.SUPPRESS)
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Errors meant for people become one sentence on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _leave)  # while the index is loading; `serve` has its own
-    options = vars(_parser().parse_args(argv))
-    descriptor, parent_pid = options.pop("fd"), options.pop("parent_pid")
-    if parent_pid is not None:
-        _die_with(parent_pid)
-    listener = socket.socket(fileno=descriptor) if descriptor is not None else None
+    options = parser().parse_args(argv)
+    if options.parent_pid is not None:
+        _die_with(options.parent_pid)
+    listener = socket.socket(fileno=options.fd) if options.fd is not None else None
     try:
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C while the index is still loading
-            serve(ServerSettings(**options), listener=listener)
+            serve(settings_of(options), listener=listener)
     except ConvsearchError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

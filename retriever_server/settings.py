@@ -11,6 +11,10 @@ from convsearch.retrieval.transport import API_KEY_VARIABLE
 
 DEFAULT_HOST = "127.0.0.1"
 DEFAULT_PORT = 8000
+DEFAULT_DEADLINE_S = 25.0
+"""Below the 30 s after which the clients of verl and SkyRL hang up."""
+DEFAULT_MAX_IN_FLIGHT = 512
+"""As of text-embeddings-inference; a GRPO step sends fewer, and larger, requests."""
 DEFAULT_INDEX = "default"
 """Name of an index that was given without one."""
 
@@ -47,6 +51,19 @@ class ServerSettings(IndexSettings):
     """Listen beyond this machine without a key."""
     log_path: Path | None = None
     """File of the request log, appended to; None takes stderr."""
+    deadline_s: float = DEFAULT_DEADLINE_S
+    """Of one request; later is answered 504."""
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    """Requests being worked on; more are answered 503."""
+
+    def __post_init__(self) -> None:
+        if self.deadline_s <= 0 or self.max_in_flight < 1:
+            raise ConfigError(
+                "--deadline_s must be above 0 and --max_in_flight 1 or more; got "
+                f"{self.deadline_s:g} and {self.max_in_flight}"
+            )
+        if self.name in self.further:
+            raise ConfigError(f"two indexes are called {self.name!r}; give each its own name")
 
 
 def check_exposure(host: str, *, has_key: bool, allowed: bool) -> None:

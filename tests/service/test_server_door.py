@@ -86,11 +86,14 @@ def _ends_with(flags: list[str], world: Path) -> subprocess.CompletedProcess[str
         (["--index_path", "{w}/index", "--retriever_name", "ance"], "does not fit"),
         (["--index_path", "{w}/index", "--trec_path", "{w}/foreign.trec"], "1 of 2 gold passages"),
         (["--index_path", "{w}/index", "--trec_path", "{w}/bad.trec"], "bad.trec:2: expected 4"),
-        (["--index_path", "{w}/index", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:8000"),
+        (
+            ["--index_path", "{w}/index", "--host", "192.0.2.1", "--allow-unauthenticated"],
+            "cannot listen on 192.0.2.1:8000",
+        ),
         (["--index_path", "{w}/index", "--port", "99999"], "cannot listen on 127.0.0.1:99999"),
         (["--index_path", "{w}/index", "--port", "many"], "argument --port: invalid int"),
         (["--index_path", "{w}/index", "--retriever_name", "bm52"], "invalid choice: 'bm52'"),
-        (["--trec_path", "{w}/qrels.trec"], "required: --index_path"),
+        (["--trec_path", "{w}/qrels.trec"], "name an index: --index_path"),
     ],
 )
 def test_bad_input_is_a_sentence_and_code_two(world: Path, flags: list[str], sentence: str) -> None:

@@ -1,26 +1,63 @@
-"""`convsearch serve`: index folder -> the retrieval server in the foreground."""
+"""`convsearch serve`: index folders -> the retrieval server in the foreground."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from convsearch.errors import ConfigError
+
 
 def command(
-    index: Annotated[Path, typer.Option(help='folder made by "convsearch index"')],
+    index: Annotated[
+        list[str],
+        typer.Option(help='folder made by "convsearch index"; several: NAME=FOLDER, repeated'),
+    ],
     qrels: Annotated[
-        Path | None, typer.Option(help="gold passages of the query ids that clients send")
+        list[str] | None,
+        typer.Option(help="gold passages of the query ids that clients send; or NAME=FILE"),
     ] = None,
-    encoder: Annotated[Path | None, typer.Option(help="dense: folder of the query encoder")] = None,
-    host: Annotated[
-        str, typer.Option(help="address to listen on; there is no authentication")
-    ] = "127.0.0.1",
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="dense: folder of the query encoder; or NAME=FOLDER"),
+    ] = None,
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free port")] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="file with the key that clients must send; or RETRIEVER_API_KEY"),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(help="listen beyond this machine without a key")
+    ] = False,
+    log_file: Annotated[Path | None, typer.Option(help="request log; absent: stderr")] = None,
+    deadline_s: Annotated[float, typer.Option(help="of one request; later is 504")] = 25.0,
+    max_in_flight: Annotated[
+        int, typer.Option(help="requests being worked on; more are answered 503")
+    ] = 512,
 ) -> None:
-    """Serve an index over HTTP until Ctrl-C."""
+    """Serve indexes over HTTP until Ctrl-C."""
+    from retriever_server.flags import named_indexes
     from retriever_server.server import ServerSettings, serve
+    from retriever_server.settings import read_api_key
 
+    named = named_indexes(index, qrels or [], encoder or [])
+    if not named:
+        raise ConfigError('name an index: --index with a folder made by "convsearch index"')
+    name, first = next(iter(named.items()))
+    del named[name]
     settings = ServerSettings(
-        index_path=index, trec_path=qrels, encoder_path=encoder, host=host, port=port
+        index_path=first.index_path,
+        trec_path=first.trec_path,
+        encoder_path=first.encoder_path,
+        name=name,
+        further=named,
+        host=host,
+        port=port,
+        api_key=read_api_key(api_key_file),
+        allow_unauthenticated=allow_unauthenticated,
+        log_path=log_file,
+        deadline_s=deadline_s,
+        max_in_flight=max_in_flight,
     )
     serve(settings)
