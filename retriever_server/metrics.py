@@ -86,7 +86,7 @@ class Metrics:
         self._seconds.labels(path).observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """One request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`, `body`."""
+        """A request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`, `body`."""
         self._rejected.labels(reason).inc()
 
     def queue(self, index: str) -> QueueMetrics:

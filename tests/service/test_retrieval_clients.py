@@ -14,8 +14,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from convsearch.errors import ConfigError, RetrieverError
 from convsearch.retrieval import Retriever
-from convsearch.retrieval.client import CHUNK_QUERIES, AsyncRanker, RetrieverClient
+from convsearch.retrieval.async_client import AsyncRetrieverClient
+from convsearch.retrieval.client import RetrieverClient
 from convsearch.retrieval.memory import InMemoryRetriever
+from convsearch.retrieval.questions import CHUNK_QUERIES
 from retriever_server.app import create_app
 
 PASSAGES = random_passages(60)
@@ -36,11 +38,11 @@ def _async(
     url: str, queries: list[str], golds: list[list[str]], **settings: float
 ) -> list[int | None]:
     async def call() -> list[int | None]:
-        ranker = AsyncRanker(url, **settings)
+        client = AsyncRetrieverClient(url, **settings)
         try:
-            return await ranker.ranks(queries, golds=golds, topk=60)
+            return await client.ranks(queries, golds, 60)
         finally:
-            await ranker.aclose()
+            await client.aclose()
 
     return asyncio.run(call())
 
@@ -84,6 +86,12 @@ async def sleep_long(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(30)
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convsearch.retrieval.transport.WAIT_INITIAL_S", 0.05)
+    monkeypatch.setattr("convsearch.retrieval.transport.WAIT_FACTOR", 2.0)
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with serving(create_app(ENGINE, qrels=QRELS)) as address:
@@ -116,11 +124,11 @@ def test_one_qid_eight_times_gives_eight_ranks(url: str) -> None:
         assert client.ranks_by_qid(queries, ["q1"] * 8, 60) == expected
 
     async def call() -> list[int | None]:
-        ranker = AsyncRanker(url)
+        client = AsyncRetrieverClient(url)
         parts = await asyncio.gather(
-            *(ranker.ranks([q], qids=["q1"], topk=60) for q in queries), ranker.ranks([], qids=[])
+            *(client.ranks_by_qid([q], ["q1"], 60) for q in queries), client.ranks_by_qid([], [], 1)
         )
-        await ranker.aclose()
+        await client.aclose()
         return [rank for part in parts for rank in part]
 
     assert asyncio.run(call()) == expected
@@ -217,7 +225,7 @@ def test_a_dead_server_is_named(call: Call) -> None:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     start = time.monotonic()
     with pytest.raises(
-        RetrieverError, match=f"{address}/retrieve: no usable answer after 5 attempt"
+        RetrieverError, match=f"{address}/retrieve: no usable answer after 6 attempt"
     ):
         call(address, ["amber"], [["p1"]])
     assert time.monotonic() - start < 60
@@ -265,10 +273,20 @@ def test_a_server_that_comes_back_is_found(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "localhost:8000", "ftp://host", "http://", "http://h:99999", "http://[::1"]
+    "bad",
+    [
+        "",
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://h:99999",
+        "http://[::1",
+        "http://h?topk=3",
+        "http://h?index=a&index=b",
+    ],
 )
 def test_what_is_no_url_is_refused(bad: str) -> None:
-    for kind in (RetrieverClient, AsyncRanker):
+    for kind in (RetrieverClient, AsyncRetrieverClient):
         with pytest.raises(ConfigError, match="not the URL of a retrieval server"):
             kind(bad)
         with pytest.raises(ConfigError, match="timeout_s above 0"):
@@ -276,15 +294,12 @@ def test_what_is_no_url_is_refused(bad: str) -> None:
 
 
 def test_wrong_arguments_are_the_callers_mistake(url: str) -> None:
-    ranker = AsyncRanker(url)
-    for kwargs in ({}, {"qids": ["q1"], "golds": [["p1"]]}):
-        with pytest.raises(ValueError, match="one of them"):
-            asyncio.run(ranker.ranks(["amber"], **kwargs))
+    client = AsyncRetrieverClient(url)
     with pytest.raises(ValueError, match="got 2 for 1 queries"):
-        asyncio.run(ranker.ranks(["amber"], qids=["q1", "q2"]))
+        asyncio.run(client.ranks_by_qid(["amber"], ["q1", "q2"], 10))
     with pytest.raises(ValueError, match="2 queries and 1 golds"):
-        asyncio.run(ranker.ranks(["amber", "b"], golds=[["p1"]]))
-    asyncio.run(ranker.aclose())
+        asyncio.run(client.ranks(["amber", "b"], [["p1"]], 10))
+    asyncio.run(client.aclose())
 
 
 def test_wait_ready_gives_the_reason(url: str) -> None:
