@@ -52,7 +52,7 @@ class Question:
     def key(self, source: Source) -> tuple[object, ...]:
         """Everything the answer depends on. Gold passages are a set."""
         qrels = source.qrels_fingerprint if self.kind is Kind.RANK_BY_QID else ""
-        about = sorted(set(self.about))
+        about = tuple(sorted(set(self.about)))
         return (source.fingerprint, qrels, self.kind.value, self.query, about, self.topk)
 
 
