@@ -84,8 +84,13 @@ class RetrieveRequest(_Wire):
 
     @property
     def texts(self) -> list[str]:
-        """The queries, whichever way they were sent, each cut at MAX_QUERY_CHARS."""
-        return [query[:MAX_QUERY_CHARS] for query in self._sent]
+        """The queries, whichever way they were sent, each cut at MAX_QUERY_CHARS. Halves of
+        surrogate pairs, which JSON can carry and no tokenizer can read, become "?"."""
+        cut = (query[:MAX_QUERY_CHARS] for query in self._sent)
+        return [
+            query if query.isascii() else query.encode("utf-8", "replace").decode("utf-8")
+            for query in cut
+        ]
 
     @property
     def truncated(self) -> list[int]:
