@@ -128,19 +128,17 @@ def create_app(
     ) -> Response:
         corpus = corpora[index]
         kind = "ranks" if asked.wants_ranks else "documents"
-        cut = asked.truncated
-        facts = {"index": index or name, "kind": kind, "queries": len(asked.texts)}
+        texts, cut = asked.texts, asked.truncated
+        facts = {"index": index or name, "kind": kind, "queries": len(texts)}
         request.scope["facts"].update(facts, topk=asked.depth, truncated=len(cut))
         metrics.truncated.inc(len(cut))
         if asked.wants_ranks:
             golds = asked.gold_ids
             if golds is None:
                 golds = [corpus.golds_of(qid) for qid in asked.query_ids or []]
-            ranks = await corpus.queue.ranks(
-                asked.texts, golds, asked.depth, max_length=asked.max_length
-            )
+            ranks = await corpus.queue.ranks(texts, golds, asked.depth, max_length=asked.max_length)
             return json_response(ranks_body(ranks, cut), headers=corpus.headers)
-        hits = await corpus.queue.search(asked.texts, asked.depth, max_length=asked.max_length)
+        hits = await corpus.queue.search(texts, asked.depth, max_length=asked.max_length)
         body = await asyncio.to_thread(documents_body, corpus.engine, hits, asked)
         return json_response(body, headers=corpus.headers)
 

@@ -5,9 +5,8 @@ beyond the buffer are dropped.
 """
 
 import logging
-import logging.handlers
 import queue
-import time
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -18,46 +17,62 @@ from retriever_server.request_log import JsonLines
 _BUFFERED_LINES = 10_000
 _FLUSH_S = 1.0
 """Longest wait at the end for lines that are not written yet."""
-_LOGGERS = ("retriever_server", "uvicorn")
+_LEVELS = {"retriever_server": logging.INFO, "uvicorn": logging.WARNING}
 
 
-class _Buffered(logging.handlers.QueueHandler):
-    def enqueue(self, record: logging.LogRecord) -> None:
+class LogWriter(logging.Handler):
+    """Hands records to another handler in a thread."""
+
+    def __init__(self, out: logging.Handler) -> None:
+        super().__init__()
+        self._out = out
+        self._records: queue.Queue[logging.LogRecord | None] = queue.Queue(_BUFFERED_LINES)
+        self._thread = threading.Thread(target=self._write, name="log-writer", daemon=True)
+        self._thread.start()
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """Never blocks; drops the record where the buffer is full."""
+        self._put(record)
+
+    def finish(self) -> bool:
+        """Writes what is left, for a second at most. False where that did not suffice: then the
+        thread holds the output, and an orderly exit of the interpreter would wait for it."""
+        self._put(None)
+        self._thread.join(_FLUSH_S)
+        return not self._thread.is_alive()
+
+    def _put(self, record: logging.LogRecord | None) -> None:
         try:
-            self.queue.put_nowait(record)
+            self._records.put_nowait(record)
         except queue.Full:
             return
 
+    def _write(self) -> None:
+        while (record := self._records.get()) is not None:
+            self._out.handle(record)
+        self._out.close()
+
 
 @contextmanager
-def json_log(path: Path | None) -> Iterator[None]:
+def json_log(path: Path | None) -> Iterator[LogWriter]:
     """Logs of this package and of uvicorn go to the file, or to stderr, for as long as the block.
 
-    Raises ConfigError where the file cannot be written.
+    The caller ends it with `finish`. Raises ConfigError where the file cannot be written.
     """
     try:
         out = logging.FileHandler(path, encoding="utf-8") if path else logging.StreamHandler()
     except OSError as error:
         raise ConfigError(f"{path}: the log cannot be written ({error})") from None
     out.setFormatter(JsonLines())
-    lines: queue.Queue[object] = queue.Queue(_BUFFERED_LINES)
-    buffered = _Buffered(lines)
-    writer = logging.handlers.QueueListener(lines, out)
-    writer.start()
-    levels = {name: logging.getLogger(name).level for name in _LOGGERS}
-    for name in _LOGGERS:
-        logging.getLogger(name).addHandler(buffered)
-    logging.getLogger("retriever_server").setLevel(logging.INFO)
-    logging.getLogger("uvicorn").setLevel(logging.WARNING)
+    writer = LogWriter(out)
+    loggers = [logging.getLogger(name) for name in _LEVELS]
+    before = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.addHandler(writer)
+        logger.setLevel(_LEVELS[logger.name])
     try:
-        yield
+        yield writer
     finally:
-        for name, level in levels.items():
-            logging.getLogger(name).removeHandler(buffered)
-            logging.getLogger(name).setLevel(level)
-        end = time.monotonic() + _FLUSH_S
-        while not lines.empty() and time.monotonic() < end:
-            time.sleep(0.01)
-        if lines.empty():
-            writer.stop()
-            out.close()
+        for logger, level in zip(loggers, before, strict=True):
+            logger.removeHandler(writer)
+            logger.setLevel(level)

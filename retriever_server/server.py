@@ -41,9 +41,11 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
         host, has_key=settings.api_key is not None, allowed=settings.allow_unauthenticated
     )
     listener = listener or _bind(settings.host, settings.port)
-    with json_log(settings.log_path):
-        stuck = _run(settings, listener)
-    if stuck:  # in an engine call that no signal reaches; the interpreter would wait for it
+    with json_log(settings.log_path) as log:
+        searching = _run(settings, listener)
+    # an engine call that no signal reaches, or a log that nobody reads: the interpreter would
+    # wait for either
+    if not log.finish() or searching:
         os._exit(0)
 
 
@@ -102,7 +104,9 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named; without
+    # it every answer on a kept connection waits 40 ms for the client's delayed acknowledgement
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
