@@ -5,6 +5,8 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from live_server import serving
@@ -15,10 +17,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from convsearch.errors import ConfigError, RetrieverError
 from convsearch.retrieval import Retriever
 from convsearch.retrieval.async_client import AsyncRetrieverClient
+from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.client import RetrieverClient
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.retrieval.questions import CHUNK_QUERIES
 from retriever_server.app import create_app
+from retriever_server.corpora import Corpus
 
 PASSAGES = random_passages(60)
 ENGINE = InMemoryRetriever(PASSAGES)
@@ -28,14 +32,14 @@ Call = Callable[..., list[int | None]]
 
 
 def _sync(
-    url: str, queries: list[str], golds: list[list[str]], **settings: float
+    url: str, queries: list[str], golds: list[list[str]], **settings: Any
 ) -> list[int | None]:
     with RetrieverClient(url, **settings) as client:
         return client.ranks(queries, golds, 60)
 
 
 def _async(
-    url: str, queries: list[str], golds: list[list[str]], **settings: float
+    url: str, queries: list[str], golds: list[list[str]], **settings: Any
 ) -> list[int | None]:
     async def call() -> list[int | None]:
         client = AsyncRetrieverClient(url, **settings)
@@ -300,6 +304,52 @@ def test_wrong_arguments_are_the_callers_mistake(url: str) -> None:
     with pytest.raises(ValueError, match="2 queries and 1 golds"):
         asyncio.run(client.ranks(["amber", "b"], [["p1"]], 10))
     asyncio.run(client.aclose())
+
+
+@both
+def test_an_overloaded_server_is_given_the_time_it_asks_for(call: Call) -> None:
+    busy = JSONResponse({"error": "busy"}, status_code=503, headers={"Retry-After": "1"})
+    app = Faulty(answers(busy), times=1)
+    with serving(app) as address:
+        start = time.monotonic()
+        assert len(call(address, ["amber"], [["p1"]])) == 1
+        assert time.monotonic() - start >= 1
+    assert app.requests == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_cache_follows_the_index_of_the_server(tmp_path: Path, kind: str) -> None:
+    other = InMemoryRetriever(PASSAGES[:30])
+    gold = [[PASSAGES[0].doc_id]] * 8
+    queries = random_queries(8, seed=4)
+    both_ranks = [engine.ranks(queries, gold, 60) for engine in (ENGINE, other)]
+    assert both_ranks[0] != both_ranks[1]
+    call = _sync if kind == "sync" else _async
+    with AnswerCache(tmp_path / "cache.db") as cache:
+        for engine, expected in [*zip((ENGINE, other), both_ranks, strict=True)] * 2:
+            app = Faulty(hang_up, times=0)
+            app._app = create_app(engine)
+            with serving(app) as address:
+                assert call(address, queries, gold, cache=cache) == expected
+                before = app.requests
+                assert call(address, queries, gold, cache=cache) == expected
+                assert app.requests == before + 1, "the index is asked for, nothing else"
+        assert len(cache) == 16
+
+
+def test_a_url_may_name_the_index() -> None:
+    app = create_app(
+        ENGINE, name="train", further={"test": Corpus(InMemoryRetriever(PASSAGES[:9]))}
+    )
+    with serving(app) as address:
+        with RetrieverClient(f"{address}/retrieve?index=test") as client:
+            assert len(client.search(["amber birch castle delta"], 60)[0]) <= 9
+            client.wait_ready(60)
+        with (
+            RetrieverClient(address, index="dev") as client,
+            pytest.raises(RetrieverError, match=r"there are: train, test.*request [0-9a-f]{32}"),
+        ):
+            client.search(["amber"], 3)
 
 
 def test_wait_ready_gives_the_reason(url: str) -> None:
