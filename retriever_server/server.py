@@ -31,6 +31,9 @@ __all__ = ["ServerSettings", "load_backend", "main", "serve"]
 
 SHUTDOWN_S = 20
 """Time that requests in flight get to finish after a signal."""
+KEEP_ALIVE_S = 75
+"""Idle connections stay open longer than any client keeps them (httpx: 5 s), so that no request is
+sent into one that is being closed."""
 SWITCH_S = 0.0005
 """How long a searching thread may hold the interpreter while the event loop waits for it. A health
 check waits several times, so that Python's 5 ms cost 15 ms in the 99th percentile."""
@@ -100,6 +103,7 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
         log_config=None,
         access_log=False,
         server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
         timeout_graceful_shutdown=SHUTDOWN_S,
     )
     AnnouncingServer(config).run(sockets=[listener])
