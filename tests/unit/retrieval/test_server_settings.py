@@ -1,5 +1,6 @@
 """Who may listen where, which keys are keys, which indexes fit, and what fits into memory."""
 
+import socket
 from pathlib import Path
 
 import pytest
@@ -9,6 +10,7 @@ from retriever_server import memory
 from retriever_server.flags import named_indexes, parser, settings_of
 from retriever_server.loading import load_backend
 from retriever_server.manifest import write_manifest
+from retriever_server.server import _bind
 from retriever_server.settings import IndexSettings, ServerSettings, check_exposure, read_api_key
 
 
@@ -123,3 +125,9 @@ def test_an_index_is_weighed_before_it_is_opened(
     monkeypatch.setattr(memory, "free_bytes", lambda: 1_000_000)
     with pytest.raises(ConfigError, match=r"\(bm25\) needs 0\.002 GB, 0\.001 GB free"):
         load_backend(IndexSettings(index_path=tmp_path))
+
+
+def test_the_listener_sends_small_answers_at_once() -> None:
+    with _bind("127.0.0.1", 0) as listener:
+        # what asyncio looks at before it sets TCP_NODELAY
+        assert listener.proto == socket.IPPROTO_TCP
