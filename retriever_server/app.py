@@ -1,24 +1,20 @@
 """The retrieval service over any `Retriever`. The contract is `convsearch.retrieval.wire`."""
 
 import asyncio
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
-from dataclasses import asdict
 from http import HTTPStatus
-from typing import Protocol, runtime_checkable
+from typing import Annotated
 
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
 from starlette.exceptions import HTTPException
 
 from convsearch.errors import DataError
-from convsearch.files import Qrels, gold_ids
-from convsearch.retrieval.info import info_of
+from convsearch.files import Qrels
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import (
-    MAX_BODY_BYTES,
-    NOT_FOUND,
+    REQUEST_ID_HEADER,
     DocumentsResponse,
     ErrorResponse,
     LiveResponse,
@@ -29,41 +25,81 @@ from convsearch.retrieval.wire import (
     RetrieveRequest,
     ScoredDocumentsResponse,
 )
-from convsearch.types import Hit
-from retriever_server.limits import BodyLimit
+from retriever_server.answers import (
+    documents_body,
+    error,
+    json_response,
+    passages_body,
+    ranks_body,
+)
+from retriever_server.auth import ApiKey
+from retriever_server.corpora import Corpora, Corpus
+from retriever_server.limits import BodyLimit, Deadline, InFlightLimit, Limits
+from retriever_server.metrics import Metrics
+from retriever_server.request_log import RequestLog
+from retriever_server.settings import DEFAULT_INDEX
 
 API_VERSION = "1"
-
-_ERRORS: dict[int | str, dict[str, object]] = {
-    404: {"model": ErrorResponse, "description": "a query id without gold passage"},
-    413: {"model": ErrorResponse, "description": "the request is too large"},
-    422: {"model": ErrorResponse, "description": "the request does not fit the contract"},
-    500: {"model": ErrorResponse, "description": "a defect of the server; its log has the details"},
-}
+Responses = dict[int | str, dict[str, object]]
 
 
-@runtime_checkable
-class QueryLengthSettable(Protocol):
-    """An engine that cuts queries: `with_query_length` gives the same engine with another cut."""
+def _errors(**described: str) -> Responses:
+    return {
+        int(status.removeprefix("_")): {"model": ErrorResponse, "description": sentence}
+        for status, sentence in described.items()
+    }
 
-    def with_query_length(self, max_length: int) -> Retriever: ...
+
+_KEY_ERRORS = _errors(_401="the API key is missing or wrong")
+_READY_ERRORS = _errors(_404="no such index", _503="not ready to answer queries")
+_WORK_ERRORS = _KEY_ERRORS | _errors(
+    _404="an unknown index, or a query id without gold passage",
+    _413="the request is too large",
+    _422="the request does not fit the contract",
+    _500="a defect of the server; its log has the details",
+    _503="too many requests are being worked on, or the server stops; try again",
+    _504="not answered within the deadline",
+)
+IndexName = Annotated[
+    str | None, Query(alias="index", description="name of the index; absent: the first")
+]
 
 
-def create_app(backend: Retriever, *, qrels: Qrels | None = None) -> FastAPI:
-    """The service over one loaded engine.
+def create_app(
+    backend: Retriever,
+    *,
+    qrels: Qrels | None = None,
+    name: str = DEFAULT_INDEX,
+    further: Mapping[str, Corpus] | None = None,
+    api_key: str | None = None,
+    limits: Limits | None = None,
+) -> FastAPI:
+    """The service over loaded engines.
 
-    qrels: gold passages of the query ids that clients may send; without them clients send
-    `gold_ids`. Nothing in the service is keyed by query id, text or batch: a query id that is sent
+    backend, qrels, name: the index of requests that name none; further: others, by the name of
+    `/retrieve?index=`. qrels: gold passages of the query ids that clients may send; without them
+    clients send `gold_ids`. api_key: asked of every request but the health checks; None asks for
+    nothing. Nothing in the service is keyed by query id, text or batch: a query id that is sent
     eight times with eight rewrites gets eight answers.
+
+    `app.state`: `first_queries` is a task that ends when every engine has answered; `stopping`
+    set to true refuses new searches; `searching()` tells whether an engine call runs.
     """
+    limits = limits or Limits()
+    metrics = Metrics()
+    corpora = Corpora(
+        {name: Corpus(backend, qrels), **(further or {})},
+        max_batch_queries=limits.max_batch_queries,
+        metrics=metrics,
+    )
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.self_query = asyncio.create_task(
-            asyncio.to_thread(backend.search, ["is anyone there"], 1)
-        )
+        app.state.first_queries = corpora.open()
         yield
-        app.state.self_query.cancel()
+        app.state.stopping = True
+        app.state.first_queries.cancel()
+        corpora.close()
 
     app = FastAPI(
         title="convsearch retrieval server",
@@ -72,116 +108,107 @@ def create_app(backend: Retriever, *, qrels: Qrels | None = None) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.add_middleware(BodyLimit, max_bytes=MAX_BODY_BYTES)
+    app.state.stopping = False
+    app.state.searching = corpora.searching
+    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, metrics=metrics)
+    app.add_middleware(Deadline, deadline_s=limits.deadline_s, metrics=metrics)
+    app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
+    app.add_middleware(ApiKey, key=api_key, metrics=metrics)
+    app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
     _answer_errors_with_sentences(app)
+    _add_health(app, corpora, metrics)
 
-    # plain functions: FastAPI runs them in threads, so a long search never blocks the event loop
     @app.post(
         "/retrieve",
         response_model=RanksResponse | DocumentsResponse | ScoredDocumentsResponse,
-        responses=_ERRORS,
+        responses=_WORK_ERRORS,
     )
-    def retrieve(request: RetrieveRequest) -> JSONResponse:
-        engine = backend
-        if request.max_length is not None and isinstance(backend, QueryLengthSettable):
-            engine = backend.with_query_length(request.max_length)
-        if not request.wants_ranks:
-            hits = engine.search(request.texts, request.depth)
-            return JSONResponse({"result": _documents(engine, hits, request)})
-        golds = request.gold_ids
-        if golds is None:
-            golds = [_golds_of(qrels, qid) for qid in request.query_ids or []]
-        ranks = engine.ranks(request.texts, golds, request.depth)
-        return JSONResponse({"result": [NOT_FOUND if rank is None else rank for rank in ranks]})
+    async def retrieve(
+        request: Request, asked: RetrieveRequest, index: IndexName = None
+    ) -> Response:
+        corpus = corpora[index]
+        kind = "ranks" if asked.wants_ranks else "documents"
+        texts, cut = asked.texts, asked.truncated
+        facts = {"index": index or name, "kind": kind, "queries": len(texts)}
+        request.scope["facts"].update(facts, topk=asked.depth, truncated=len(cut))
+        metrics.truncated.inc(len(cut))
+        if asked.wants_ranks:
+            golds = asked.gold_ids
+            if golds is None:
+                golds = [corpus.golds_of(qid) for qid in asked.query_ids or []]
+            ranks = await corpus.queue.ranks(texts, golds, asked.depth, max_length=asked.max_length)
+            return json_response(ranks_body(ranks, cut), headers=corpus.headers)
+        hits = await corpus.queue.search(texts, asked.depth, max_length=asked.max_length)
+        body = await asyncio.to_thread(documents_body, corpus.engine, hits, asked)
+        return json_response(body, headers=corpus.headers)
 
-    @app.post("/passages", response_model=PassagesResponse, responses=_ERRORS)
-    def passages(request: PassagesRequest) -> JSONResponse:
-        return JSONResponse({"result": [asdict(p) for p in backend.passages(request.doc_ids)]})
+    @app.post("/passages", response_model=PassagesResponse, responses=_WORK_ERRORS)
+    async def passages(
+        request: Request, asked: PassagesRequest, index: IndexName = None
+    ) -> Response:
+        corpus = corpora[index]
+        request.scope["facts"].update(index=index or name, passages=len(asked.doc_ids))
 
-    @app.get("/livez", response_model=LiveResponse)
-    async def livez() -> JSONResponse:
-        return JSONResponse({"live": True})
+        def body() -> bytes:
+            return passages_body(corpus.engine.passages(asked.doc_ids))
 
-    @app.get(
-        "/readyz",
-        response_model=ReadyResponse,
-        responses={503: {"model": ErrorResponse, "description": "not ready to answer queries"}},
-    )
-    async def readyz(request: Request) -> JSONResponse:
-        task: asyncio.Task[list[list[Hit]]] = request.app.state.self_query
-        if not task.done():
-            return _error(503, "the engine has not answered its first query yet; try again")
-        if task.cancelled():
-            return _error(503, "the server is stopping")
-        if failure := task.exception():
-            return _error(503, f"the engine failed at its first query: {failure}; read the log")
-        info = info_of(backend)
-        return JSONResponse(
-            {
-                "ready": True,
-                "engine": info.engine if info else type(backend).__name__,
-                "num_passages": info.num_passages if info else None,
-                "fingerprint": info.fingerprint if info else None,
-            }
-        )
+        return json_response(await asyncio.to_thread(body), headers=corpus.headers)
 
     return app
 
 
-def _golds_of(qrels: Qrels | None, qid: str) -> list[str]:
-    if qrels is None:
-        raise HTTPException(
-            422, 'this server has no qrels; start it with --trec_path or send "gold_ids"'
-        )
-    try:
-        golds = gold_ids(qrels, qid)
-    except DataError as error:
-        raise HTTPException(404, str(error)) from None
-    if not golds:
-        raise HTTPException(404, f"qid {qid!r} has no relevant passage in the qrels")
-    return golds
+def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
+    """Routes that never wait for an engine."""
 
+    @app.get("/livez", response_model=LiveResponse)
+    async def livez() -> Response:
+        return json_response(b'{"live": true}')
 
-def _documents(
-    engine: Retriever, hits: Sequence[Sequence[Hit]], request: RetrieveRequest
-) -> list[list[dict[str, object]]]:
-    contents: dict[str, str] = {}
-    if request.with_contents:
-        ids = sorted({hit.doc_id for found in hits for hit in found})
-        contents = {p.doc_id: p.contents for p in engine.passages(ids)}
+    @app.get("/readyz", response_model=ReadyResponse, responses=_READY_ERRORS)
+    async def readyz(index: IndexName = None) -> dict[str, object] | Response:
+        reason = "the server is stopping" if app.state.stopping else corpora.not_ready
+        if reason is not None:
+            return error(503, reason, headers={"Retry-After": "1"})
+        return {"ready": True, **corpora[index].card.model_dump(), "indexes": corpora.cards}
 
-    def document(hit: Hit) -> dict[str, object]:
-        plain: dict[str, object] = {"id": hit.doc_id, "contents": contents.get(hit.doc_id)}
-        return {"document": plain, "score": hit.score} if request.wants_scores else plain
-
-    return [[document(hit) for hit in found] for found in hits]
-
-
-def _error(status: int, sentence: str) -> JSONResponse:
-    return JSONResponse({"error": sentence}, status_code=status)
+    @app.get(
+        "/metrics",
+        response_class=Response,
+        responses={
+            200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+            **_KEY_ERRORS,
+        },
+    )
+    async def metrics_page() -> Response:
+        return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
 def _answer_errors_with_sentences(app: FastAPI) -> None:
     """Every error leaves as `{"error": sentence}`, never as HTML or a bare status."""
 
     @app.exception_handler(RequestValidationError)
-    async def bad_request(_: Request, error: RequestValidationError) -> JSONResponse:
-        first = error.errors()[0]
+    async def bad_request(_: Request, failure: RequestValidationError) -> Response:
+        first = failure.errors()[0]
         where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
-        more = f" (and {len(error.errors()) - 1} more)" if len(error.errors()) > 1 else ""
-        return _error(422, f"{where}: {first['msg'].removeprefix('Value error, ')}{more}")
+        more = f" (and {len(failure.errors()) - 1} more)" if len(failure.errors()) > 1 else ""
+        return error(422, f"{where}: {first['msg'].removeprefix('Value error, ')}{more}")
 
     @app.exception_handler(HTTPException)
-    async def http_error(request: Request, error: HTTPException) -> JSONResponse:
-        if error.detail == HTTPStatus(error.status_code).phrase:  # from the router, without a word
+    async def http_error(request: Request, failure: HTTPException) -> Response:
+        status, sentence = failure.status_code, str(failure.detail)
+        if sentence == HTTPStatus(status).phrase:  # from the router, without a word
             method, path = request.method, request.url.path
-            return _error(error.status_code, f"{method} {path} does not exist; POST /retrieve does")
-        return _error(error.status_code, str(error.detail))
+            sentence = f"{method} {path} does not exist; POST /retrieve does"
+        if status == HTTPStatus.BAD_REQUEST:  # FastAPI's word for a body that it cannot parse
+            status, sentence = 422, f"the request: {sentence}; send one JSON object"
+        return error(status, sentence, headers=failure.headers)
 
     @app.exception_handler(DataError)
-    async def bad_ids(_: Request, error: DataError) -> JSONResponse:
-        return _error(422, str(error))
+    async def bad_ids(_: Request, failure: DataError) -> Response:
+        return error(422, str(failure))
 
     @app.exception_handler(Exception)
-    async def defect(_: Request, error: Exception) -> JSONResponse:
-        return _error(500, f"internal error ({type(error).__name__}); see the server's log")
+    async def defect(request: Request, failure: Exception) -> Response:
+        sentence = f"internal error ({type(failure).__name__}); see the server's log"
+        # answered outside of the middlewares, so the id is added here
+        return error(500, sentence, headers={REQUEST_ID_HEADER: request.scope["request_id"]})

@@ -1,16 +1,46 @@
-"""Refuses requests that are too large before they are in memory."""
+"""What one request, and all of them together, may cost. ASGI middlewares for the searching paths;
+health checks and metrics pass by."""
+
+import asyncio
+import contextlib
+from dataclasses import dataclass
 
 from fastapi import HTTPException
-from fastapi.responses import JSONResponse
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from convsearch.retrieval.wire import MAX_BODY_BYTES, MAX_QUERIES
+from retriever_server.answers import error
+from retriever_server.metrics import Metrics
+from retriever_server.settings import DEFAULT_DEADLINE_S, DEFAULT_MAX_IN_FLIGHT
+
+WORK_PATHS = frozenset({"/retrieve", "/passages"})
+GONE = 499
+"""In log and metrics, the status of a request whose client hung up (nginx's number)."""
+_RETRY_AFTER = {"Retry-After": "1"}
+
+
+@dataclass(frozen=True, kw_only=True)
+class Limits:
+    """Beyond these the server refuses."""
+
+    max_body_bytes: int = MAX_BODY_BYTES
+    """Of one request; more is 413."""
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    """Requests being worked on; more is 503, which the clients of verl and SkyRL try again (429
+    is final for them)."""
+    deadline_s: float = DEFAULT_DEADLINE_S
+    """Of one request; later is 504."""
+    max_batch_queries: int = MAX_QUERIES
+    """Queries of one engine call that serves several requests."""
 
 
 class BodyLimit:
-    """ASGI middleware: answers 413 where a request body is larger than `max_bytes`."""
+    """Answers 413 where a request body is larger than `max_bytes`, before it is in memory."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, metrics: Metrics) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._metrics = metrics
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Checks the declared length at once, and what really comes as it comes."""
@@ -20,7 +50,8 @@ class BodyLimit:
         sentence = f"the request is larger than {self._max_bytes} bytes; send fewer queries at once"
         declared = dict(scope["headers"]).get(b"content-length", b"0")
         if declared.isdigit() and int(declared) > self._max_bytes:
-            await JSONResponse({"error": sentence}, status_code=413)(scope, receive, send)
+            self._metrics.rejected("body")
+            await error(413, sentence)(scope, receive, send)
             return
         received = 0
 
@@ -29,7 +60,101 @@ class BodyLimit:
             message = await receive()
             received += len(message.get("body", b""))
             if received > self._max_bytes:
+                self._metrics.rejected("body")
                 raise HTTPException(413, sentence)  # which FastAPI lets through while it reads
             return message
 
         await self._app(scope, counted, send)
+
+
+class InFlightLimit:
+    """Answers 503 at once where too many requests are being worked on, or the server stops."""
+
+    def __init__(self, app: ASGIApp, *, max_in_flight: int, metrics: Metrics) -> None:
+        self._app = app
+        self._max_in_flight = max_in_flight
+        self._metrics = metrics
+        self._in_flight = 0
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hands on while there is room."""
+        if scope["type"] != "http" or scope["path"] not in WORK_PATHS:
+            await self._app(scope, receive, send)
+            return
+        if scope["app"].state.stopping:
+            await self._refuse("stopping", "the server is stopping", scope, receive, send)
+            return
+        if self._in_flight >= self._max_in_flight:
+            sentence = f"{self._max_in_flight} requests are being worked on; try again in a second"
+            await self._refuse("overload", sentence, scope, receive, send)
+            return
+        self._in_flight += 1
+        self._metrics.in_flight.set(self._in_flight)
+        try:
+            await self._app(scope, receive, send)
+        finally:
+            self._in_flight -= 1
+            self._metrics.in_flight.set(self._in_flight)
+
+    async def _refuse(
+        self, reason: str, sentence: str, scope: Scope, receive: Receive, send: Send
+    ) -> None:
+        self._metrics.rejected(reason)
+        await error(503, sentence, headers=_RETRY_AFTER)(scope, receive, send)
+
+
+class Deadline:
+    """Answers 504 where a request takes too long, and stops working for a client that hung up.
+
+    Both cancel the handler, which takes the request out of the queue.
+    """
+
+    def __init__(self, app: ASGIApp, *, deadline_s: float, metrics: Metrics) -> None:
+        self._app = app
+        self._deadline_s = deadline_s
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """The clock starts before the body is read, so a slow sender is cut off as well."""
+        if scope["type"] != "http" or scope["path"] not in WORK_PATHS:
+            await self._app(scope, receive, send)
+            return
+        inbox: asyncio.Queue[Message] = asyncio.Queue(1)
+        started = False
+
+        async def sent(message: Message) -> None:
+            nonlocal started
+            started = True
+            await send(message)
+
+        async def listen() -> None:
+            while (message := await receive())["type"] != "http.disconnect":
+                await inbox.put(message)
+
+        work = asyncio.ensure_future(self._app(scope, inbox.get, sent))
+        line = asyncio.ensure_future(listen())
+        try:
+            await asyncio.wait(
+                {work, line}, timeout=self._deadline_s, return_when=asyncio.FIRST_COMPLETED
+            )
+            if work.done() or started:
+                await work
+            elif line.done():
+                self._metrics.rejected("gone")
+                scope["facts"]["status"] = GONE
+                line.result()
+            else:
+                self._metrics.rejected("deadline")
+                await _cancel(work)
+                sentence = f"not answered within {self._deadline_s:g} s; send fewer queries at once"
+                await error(504, sentence)(scope, receive, send)
+        finally:
+            await _cancel(work)
+            await _cancel(line)
+
+
+async def _cancel(task: "asyncio.Future[None]") -> None:
+    if not task.done():
+        task.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await task

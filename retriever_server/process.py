@@ -5,6 +5,7 @@ import socket
 import subprocess
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
@@ -58,10 +59,12 @@ class ServerProcess:
         log_path: Path,
         *,
         encoder_path: Path | None = None,
+        flags: Sequence[str] = (),
         ready_timeout_s: float = READY_TIMEOUT_S,
     ) -> str:
         """Starts the server on a free loopback port and returns its URL once it is ready.
 
+        flags: further ones of `server.py`.
         Raises RetrieverError with the end of the log where it ends or is not ready in time.
         """
         if self.pid is not None:
@@ -77,7 +80,14 @@ class ServerProcess:
             listener.bind(("127.0.0.1", 0))
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
             self._process = subprocess.Popen(
-                [*command, "--fd", str(listener.fileno()), "--parent_pid", str(os.getpid())],
+                [
+                    *command,
+                    *flags,
+                    "--fd",
+                    str(listener.fileno()),
+                    "--parent_pid",
+                    str(os.getpid()),
+                ],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,

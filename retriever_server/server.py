@@ -6,7 +6,6 @@ The URL goes to stderr when the server is ready. SIGTERM and Ctrl-C end it clean
 input ends it with one sentence and code 2.
 """
 
-import argparse
 import asyncio
 import contextlib
 import ctypes
@@ -15,125 +14,82 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
+from types import FrameType
 
 if __package__ in (None, ""):  # run as a script: find the two packages of this checkout
     _ROOT = Path(__file__).resolve().parent.parent
     sys.path[0:1] = [str(_ROOT), str(_ROOT / "src")]
 
 from convsearch.errors import ConfigError, ConvsearchError, DependencyError
-from convsearch.files import Qrels, read_qrels
-from convsearch.retrieval.protocol import Retriever
-from retriever_server.backends.lucene import LuceneBackend
-from retriever_server.manifest import is_plain_lucene, read_manifest
+from retriever_server.flags import parser, settings_of
+from retriever_server.loading import load_backend
+from retriever_server.log_output import json_log
+from retriever_server.settings import ServerSettings, check_exposure
 
-RETRIEVERS = ("bm25", "ance")
-DEFAULT_HOST = "127.0.0.1"
-DEFAULT_PORT = 8000
+__all__ = ["ServerSettings", "load_backend", "main", "serve"]
+
 SHUTDOWN_S = 20
 """Time that requests in flight get to finish after a signal."""
+KEEP_ALIVE_S = 75
+"""Idle connections stay open longer than any client keeps them (httpx: 5 s), so that no request is
+sent into one that is being closed."""
+SWITCH_S = 0.0005
+"""How long a searching thread may hold the interpreter while the event loop waits for it. A health
+check waits several times, so that Python's 5 ms cost 15 ms in the 99th percentile."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
-
-
-@dataclass(frozen=True, kw_only=True)
-class ServerSettings:
-    """What to serve, and where."""
-
-    index_path: Path
-    """Folder made by `convsearch index`, or any Lucene index of Anserini or Pyserini."""
-    trec_path: Path | None = None
-    """Qrels of the query ids that clients send; without them clients send `gold_ids`."""
-    retriever_name: str | None = None
-    """`bm25` or `ance` (any dense index); None takes what the index is."""
-    encoder_path: Path | None = None
-    """Folder of the query encoder; dense only."""
-    k1: float | None = None
-    """BM25 of a Lucene index; None takes what it was built with, 0.9 where that is not known."""
-    b: float | None = None
-    """As k1; 0.4 where it is not known."""
-    java_heap: str | None = None
-    """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
-    host: str = DEFAULT_HOST
-    """Address to listen on. There is no authentication: keep it to trusted networks."""
-    port: int = DEFAULT_PORT
-    """0 takes a free port."""
-
-
-def load_backend(settings: ServerSettings) -> tuple[Retriever, Qrels | None]:
-    """Opens the index and the qrels and checks that they belong together."""
-    engine = _engine(settings.index_path)
-    name = settings.retriever_name
-    if name is not None and (name == "bm25") != (engine in ("bm25", "lucene")):
-        raise ConfigError(
-            f"--retriever_name {name} does not fit {settings.index_path}, a {engine} index; name "
-            'the other retriever or build the index it needs with "convsearch index"'
-        )
-    if engine != "lucene" and (settings.k1, settings.b, settings.java_heap) != (None, None, None):
-        raise ConfigError(
-            f"--k1, --b and --java_heap are for Lucene indexes and {settings.index_path} is a "
-            f"{engine} index; leave them out, or build the index with the k1 and b it should have"
-        )
-    if engine == "lucene":
-        backend = LuceneBackend.load(
-            settings.index_path, k1=settings.k1, b=settings.b, java_heap=settings.java_heap
-        )
-    elif engine == "bm25":
-        from retriever_server.backends.bm25 import Bm25Backend
-
-        backend = Bm25Backend.load(settings.index_path)
-    else:
-        from retriever_server.backends.dense import DenseBackend
-
-        if settings.encoder_path is None:
-            raise ConfigError(
-                f"{settings.index_path} is a dense index; name the folder of its query encoder "
-                "with --encoder_path"
-            )
-        backend = DenseBackend.load(settings.index_path, settings.encoder_path)
-    if settings.trec_path is None:
-        return backend, None
-    qrels = read_qrels(settings.trec_path)
-    golds = {doc for docs in qrels.values() for doc, relevance in docs.items() if relevance > 0}
-    ids = backend if isinstance(backend, LuceneBackend) else backend.store
-    unknown = sorted(ids.unknown(sorted(golds)))
-    if unknown:
-        raise ConfigError(
-            f"{settings.trec_path}: {len(unknown)} of {len(golds)} gold passages are not in the "
-            f"index {settings.index_path}, the first is {unknown[0]!r}; use the qrels and the "
-            "corpus of the same data set"
-        )
-    return backend, qrels
-
-
-def _engine(index_path: Path) -> str:
-    """`bm25`, `dense` or `lucene`; the latter also for the folder of another program."""
-    if is_plain_lucene(index_path):
-        return "lucene"
-    return str(read_manifest(index_path).get("engine"))
 
 
 def serve(settings: ServerSettings, *, listener: socket.socket | None = None) -> None:
     """Serves until SIGTERM or Ctrl-C. listener: a bound socket, in place of host and port."""
+    host = str(listener.getsockname()[0]) if listener else settings.host
+    check_exposure(
+        host, has_key=settings.api_key is not None, allowed=settings.allow_unauthenticated
+    )
     listener = listener or _bind(settings.host, settings.port)
+    with json_log(settings.log_path) as log:
+        searching = _run(settings, listener)
+    # an engine call that no signal reaches, or a log that nobody reads: the interpreter would
+    # wait for either
+    if not log.finish() or searching:
+        os._exit(0)
+
+
+def _run(settings: ServerSettings, listener: socket.socket) -> bool:
+    """Returns whether an engine call was still running at the end."""
     backend, qrels = load_backend(settings)
+    further = {name: load_backend(one) for name, one in settings.further.items()}
     try:
         import uvicorn
 
         from retriever_server.app import create_app
+        from retriever_server.corpora import Corpus
+        from retriever_server.limits import Limits
     except ImportError as error:
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
         ) from None
-    app = create_app(backend, qrels=qrels)
+    sys.setswitchinterval(SWITCH_S)
+    app = create_app(
+        backend,
+        qrels=qrels,
+        name=settings.name,
+        further={name: Corpus(engine, golds) for name, (engine, golds) in further.items()},
+        api_key=settings.api_key,
+        limits=Limits(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
+    )
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
 
     class AnnouncingServer(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            self_query: asyncio.Task[object] = app.state.self_query
-            self_query.add_done_callback(_announce)
+            first_queries: asyncio.Task[object] = app.state.first_queries
+            first_queries.add_done_callback(_announce)
+
+        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+            app.state.stopping = True
+            super().handle_exit(sig, frame)
 
     def _announce(task: asyncio.Task[object]) -> None:
         if not task.cancelled() and task.exception() is None:
@@ -143,14 +99,22 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: None)
     config = uvicorn.Config(
-        app, log_level="warning", access_log=False, timeout_graceful_shutdown=SHUTDOWN_S
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
     )
     AnnouncingServer(config).run(sockets=[listener])
+    return app.state.searching()
 
 
 def _bind(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    listener = socket.socket(family)
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named; without
+    # it every answer on a kept connection waits 40 ms for the client's delayed acknowledgement
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         listener.bind((host, port))
@@ -174,43 +138,16 @@ def _leave(*_: object) -> None:
     raise SystemExit(0)
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="server.py",
-        description="Serve ranks and passages over HTTP.",
-        formatter_class=argparse.ArgumentDefaultsHelpFormatter,
-    )
-    add = parser.add_argument
-    add(
-        "--index_path",
-        type=Path,
-        required=True,
-        help='made by "convsearch index", or a Lucene index',
-    )
-    add("--trec_path", type=Path, help="qrels of the query ids that clients send")
-    add("--retriever_name", choices=RETRIEVERS, help="checked against the index")
-    add("--encoder_path", type=Path, help="folder of the query encoder (dense)")
-    add("--k1", type=float, help="BM25 of a Lucene index, chosen when it is opened")
-    add("--b", type=float, help="as --k1")
-    add("--java_heap", help="largest heap of Java, such as 4g (Lucene)")
-    add("--host", default=DEFAULT_HOST, help="address to listen on; there is no authentication")
-    add("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port")
-    add("--fd", type=int, help=argparse.SUPPRESS)
-    add("--parent_pid", type=int, help=argparse.SUPPRESS)
-    return parser
-
-
 def main(argv: Sequence[str] | None = None) -> None:
     """Entry point. Errors meant for people become one sentence on stderr and exit code 2."""
     signal.signal(signal.SIGTERM, _leave)  # while the index is loading; `serve` has its own
-    options = vars(_parser().parse_args(argv))
-    descriptor, parent_pid = options.pop("fd"), options.pop("parent_pid")
-    if parent_pid is not None:
-        _die_with(parent_pid)
-    listener = socket.socket(fileno=descriptor) if descriptor is not None else None
+    options = parser().parse_args(argv)
+    if options.parent_pid is not None:
+        _die_with(options.parent_pid)
+    listener = socket.socket(fileno=options.fd) if options.fd is not None else None
     try:
         with contextlib.suppress(KeyboardInterrupt):  # Ctrl-C while the index is still loading
-            serve(ServerSettings(**options), listener=listener)
+            serve(settings_of(options), listener=listener)
     except ConvsearchError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None

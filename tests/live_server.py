@@ -1,19 +1,56 @@
-"""An ASGI app over real HTTP in a thread of the test process."""
+"""The service over real HTTP: an app in a thread of the test process, or the door as a process."""
 
+import re
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
 
+import pytest
 import uvicorn
 from starlette.types import ASGIApp
+
+ROOT = Path(__file__).resolve().parents[1]
+DOOR = [sys.executable, "retriever_server/server.py"]
+START_S = 180
+
+
+@contextmanager
+def started(command: list[str]) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """A server started from the root of the repository, with its URL once it says it is ready."""
+    process = subprocess.Popen(command, cwd=ROOT, stderr=subprocess.PIPE, text=True)
+    assert process.stderr is not None
+    said: list[str] = []
+    try:
+        for line in process.stderr:
+            said.append(line)
+            if found := re.fullmatch(r"ready: (http://\S+)\n", line):
+                yield process, found[1]
+                return
+        code = process.wait(START_S)
+        pytest.fail(f"the server ended with {code} before it was ready: {''.join(said)}")
+    finally:
+        if process.poll() is None:
+            process.kill()
+        process.wait(10)
+        process.stderr.close()
+
+
+@contextmanager
+def door(*flags: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], str]]:
+    """`python3 retriever_server/server.py` with these flags."""
+    with started([*DOOR, *flags, "--port", str(port)]) as found:
+        yield found
 
 
 @contextmanager
 def serving(app: ASGIApp) -> Iterator[str]:
     """Yields the URL of a running server; stops it at the end of the block."""
-    with socket.socket() as listener:
+    with socket.socket(proto=socket.IPPROTO_TCP) as listener:
         listener.bind(("127.0.0.1", 0))
         config = uvicorn.Config(app, log_level="error", timeout_graceful_shutdown=1)
         server = uvicorn.Server(config)

@@ -8,11 +8,11 @@ import psutil
 from convsearch.errors import ConfigError
 from retriever_server.dense.formats import Format, check_format, item_bytes
 from retriever_server.dense.vectors import read_manifest
+from retriever_server.memory import free_bytes
 
 _GIGA = 1e9
 _STORE_COPY = 1.1
 """Bytes the store takes for each byte of the corpus: the passages again, ids and offsets."""
-_CGROUP = Path("/sys/fs/cgroup")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,29 +65,13 @@ def duration(seconds: float) -> str:
     return f"{minutes // 60} h {minutes % 60:02d} min" if minutes >= 60 else f"{minutes} min"
 
 
-def free_memory() -> int:
-    """Bytes this process may still take: of the machine, or of its control group if that is
-    less."""
-    free = psutil.virtual_memory().available
-    limit_file, stat_file = _CGROUP / "memory.max", _CGROUP / "memory.stat"
-    if not (limit_file.is_file() and stat_file.is_file()):
-        return free
-    limit = limit_file.read_text(encoding="utf-8").strip()
-    if not limit.isdigit():
-        return free
-    stat = dict(line.split() for line in stat_file.read_text(encoding="utf-8").splitlines())
-    used = int((_CGROUP / "memory.current").read_text(encoding="utf-8"))
-    cached = int(stat.get("active_file", 0)) + int(stat.get("inactive_file", 0))
-    return min(free, int(limit) - used + cached)
-
-
 def check_memory(vectors_dir: Path) -> None:
     """Raises ConfigError where the vectors of a folder do not fit into free memory. Every search
     reads all of them, so from disk each would take minutes."""
     manifest = read_manifest(vectors_dir)
     name = check_format(manifest["dtype"])
     numbers = sum(shard.rows for shard in manifest["shards"]) * manifest["dim"]
-    needed, free = numbers * item_bytes(name), free_memory()
+    needed, free = numbers * item_bytes(name), free_bytes()
     if needed <= free:
         return
     half = numbers * item_bytes("bfloat16")

@@ -125,9 +125,9 @@ def check_overrides(config_name: str, overrides: list[str]) -> None:
 
 
 def parse_server(arguments: list[str]) -> None:
-    from retriever_server import server
+    from retriever_server.flags import parser
 
-    server._parser().parse_args(arguments)
+    parser().parse_args(arguments)
 
 
 def parse_door(name: str) -> Callable[[list[str]], None]:

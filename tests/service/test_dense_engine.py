@@ -309,7 +309,7 @@ def test_vectors_of_another_encoder_are_refused(world: Path, tmp_path: Path) -> 
 def test_an_index_larger_than_memory_is_refused_before_it_is_read(
     world: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(forecast, "free_memory", lambda: 1000)
+    monkeypatch.setattr(forecast, "free_bytes", lambda: 1000)
     monkeypatch.setattr(dense, "Vectors", None)
     with pytest.raises(ConfigError, match=r"needs .* of memory, 0\.0 MB free"):
         DenseBackend.load_exact(world / "index", world / "encoder")

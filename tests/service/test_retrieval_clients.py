@@ -5,6 +5,8 @@ import socket
 import time
 from collections.abc import Awaitable, Callable, Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
 
 import pytest
 from live_server import serving
@@ -14,9 +16,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from convsearch.errors import ConfigError, RetrieverError
 from convsearch.retrieval import Retriever
-from convsearch.retrieval.client import CHUNK_QUERIES, AsyncRanker, RetrieverClient
+from convsearch.retrieval.async_client import AsyncRetrieverClient
+from convsearch.retrieval.cache import AnswerCache
+from convsearch.retrieval.client import RetrieverClient
 from convsearch.retrieval.memory import InMemoryRetriever
+from convsearch.retrieval.questions import CHUNK_QUERIES
 from retriever_server.app import create_app
+from retriever_server.corpora import Corpus
 
 PASSAGES = random_passages(60)
 ENGINE = InMemoryRetriever(PASSAGES)
@@ -26,21 +32,21 @@ Call = Callable[..., list[int | None]]
 
 
 def _sync(
-    url: str, queries: list[str], golds: list[list[str]], **settings: float
+    url: str, queries: list[str], golds: list[list[str]], **settings: Any
 ) -> list[int | None]:
     with RetrieverClient(url, **settings) as client:
         return client.ranks(queries, golds, 60)
 
 
 def _async(
-    url: str, queries: list[str], golds: list[list[str]], **settings: float
+    url: str, queries: list[str], golds: list[list[str]], **settings: Any
 ) -> list[int | None]:
     async def call() -> list[int | None]:
-        ranker = AsyncRanker(url, **settings)
+        client = AsyncRetrieverClient(url, **settings)
         try:
-            return await ranker.ranks(queries, golds=golds, topk=60)
+            return await client.ranks(queries, golds, 60)
         finally:
-            await ranker.aclose()
+            await client.aclose()
 
     return asyncio.run(call())
 
@@ -84,6 +90,12 @@ async def sleep_long(scope: Scope, receive: Receive, send: Send) -> None:
     await asyncio.sleep(30)
 
 
+@pytest.fixture(autouse=True)
+def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("convsearch.retrieval.transport.WAIT_INITIAL_S", 0.05)
+    monkeypatch.setattr("convsearch.retrieval.transport.WAIT_FACTOR", 2.0)
+
+
 @pytest.fixture(scope="module")
 def url() -> Iterator[str]:
     with serving(create_app(ENGINE, qrels=QRELS)) as address:
@@ -116,11 +128,11 @@ def test_one_qid_eight_times_gives_eight_ranks(url: str) -> None:
         assert client.ranks_by_qid(queries, ["q1"] * 8, 60) == expected
 
     async def call() -> list[int | None]:
-        ranker = AsyncRanker(url)
+        client = AsyncRetrieverClient(url)
         parts = await asyncio.gather(
-            *(ranker.ranks([q], qids=["q1"], topk=60) for q in queries), ranker.ranks([], qids=[])
+            *(client.ranks_by_qid([q], ["q1"], 60) for q in queries), client.ranks_by_qid([], [], 1)
         )
-        await ranker.aclose()
+        await client.aclose()
         return [rank for part in parts for rank in part]
 
     assert asyncio.run(call()) == expected
@@ -217,7 +229,7 @@ def test_a_dead_server_is_named(call: Call) -> None:
         address = f"http://127.0.0.1:{free.getsockname()[1]}"
     start = time.monotonic()
     with pytest.raises(
-        RetrieverError, match=f"{address}/retrieve: no usable answer after 5 attempt"
+        RetrieverError, match=f"{address}/retrieve: no usable answer after 6 attempt"
     ):
         call(address, ["amber"], [["p1"]])
     assert time.monotonic() - start < 60
@@ -265,10 +277,20 @@ def test_a_server_that_comes_back_is_found(call: Call) -> None:
 
 
 @pytest.mark.parametrize(
-    "bad", ["", "localhost:8000", "ftp://host", "http://", "http://h:99999", "http://[::1"]
+    "bad",
+    [
+        "",
+        "localhost:8000",
+        "ftp://host",
+        "http://",
+        "http://h:99999",
+        "http://[::1",
+        "http://h?topk=3",
+        "http://h?index=a&index=b",
+    ],
 )
 def test_what_is_no_url_is_refused(bad: str) -> None:
-    for kind in (RetrieverClient, AsyncRanker):
+    for kind in (RetrieverClient, AsyncRetrieverClient):
         with pytest.raises(ConfigError, match="not the URL of a retrieval server"):
             kind(bad)
         with pytest.raises(ConfigError, match="timeout_s above 0"):
@@ -276,15 +298,58 @@ def test_what_is_no_url_is_refused(bad: str) -> None:
 
 
 def test_wrong_arguments_are_the_callers_mistake(url: str) -> None:
-    ranker = AsyncRanker(url)
-    for kwargs in ({}, {"qids": ["q1"], "golds": [["p1"]]}):
-        with pytest.raises(ValueError, match="one of them"):
-            asyncio.run(ranker.ranks(["amber"], **kwargs))
+    client = AsyncRetrieverClient(url)
     with pytest.raises(ValueError, match="got 2 for 1 queries"):
-        asyncio.run(ranker.ranks(["amber"], qids=["q1", "q2"]))
+        asyncio.run(client.ranks_by_qid(["amber"], ["q1", "q2"], 10))
     with pytest.raises(ValueError, match="2 queries and 1 golds"):
-        asyncio.run(ranker.ranks(["amber", "b"], golds=[["p1"]]))
-    asyncio.run(ranker.aclose())
+        asyncio.run(client.ranks(["amber", "b"], [["p1"]], 10))
+    asyncio.run(client.aclose())
+
+
+@both
+def test_an_overloaded_server_is_given_the_time_it_asks_for(call: Call) -> None:
+    busy = JSONResponse({"error": "busy"}, status_code=503, headers={"Retry-After": "1"})
+    app = Faulty(answers(busy), times=1)
+    with serving(app) as address:
+        start = time.monotonic()
+        assert len(call(address, ["amber"], [["p1"]])) == 1
+        assert time.monotonic() - start >= 1
+    assert app.requests == 2
+
+
+@pytest.mark.parametrize("kind", ["sync", "async"])
+def test_the_cache_follows_the_index_of_the_server(tmp_path: Path, kind: str) -> None:
+    other = InMemoryRetriever(PASSAGES[:30])
+    gold = [[PASSAGES[0].doc_id]] * 8
+    queries = random_queries(8, seed=4)
+    both_ranks = [engine.ranks(queries, gold, 60) for engine in (ENGINE, other)]
+    assert both_ranks[0] != both_ranks[1]
+    call = _sync if kind == "sync" else _async
+    with AnswerCache(tmp_path / "cache.db") as cache:
+        for engine, expected in [*zip((ENGINE, other), both_ranks, strict=True)] * 2:
+            app = Faulty(hang_up, times=0)
+            app._app = create_app(engine)
+            with serving(app) as address:
+                assert call(address, queries, gold, cache=cache) == expected
+                before = app.requests
+                assert call(address, queries, gold, cache=cache) == expected
+                assert app.requests == before + 1, "the index is asked for, nothing else"
+        assert len(cache) == 16
+
+
+def test_a_url_may_name_the_index() -> None:
+    app = create_app(
+        ENGINE, name="train", further={"test": Corpus(InMemoryRetriever(PASSAGES[:9]))}
+    )
+    with serving(app) as address:
+        with RetrieverClient(f"{address}/retrieve?index=test") as client:
+            assert len(client.search(["amber birch castle delta"], 60)[0]) <= 9
+            client.wait_ready(60)
+        with (
+            RetrieverClient(address, index="dev") as client,
+            pytest.raises(RetrieverError, match=r"there are: train, test.*request [0-9a-f]{32}"),
+        ):
+            client.search(["amber"], 3)
 
 
 def test_wait_ready_gives_the_reason(url: str) -> None:

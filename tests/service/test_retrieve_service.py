@@ -17,6 +17,7 @@ from convsearch.types import Hit
 from retriever_server.app import create_app
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.indexing.bm25 import build_bm25_index
+from retriever_server.limits import Limits
 
 PASSAGES = random_passages(300)
 BY_ID = {p.doc_id: p for p in PASSAGES}
@@ -195,11 +196,8 @@ def test_requests_that_are_no_json_or_too_large_or_elsewhere(url: str) -> None:
 
 
 @pytest.mark.parametrize("declared", [True, False])
-def test_a_body_beyond_the_limit_is_refused(
-    backend: Bm25Backend, monkeypatch: pytest.MonkeyPatch, declared: bool
-) -> None:
-    monkeypatch.setattr("retriever_server.app.MAX_BODY_BYTES", 1000)
-    with serving(create_app(backend)) as small:
+def test_a_body_beyond_the_limit_is_refused(backend: Bm25Backend, declared: bool) -> None:
+    with serving(create_app(backend, limits=Limits(max_body_bytes=1000))) as small:
         content = b'{"query": "' + b"a" * 2000 + b'"}'
         answer = httpx.post(
             small + "/retrieve",
@@ -224,12 +222,14 @@ def test_health_reports_what_is_served(url: str, backend: Bm25Backend) -> None:
         client.wait_ready(60)
     ready = httpx.get(url + "/readyz")
     assert ready.status_code == 200
-    assert ready.json() == {
-        "ready": True,
+    card = {
         "engine": "bm25",
         "num_passages": 300,
         "fingerprint": backend.info.fingerprint,
+        "qrels_fingerprint": ready.json()["qrels_fingerprint"],
     }
+    assert len(card["qrels_fingerprint"]) == 64
+    assert ready.json() == {"ready": True, **card, "indexes": {"default": card}}
 
 
 class _Gated(InMemoryRetriever):

@@ -1,30 +1,25 @@
 """`python3 retriever_server/server.py` and the child process of the pipeline, as users run them."""
 
+import json
 import os
-import re
 import signal
 import socket
 import subprocess
 import sys
 import textwrap
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
 import psutil
 import pytest
+from live_server import DOOR, ROOT, START_S, door
 from small_corpus import random_passages, write_corpus
 
 from convsearch.errors import RetrieverError
 from convsearch.retrieval.client import RetrieverClient
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.process import ServerProcess
-
-ROOT = Path(__file__).resolve().parents[2]
-DOOR = [sys.executable, "retriever_server/server.py"]
-START_S = 180
 
 
 @pytest.fixture(scope="module")
@@ -34,26 +29,6 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
     build_bm25_index(write_corpus(folder, random_passages(50)), folder / "index")
     (folder / "qrels.trec").write_text("q1 0 p1 1\nq2 0 p2 1\n")
     return folder
-
-
-@contextmanager
-def door(*flags: str) -> Iterator[tuple[subprocess.Popen[str], str]]:
-    """The server started as a script from the root of the repository, once it says it is ready."""
-    process = subprocess.Popen(
-        [*DOOR, *flags, "--port", "0"], cwd=ROOT, stderr=subprocess.PIPE, text=True
-    )
-    assert process.stderr is not None
-    try:
-        for line in process.stderr:
-            if found := re.fullmatch(r"ready: (http://\S+)\n", line):
-                yield process, found[1]
-                return
-        pytest.fail(f"the server ended with {process.wait(START_S)} before it was ready")
-    finally:
-        if process.poll() is None:
-            process.kill()
-        process.wait(10)
-        process.stderr.close()
 
 
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
@@ -86,11 +61,20 @@ def _ends_with(flags: list[str], world: Path) -> subprocess.CompletedProcess[str
         (["--index_path", "{w}/index", "--retriever_name", "ance"], "does not fit"),
         (["--index_path", "{w}/index", "--trec_path", "{w}/foreign.trec"], "1 of 2 gold passages"),
         (["--index_path", "{w}/index", "--trec_path", "{w}/bad.trec"], "bad.trec:2: expected 4"),
-        (["--index_path", "{w}/index", "--host", "192.0.2.1"], "cannot listen on 192.0.2.1:8000"),
+        (
+            ["--index_path", "{w}/index", "--host", "192.0.2.1", "--allow-unauthenticated"],
+            "cannot listen on 192.0.2.1:8000",
+        ),
+        (["--index_path", "{w}/index", "--host", "0.0.0.0"], "there is no API key"),
+        (["--index_path", "{w}/index", "--host", "::"], "--allow-unauthenticated"),
+        (["--index_path", "{w}/index", "--api_key_file", "{w}/no.key"], "no.key: the API key"),
+        (["--index_path", "{w}/index", "--index", "default={w}/index"], "two indexes are called"),
+        (["--index_path", "{w}/index", "--deadline_s", "0"], "--deadline_s must be above 0"),
+        (["--index_path", "{w}/index", "--log_file", "{w}/no/log"], "the log cannot be written"),
         (["--index_path", "{w}/index", "--port", "99999"], "cannot listen on 127.0.0.1:99999"),
         (["--index_path", "{w}/index", "--port", "many"], "argument --port: invalid int"),
         (["--index_path", "{w}/index", "--retriever_name", "bm52"], "invalid choice: 'bm52'"),
-        (["--trec_path", "{w}/qrels.trec"], "required: --index_path"),
+        (["--trec_path", "{w}/qrels.trec"], "name an index: --index_path"),
     ],
 )
 def test_bad_input_is_a_sentence_and_code_two(world: Path, flags: list[str], sentence: str) -> None:
@@ -101,6 +85,42 @@ def test_bad_input_is_a_sentence_and_code_two(world: Path, flags: list[str], sen
     assert sentence in ended.stderr
     assert "Traceback" not in ended.stderr
     assert ended.stdout == ""
+
+
+def test_with_a_key_it_listens_everywhere_and_tells_the_key_to_nobody(
+    world: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("RETRIEVER_API_KEY", "correct-horse-battery")
+    index, log = str(world / "index"), tmp_path / "log.jsonl"
+    with door("--index_path", index, "--host", "0.0.0.0", "--log_file", str(log)) as (process, url):
+        address = url.replace("0.0.0.0", "127.0.0.1")
+        assert httpx.post(f"{address}/retrieve", json={"query": "amber"}).status_code == 401
+        with RetrieverClient(address) as client:
+            assert len(client.search(["amber"], 3)[0]) == 3
+        with (
+            RetrieverClient(address, api_key="wrong") as client,
+            pytest.raises(RetrieverError, match="answered 401: this server needs its API key"),
+        ):
+            client.search(["amber"], 3)
+        process.terminate()
+        assert process.wait(START_S) == 0
+        assert process.stderr is not None
+        assert "correct-horse" not in process.stderr.read()
+    lines = [json.loads(line) for line in log.read_text().splitlines()]
+    assert [line["status"] for line in lines] == [401, 200, 401]
+    assert "correct-horse" not in log.read_text()
+
+
+def test_one_process_serves_train_and_test(world: Path) -> None:
+    index, qrels = world / "index", world / "qrels.trec"
+    flags = ["--index", f"train={index}", "--index", f"test={index}", "--qrels", f"test={qrels}"]
+    with door(*flags) as (_, url):
+        with RetrieverClient(f"{url}/retrieve?index=test") as client:
+            assert len(client.ranks_by_qid(["amber"], ["q1"], 50)) == 1
+        with RetrieverClient(url, index="train") as client:
+            assert client.passages(["p1"])[0].doc_id == "p1"
+            with pytest.raises(RetrieverError, match="has no qrels"):
+                client.ranks_by_qid(["amber"], ["q1"], 50)
 
 
 def test_a_taken_port_is_named(world: Path) -> None:
@@ -116,13 +136,14 @@ def test_a_taken_port_is_named(world: Path) -> None:
 def test_the_cli_serves_the_same(world: Path) -> None:
     program = "from convsearch.cli.serve import command; import typer; typer.run(command)"
     process = subprocess.Popen(
-        [sys.executable, "-c", program, "--index", str(world / "index"), "--port", "0"],
+        [sys.executable, "-c", program, "--index", f"train={world / 'index'}", "--port", "0"],
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
     line = next(line for line in process.stderr if line.startswith("ready: "))
-    assert httpx.get(line.split()[1] + "/readyz").json()["num_passages"] == 50
+    ready = httpx.get(line.split()[1] + "/readyz").json()
+    assert (ready["num_passages"], [*ready["indexes"]]) == (50, ["train"])
     process.terminate()
     assert process.wait(START_S) == 0
     process.stderr.close()

@@ -46,7 +46,7 @@ class RewriteRewardManager(RewardManagerBase):
         node = config.get("retriever")
         values = OmegaConf.to_container(node, resolve=True) if node is not None else None
         self._settings = retriever_settings(values)  # pyright: ignore[reportArgumentType]
-        self._ranker = None
+        self._client = None
         self._batcher = MicroBatcher[Query, "int | None"](
             self._ranks, batch_size=self._settings.batch_size, max_wait_s=self._settings.max_wait_s
         )
@@ -70,10 +70,10 @@ class RewriteRewardManager(RewardManagerBase):
 
     async def _ranks(self, queries: list[Query]) -> Sequence["int | None"]:
         """Ranks by position. Queries with and without a query id go in separate requests."""
-        if self._ranker is None:
-            from convsearch.retrieval.client import AsyncRanker
+        if self._client is None:
+            from convsearch.retrieval.async_client import AsyncRetrieverClient
 
-            self._ranker = AsyncRanker(
+            self._client = AsyncRetrieverClient(
                 self._settings.url,
                 timeout_s=self._settings.timeout_s,
                 attempts=self._settings.attempts,
@@ -88,10 +88,10 @@ class RewriteRewardManager(RewardManagerBase):
             topk = self._settings.topk
             if by_qid:
                 qids = [t.qid for t in targets if t.qid is not None]
-                found = await self._ranker.ranks(texts, qids=qids, topk=topk)
+                found = await self._client.ranks_by_qid(texts, qids, topk)
             else:
                 golds = [t.golds for t in targets]
-                found = await self._ranker.ranks(texts, golds=golds, topk=topk)
+                found = await self._client.ranks(texts, golds, topk)
             ranks.update(zip(chosen, found, strict=True))
         return [ranks[i] for i in range(len(queries))]
 

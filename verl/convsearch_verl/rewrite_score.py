@@ -85,8 +85,8 @@ def compute_score(
     *,
     retriever_url: str | None = None,
     topk: int = 100,
-    timeout_s: float = 60.0,
-    attempts: int = 5,
+    timeout_s: float = 120.0,
+    attempts: int = 6,
     **_ignored: object,
 ) -> Score:
     """Scores one response by itself, with one request to the server (none if it is malformed).

@@ -17,9 +17,9 @@ class RetrieverSettings:
     """Address of the server, with or without `/retrieve`."""
     topk: int = 100
     """Depth to which the gold passages are looked for; deeper counts as not found."""
-    timeout_s: float = 60.0
-    """Longest wait for one request."""
-    attempts: int = 5
+    timeout_s: float = 120.0
+    """Longest wait for one request, all attempts together."""
+    attempts: int = 6
     """Tries for one request before the run stops."""
     batch_size: int = 64
     """Most queries in one request."""

@@ -22,8 +22,8 @@ OVERLAY = {
     "retriever": {
         "url": "${oc.env:RETRIEVER_URL,null}",
         "topk": 100,
-        "timeout_s": 60.0,
-        "attempts": 5,
+        "timeout_s": 120.0,
+        "attempts": 6,
         "batch_size": 64,
         "max_wait_s": 0.05,
     },

@@ -1,17 +1,30 @@
-"""`convsearch serve`: index folder -> the retrieval server in the foreground."""
+"""`convsearch serve`: index folders -> the retrieval server in the foreground."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from convsearch.errors import ConfigError
+
 
 def command(
-    index: Annotated[Path, typer.Option(help='made by "convsearch index", or a Lucene index')],
+    index: Annotated[
+        list[str],
+        typer.Option(help='by "convsearch index", or of Lucene; several: NAME=FOLDER, repeated'),
+    ],
     qrels: Annotated[
-        Path | None, typer.Option(help="gold passages of the query ids that clients send")
+        list[str] | None,
+        typer.Option(help="gold passages of the query ids that clients send; or NAME=FILE"),
     ] = None,
-    encoder: Annotated[Path | None, typer.Option(help="dense: folder of the query encoder")] = None,
+    encoder: Annotated[
+        list[str] | None,
+        typer.Option(help="dense: folder of the query encoder; or NAME=FOLDER"),
+    ] = None,
+    fuse_with: Annotated[
+        Path | None, typer.Option(help="second index of the same corpus, for a hybrid")
+    ] = None,
     k1: Annotated[
         float | None, typer.Option(help="BM25 of a Lucene index, chosen when it is opened")
     ] = None,
@@ -19,22 +32,42 @@ def command(
     java_heap: Annotated[
         str | None, typer.Option(help="lucene: largest heap of Java, such as 4g")
     ] = None,
-    host: Annotated[
-        str, typer.Option(help="address to listen on; there is no authentication")
-    ] = "127.0.0.1",
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free port")] = 8000,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="file with the key that clients must send; or RETRIEVER_API_KEY"),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(help="listen beyond this machine without a key")
+    ] = False,
+    log_file: Annotated[Path | None, typer.Option(help="request log; absent: stderr")] = None,
+    deadline_s: Annotated[float, typer.Option(help="of one request; later is 504")] = 25.0,
+    max_in_flight: Annotated[
+        int, typer.Option(help="requests being worked on; more are answered 503")
+    ] = 512,
 ) -> None:
-    """Serve an index over HTTP until Ctrl-C."""
+    """Serve indexes over HTTP until Ctrl-C."""
+    from retriever_server.flags import named_indexes
     from retriever_server.server import ServerSettings, serve
+    from retriever_server.settings import read_api_key
 
+    named = named_indexes(index, qrels or [], encoder or [])
+    if not named:
+        raise ConfigError('name an index: --index with a folder made by "convsearch index"')
+    name, first = next(iter(named.items()))
+    del named[name]
+    first = replace(first, fuse_with=fuse_with, k1=k1, b=b, java_heap=java_heap)
     settings = ServerSettings(
-        index_path=index,
-        trec_path=qrels,
-        encoder_path=encoder,
-        k1=k1,
-        b=b,
-        java_heap=java_heap,
+        **vars(first),
+        name=name,
+        further=named,
         host=host,
         port=port,
+        api_key=read_api_key(api_key_file),
+        allow_unauthenticated=allow_unauthenticated,
+        log_path=log_file,
+        deadline_s=deadline_s,
+        max_in_flight=max_in_flight,
     )
     serve(settings)

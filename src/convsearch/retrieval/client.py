@@ -1,94 +1,73 @@
-"""Clients of the retrieval server: a synchronous `Retriever`, and ranks for asynchronous rewards.
+"""The synchronous client of the retrieval server: a `Retriever` over HTTP.
 
-A broken server is never an empty answer: after bounded attempts within a deadline both raise
-RetrieverError, which names the URL and the reason.
+A broken server is never an empty answer: after bounded attempts within a deadline the client
+raises RetrieverError, which names the URL and the reason.
 """
 
-import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
 
 import httpx
 import stamina
 
 from convsearch.errors import RetrieverError
-from convsearch.retrieval.checks import check_rank_call, check_topk
+from convsearch.retrieval.cache import AnswerCache
+from convsearch.retrieval.questions import (
+    Asked,
+    Question,
+    conversation,
+    hits_of,
+    qid_questions,
+    rank_questions,
+    ranks_of,
+    search_questions,
+)
 from convsearch.retrieval.transport import (
-    WAIT_INITIAL_S,
-    WAIT_MAX_S,
+    DEFAULT_ATTEMPTS,
+    DEFAULT_TIMEOUT_S,
+    Backoff,
     ClientSettings,
+    Reply,
     TransientError,
-    base_url,
+    address_of,
     gave_up,
-    is_transient,
-    read_result,
+    read_ready,
+    read_reply,
     reads_environment,
 )
-from convsearch.retrieval.wire import (
-    MAX_PASSAGES,
-    NOT_FOUND,
-    PassagesResponse,
-    ScoredDocumentsResponse,
-)
+from convsearch.retrieval.wire import MAX_PASSAGES, PassagesResponse
 from convsearch.types import Hit, Passage
 
-Body = dict[str, object]
-
-CHUNK_QUERIES = 256
-"""Queries of one request of the synchronous client: small enough for the deadline on a laptop."""
-CHUNK_CHARS = 4_000_000
-"""Characters of one request: far below the server's limit, whatever the characters are."""
 _POLL_S = 0.1
-
-
-def _ranks_body(
-    queries: Sequence[str],
-    qids: Sequence[str] | None,
-    golds: Sequence[Sequence[str]] | None,
-    topk: int,
-) -> Body:
-    if (qids is None) == (golds is None):
-        raise ValueError("give qids (gold passages from the server's qrels) or golds, one of them")
-    body: Body = {"queries": list(queries), "topk": topk}
-    if qids is not None:
-        if len(qids) != len(queries):
-            raise ValueError(f"each query needs a qid: got {len(qids)} for {len(queries)} queries")
-        check_topk(topk)
-        return {**body, "query_ids": list(qids)}
-    check_rank_call(queries, golds or [], topk)
-    return {**body, "gold_ids": [list(ids) for ids in golds or []]}
-
-
-def _ranks_from(result: Sequence[object], url: str) -> list[int | None]:
-    ranks: list[int | None] = []
-    for value in result:
-        if not isinstance(value, int) or isinstance(value, bool) or value == 0 or value < NOT_FOUND:
-            raise RetrieverError(f"{url}: {value!r} is not a rank; is this another server's URL?")
-        ranks.append(None if value == NOT_FOUND else value)
-    return ranks
-
-
-def _chunks(queries: Sequence[str]) -> list[slice]:
-    """Consecutive slices that each hold few enough queries and characters."""
-    slices, start, chars = [], 0, 0
-    for i, query in enumerate(queries):
-        if i > start and (i - start == CHUNK_QUERIES or chars + len(query) > CHUNK_CHARS):
-            slices.append(slice(start, i))
-            start, chars = i, 0
-        chars += len(query)
-    return [*slices, slice(start, len(queries))] if queries else []
 
 
 class RetrieverClient:
     """A `Retriever` that asks a server. Safe for threads; close it or use it in a `with` block."""
 
-    def __init__(self, url: str, *, timeout_s: float = 60.0, attempts: int = 5) -> None:
-        """url: of the server, with or without `/retrieve`. timeout_s: deadline of one request (long
-        lists go in requests of 256 queries), all attempts together. Raises ConfigError."""
-        self.url = base_url(url)
-        self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts)
-        self._http = httpx.Client(trust_env=reads_environment(self.url))
+    def __init__(
+        self,
+        url: str,
+        *,
+        index: str | None = None,
+        timeout_s: float = DEFAULT_TIMEOUT_S,
+        attempts: int = DEFAULT_ATTEMPTS,
+        api_key: str | None = None,
+        cache: AnswerCache | None = None,
+    ) -> None:
+        """url: of the server, with or without `/retrieve` and `?index=NAME`. index: which of its
+        indexes; None is the first. timeout_s: deadline of one request (long lists go in requests
+        of 256 queries), all attempts together. api_key: None takes RETRIEVER_API_KEY. cache: asked
+        first; stays open when the client closes. Raises ConfigError."""
+        self._address = address_of(url, index)
+        self.url = self._address.base
+        self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts, api_key=api_key)
+        self._cache = cache
+        self._http = httpx.Client(
+            trust_env=reads_environment(self.url),
+            headers=self._settings.headers,
+            params=self._address.params,
+        )
 
     def __enter__(self) -> "RetrieverClient":
         return self
@@ -126,142 +105,65 @@ class RetrieverClient:
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int
     ) -> list[int | None]:
         """See `Retriever.ranks`; ids that the server does not know raise RetrieverError."""
-        check_rank_call(queries, golds, topk)
-        return [
-            rank
-            for part in _chunks(queries)
-            for rank in self._ranks(_ranks_body(queries[part], None, golds[part], topk))
-        ]
+        return ranks_of(self._ask(rank_questions(queries, golds, topk)))
 
     def ranks_by_qid(
         self, queries: Sequence[str], qids: Sequence[str], topk: int
     ) -> list[int | None]:
         """Ranks of the gold passages that the server's qrels name; by position, qids may repeat."""
-        _ranks_body(queries, qids, None, topk)
-        return [
-            rank
-            for part in _chunks(queries)
-            for rank in self._ranks(_ranks_body(queries[part], qids[part], None, topk))
-        ]
+        return ranks_of(self._ask(qid_questions(queries, qids, topk)))
 
     def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
-        check_topk(topk)
-        found: list[list[Hit]] = []
-        for part in _chunks(queries):
-            body: Body = {
-                "queries": list(queries[part]),
-                "topk": topk,
-                "return_scores": True,
-                "with_contents": False,
-            }
-            result = self._post("/retrieve", body, len(queries[part]))
-            try:
-                answer = ScoredDocumentsResponse.model_validate({"result": result})
-            except ValueError as error:
-                raise RetrieverError(f"{self.url}/retrieve: not a list of hits ({error})") from None
-            found += [
-                [Hit(doc_id=doc.document.id, score=doc.score) for doc in docs]
-                for docs in answer.result
-            ]
-        return found
+        return hits_of(self._ask(search_questions(queries, topk)))
 
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`; an unknown id raises RetrieverError."""
         found: list[Passage] = []
         for start in range(0, len(doc_ids), MAX_PASSAGES):
             ids = list(doc_ids[start : start + MAX_PASSAGES])
-            result = self._post("/passages", {"doc_ids": ids}, len(ids))
-            try:
-                answer = PassagesResponse.model_validate({"result": result})
-            except ValueError as error:
-                raise RetrieverError(f"{self.url}/passages: not passages ({error})") from None
-            found += [Passage(doc_id=p.doc_id, title=p.title, text=p.text) for p in answer.result]
+            result = self._send("/passages", {"doc_ids": ids}, len(ids)).result
+            found += passages_from(result, self.url)
         return found
 
-    def _ranks(self, body: Body) -> list[int | None]:
-        queries = body["queries"]
-        expected = len(queries) if isinstance(queries, list) else 0
-        return _ranks_from(self._post("/retrieve", body, expected), self.url)
+    def _ask(self, questions: Sequence[Question]) -> list[object]:
+        talk: Generator[Asked, Reply, list[object]] = conversation(
+            questions, url=self.url, cache=self._cache
+        )
+        try:
+            asked = next(talk)
+            while True:
+                path = "/retrieve" if asked.body is not None else "/readyz"
+                asked = talk.send(self._send(path, asked.body, asked.expected))
+        except StopIteration as end:
+            return end.value
 
-    def _post(self, path: str, body: Body, expected: int) -> list[object]:
+    def _send(self, path: str, body: Mapping[str, object] | None, expected: int) -> Reply:
+        """The answer to one request, after as many attempts as it needs and may have."""
         url = self.url + path
         start = time.monotonic()
         deadline = start + self._settings.timeout_s
         tried = 0
         try:
             for attempt in stamina.retry_context(
-                on=lambda error: is_transient(error) and time.monotonic() < deadline,
-                attempts=self._settings.attempts,
-                timeout=self._settings.timeout_s,
-                wait_initial=WAIT_INITIAL_S,
-                wait_max=WAIT_MAX_S,
-                wait_jitter=WAIT_INITIAL_S,
+                on=Backoff(deadline), attempts=self._settings.attempts, timeout=None
             ):
                 with attempt:
                     tried += 1
                     left = max(0.001, deadline - time.monotonic())
-                    return read_result(self._http.post(url, json=body, timeout=left), expected)
+                    timeout = min(left, self._settings.attempt_s)
+                    if body is None:
+                        return read_ready(self._http.get(url, timeout=timeout))
+                    return read_reply(self._http.post(url, json=body, timeout=timeout), expected)
         except (TransientError, httpx.HTTPError) as error:
             raise gave_up(url, tried, time.monotonic() - start, error) from None
         raise AssertionError("the retry loop returns or raises")
 
 
-class AsyncRanker:
-    """Ranks over one pool of connections, for reward managers. Use it within one event loop."""
-
-    def __init__(self, url: str, *, timeout_s: float = 60.0, attempts: int = 5) -> None:
-        """url: of the server, with or without `/retrieve`. timeout_s: deadline of one call, all its
-        attempts and waits together. Raises ConfigError."""
-        self.url = base_url(url)
-        self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts)
-        self._http = httpx.AsyncClient(trust_env=reads_environment(self.url), timeout=None)
-
-    async def ranks(
-        self,
-        queries: Sequence[str],
-        *,
-        qids: Sequence[str] | None = None,
-        golds: Sequence[Sequence[str]] | None = None,
-        topk: int = 100,
-    ) -> list[int | None]:
-        """One rank for each query, by position: 1-based, None where no gold passage is within topk.
-
-        Gold passages by `qids` (from the server's qrels) or `golds`. One request: at most 2,048
-        queries. Raises ValueError for arguments that do not fit, RetrieverError at once where the
-        server refuses, and after the last attempt or the deadline where it fails.
-        """
-        body = _ranks_body(queries, qids, golds, topk)
-        if not queries:
-            return []
-        url = f"{self.url}/retrieve"
-        start = time.monotonic()
-        tried = 0
-
-        async def attempts() -> list[object]:
-            nonlocal tried
-            async for attempt in stamina.retry_context(
-                on=is_transient,
-                attempts=self._settings.attempts,
-                timeout=None,
-                wait_initial=WAIT_INITIAL_S,
-                wait_max=WAIT_MAX_S,
-                wait_jitter=WAIT_INITIAL_S,
-            ):
-                with attempt:
-                    tried += 1
-                    return read_result(await self._http.post(url, json=body), len(queries))
-            raise AssertionError("the retry loop returns or raises")
-
-        try:
-            result = await asyncio.wait_for(attempts(), self._settings.timeout_s)
-        except (TransientError, httpx.HTTPError) as error:
-            raise gave_up(url, tried, time.monotonic() - start, error) from None
-        except asyncio.TimeoutError:  # not the builtin on Python 3.10
-            late = TransientError(f"deadline of {self._settings.timeout_s:g} s passed")
-            raise gave_up(url, tried, time.monotonic() - start, late) from None
-        return _ranks_from(result, url)
-
-    async def aclose(self) -> None:
-        """Closes the connections."""
-        await self._http.aclose()
+def passages_from(result: list[object], url: str) -> list[Passage]:
+    """The passages of an answer. Raises RetrieverError where it holds something else."""
+    try:
+        answer = PassagesResponse.model_validate({"result": result})
+    except ValueError as error:
+        raise RetrieverError(f"{url}/passages: not passages ({error})") from None
+    return [Passage(doc_id=p.doc_id, title=p.title, text=p.text) for p in answer.result]

@@ -1,30 +1,45 @@
-"""What both HTTP clients share: the address, which failures are tried again, reading an answer."""
+"""What both HTTP clients share: the address, the key, what is tried again and when."""
 
 import ipaddress
 import json
-from dataclasses import dataclass
-from urllib.parse import urlsplit
+import os
+import random
+import time
+from dataclasses import dataclass, field
+from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
 from convsearch.errors import ConfigError, RetrieverError
+from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, REQUEST_ID_HEADER
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 """Overload and broken servers; any other 4xx is the caller's mistake and is final."""
+API_KEY_VARIABLE = "RETRIEVER_API_KEY"
+"""Environment variable with the API key, for the server and for its clients."""
+DEFAULT_TIMEOUT_S = 120.0
+DEFAULT_ATTEMPTS = 6
+"""One, and five retries."""
 WAIT_INITIAL_S = 0.1
-WAIT_MAX_S = 5.0
+WAIT_FACTOR = 6.0
+WAIT_MAX_S = 60.0
+"""Waits of 0.1, 0.6, 3.6, 22 and 60 s, each times 0.5 to 1: a lost connection costs little, and a
+server that is back after half a minute is found within the deadline."""
+_ATTEMPT_S = 30.0
+"""Longest wait for one answer, unless the deadline is far: above the server's own 25 s."""
 _EXCERPT_CHARS = 200
-_DEFAULT_TIMEOUT_S = 60.0
 
 
 @dataclass(frozen=True, kw_only=True)
 class ClientSettings:
     """How long and how often a client tries."""
 
-    timeout_s: float = _DEFAULT_TIMEOUT_S
-    """Deadline of one call, all its attempts and waits together."""
-    attempts: int = 5
-    """Attempts within the deadline; waits between them double, with jitter, up to 5 s."""
+    timeout_s: float = DEFAULT_TIMEOUT_S
+    """Deadline of one request, all its attempts and waits together."""
+    attempts: int = DEFAULT_ATTEMPTS
+    """Attempts within the deadline."""
+    api_key: str | None = field(default=None, repr=False)
+    """None takes the one of the environment, if any."""
 
     def __post_init__(self) -> None:
         if self.timeout_s <= 0 or self.attempts < 1:
@@ -33,24 +48,100 @@ class ClientSettings:
                 f"timeout_s={self.timeout_s}, attempts={self.attempts}"
             )
 
+    @property
+    def attempt_s(self) -> float:
+        """Longest wait for the answer to one attempt."""
+        return max(_ATTEMPT_S, self.timeout_s / 4)
+
+    @property
+    def headers(self) -> dict[str, str]:
+        """The key, where there is one."""
+        key = self.api_key or os.environ.get(API_KEY_VARIABLE, "").strip()
+        return {"Authorization": f"Bearer {key}"} if key else {}
+
 
 class TransientError(Exception):
     """An answer that may be better the next time. Never leaves the clients."""
 
+    def __init__(self, sentence: str, *, retry_after_s: float = 0.0) -> None:
+        super().__init__(sentence)
+        self.retry_after_s = retry_after_s
 
-def base_url(url: str) -> str:
-    """`http://host:port` of a server, given with or without `/retrieve`. Raises ConfigError."""
-    bare = url.strip().rstrip("/").removesuffix("/retrieve").rstrip("/")
+
+class Backoff:
+    """How long to wait after each failure of one request: a hook for stamina."""
+
+    def __init__(self, deadline: float) -> None:
+        """deadline: on the clock of `time.monotonic`."""
+        self._deadline = deadline
+        self._failures = 0
+
+    def __call__(self, error: Exception) -> bool | float:
+        """Seconds until the next attempt; False where another one makes no sense.
+
+        A wait that would pass the deadline is not begun. What the server asks for in Retry-After
+        is kept, and spread over twice that, so that clients refused together do not come back
+        together.
+        """
+        if not isinstance(error, TransientError | httpx.TransportError):
+            return False
+        wait_s = min(WAIT_MAX_S, WAIT_INITIAL_S * WAIT_FACTOR**self._failures)
+        wait_s *= random.uniform(0.5, 1.0)
+        asked_s = error.retry_after_s if isinstance(error, TransientError) else 0.0
+        wait_s = max(wait_s, min(asked_s, WAIT_MAX_S) * random.uniform(1.0, 2.0))
+        self._failures += 1
+        return wait_s if time.monotonic() + wait_s < self._deadline else False
+
+
+@dataclass(frozen=True)
+class Source:
+    """Which index, and which qrels, an answer comes from. Empty: the server does not say."""
+
+    fingerprint: str = ""
+    qrels_fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A usable answer: one entry for each question, and where it comes from."""
+
+    result: list[object]
+    source: Source
+    num_truncated: int = 0
+    """Queries that the server cut."""
+
+
+@dataclass(frozen=True)
+class Address:
+    """Of a server, and the name of an index there."""
+
+    base: str
+    """`http://host:port`."""
+    index: str | None = None
+
+    @property
+    def params(self) -> dict[str, str]:
+        """Of each request."""
+        return {"index": self.index} if self.index is not None else {}
+
+
+def address_of(url: str, index: str | None = None) -> Address:
+    """Reads a URL with or without `/retrieve` and `?index=NAME`. Raises ConfigError."""
     try:
-        parts = urlsplit(bare)
+        parts = urlsplit(url.strip())
         valid = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        asked = parse_qs(parts.query, strict_parsing=True) if parts.query else {}
     except ValueError:
-        valid = False
-    if not valid:
+        valid, parts, asked = False, urlsplit(""), {}
+    names = asked.pop("index", [])
+    if not valid or asked or len(names) > 1 or (names and index not in (None, names[0])):
         raise ConfigError(
-            f"{url!r} is not the URL of a retrieval server; it looks like http://127.0.0.1:8000"
+            f"{url!r} is not the URL of a retrieval server; it looks like http://127.0.0.1:8000 or "
+            "http://127.0.0.1:8000/retrieve?index=NAME"
         )
-    return bare
+    path = parts.path.rstrip("/").removesuffix("/retrieve").rstrip("/")
+    base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
+    return Address(base, names[0] if names else index)
 
 
 def reads_environment(base: str) -> bool:
@@ -62,33 +153,56 @@ def reads_environment(base: str) -> bool:
         return host != "localhost"
 
 
-def is_transient(error: Exception) -> bool:
-    """Which failures are worth another attempt: of the connection, and TransientError."""
-    return isinstance(error, TransientError | httpx.TransportError)
-
-
-def read_result(response: httpx.Response, expected: int) -> list[object]:
+def read_reply(response: httpx.Response, expected: int) -> Reply:
     """The `result` of an answer, with one entry for each of the `expected` questions.
 
     Raises TransientError for overload and garbled answers, RetrieverError for a refusal.
     """
     url = response.request.url
-    if response.status_code != httpx.codes.OK:
-        sentence = f"{url} answered {response.status_code}: {_explain(response)}"
-        if response.status_code in RETRIED_STATUS:
-            raise TransientError(sentence)
-        raise RetrieverError(sentence)
-    try:
-        result = json.loads(response.content)["result"]
-    except (ValueError, KeyError, TypeError):
-        raise TransientError(
-            f"{url} answered with something that is not a retrieval result "
-            f"({_explain(response)}); check that the URL is that of the retrieval server"
-        ) from None
+    answer = read_object(response)
+    result = answer.get("result")
+    if "result" not in answer:
+        raise TransientError(_not_ours(response))
     if not isinstance(result, list) or len(result) != expected:
         size = len(result) if isinstance(result, list) else type(result).__name__
         raise TransientError(f"{url} answered {size} results for {expected} questions")
-    return result
+    truncated = answer.get("truncated")
+    return Reply(
+        result=result,
+        source=Source(
+            response.headers.get(FINGERPRINT_HEADER, ""), response.headers.get(QRELS_HEADER, "")
+        ),
+        num_truncated=len(truncated) if isinstance(truncated, list) else 0,
+    )
+
+
+def read_ready(response: httpx.Response) -> Reply:
+    """Which index `/readyz` names. Raises as `read_reply` does."""
+    card = read_object(response)
+    if "fingerprint" not in card:
+        raise TransientError(_not_ours(response))
+    source = Source(str(card["fingerprint"] or ""), str(card.get("qrels_fingerprint") or ""))
+    return Reply(result=[], source=source)
+
+
+def read_object(response: httpx.Response) -> dict[str, object]:
+    """The JSON object of an answer. Raises as `read_reply` does."""
+    if response.status_code != httpx.codes.OK:
+        named = response.headers.get(REQUEST_ID_HEADER)
+        name = f" (request {named})" if named else ""
+        sentence = (
+            f"{response.request.url} answered {response.status_code}: {_explain(response)}{name}"
+        )
+        if response.status_code in RETRIED_STATUS:
+            raise TransientError(sentence, retry_after_s=_retry_after_s(response))
+        raise RetrieverError(sentence)
+    try:
+        answer = json.loads(response.content)
+    except ValueError:
+        answer = None
+    if not isinstance(answer, dict):
+        raise TransientError(_not_ours(response))
+    return answer
 
 
 def gave_up(url: str, attempts: int, seconds: float, error: BaseException) -> RetrieverError:
@@ -97,6 +211,19 @@ def gave_up(url: str, attempts: int, seconds: float, error: BaseException) -> Re
     return RetrieverError(
         f"{url}: no usable answer after {attempts} attempt(s) in {seconds:.1f} s: {reason}; check "
         'that the retrieval server runs ("convsearch serve") and read its log'
+    )
+
+
+def _retry_after_s(response: httpx.Response) -> float:
+    """What the server asks for, in seconds; 0 where it does not, or names a date."""
+    asked = response.headers.get("retry-after", "")
+    return float(asked) if asked.isdigit() else 0.0
+
+
+def _not_ours(response: httpx.Response) -> str:
+    return (
+        f"{response.request.url} answered with something that is not a retrieval result "
+        f"({_explain(response)}); check that the URL is that of the retrieval server"
     )
 
 

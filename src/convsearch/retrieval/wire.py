@@ -15,8 +15,16 @@ MAX_TOPK = 1000
 """Depth of the deepest evaluation in use (R@1000); also bounds the size of an answer."""
 MAX_PASSAGES = 100_000
 """Ids of one `/passages` request: a hundred passages for each of a thousand queries."""
-MAX_BODY_BYTES = 64 * 1024 * 1024
-"""MAX_QUERIES rewrites of 8,000 tokens at 4 bytes each; ordinary requests are below 1 MB."""
+MAX_QUERY_CHARS = 8192
+"""Longer queries are cut there: no engine reads further, and a runaway rewrite costs no more."""
+MAX_BODY_BYTES = 16 * 1024 * 1024
+"""MAX_QUERIES queries of MAX_QUERY_CHARS ASCII characters; ordinary requests are below 1 MB."""
+FINGERPRINT_HEADER = "X-Index-Fingerprint"
+"""Of an answer: the index that gave it."""
+QRELS_HEADER = "X-Qrels-Fingerprint"
+"""Of an answer: the qrels behind its query ids, where the server has any."""
+REQUEST_ID_HEADER = "X-Request-ID"
+"""Of every answer: its name in the server's log."""
 DEFAULT_TOPK_RANKS = 100
 """Last rank that the reward looks at."""
 DEFAULT_TOPK_DOCUMENTS = 3
@@ -61,10 +69,10 @@ class RetrieveRequest(_Wire):
             raise ValueError('give either "queries" (a list) or "query" (one text)')
         for name in ("query_ids", "gold_ids"):
             ids = getattr(self, name)
-            if ids is not None and len(ids) != len(self.texts):
+            if ids is not None and len(ids) != len(self._sent):
                 raise ValueError(
                     f'"{name}" must have one entry for each query: got {len(ids)} for '
-                    f"{len(self.texts)} queries"
+                    f"{len(self._sent)} queries"
                 )
         if self.query_ids is not None and self.gold_ids is not None:
             raise ValueError('give "query_ids" or "gold_ids", not both')
@@ -76,7 +84,21 @@ class RetrieveRequest(_Wire):
 
     @property
     def texts(self) -> list[str]:
-        """The queries, whichever way they were sent."""
+        """The queries, whichever way they were sent, each cut at MAX_QUERY_CHARS. Halves of
+        surrogate pairs, which JSON can carry and no tokenizer can read, become "?"."""
+        cut = (query[:MAX_QUERY_CHARS] for query in self._sent)
+        return [
+            query if query.isascii() else query.encode("utf-8", "replace").decode("utf-8")
+            for query in cut
+        ]
+
+    @property
+    def truncated(self) -> list[int]:
+        """Positions of the queries that `texts` cuts."""
+        return [i for i, query in enumerate(self._sent) if len(query) > MAX_QUERY_CHARS]
+
+    @property
+    def _sent(self) -> list[str]:
         return self.queries if self.queries is not None else [self.query or ""]
 
     @property
@@ -110,19 +132,27 @@ class ScoredDocument(_Wire):
     score: float
 
 
-class RanksResponse(_Wire):
+class _Answer(_Wire):
+    truncated: list[int] | None = Field(
+        default=None,
+        description=f"positions of queries that were cut at {MAX_QUERY_CHARS} characters; absent "
+        "where none was",
+    )
+
+
+class RanksResponse(_Answer):
     """1-based ranks of the best gold passage, -1 where it is not within topk."""
 
     result: list[int]
 
 
-class DocumentsResponse(_Wire):
+class DocumentsResponse(_Answer):
     """For each query its documents, best first."""
 
     result: list[list[Document]]
 
 
-class ScoredDocumentsResponse(_Wire):
+class ScoredDocumentsResponse(_Answer):
     """For each query its documents with their scores, best first."""
 
     result: list[list[ScoredDocument]]
@@ -148,13 +178,21 @@ class PassagesResponse(_Wire):
     result: list[PassageRecord]
 
 
-class ReadyResponse(_Wire):
-    """The server has answered a query of its own; what it searches."""
+class IndexCard(_Wire):
+    """What one index is; None where its engine does not say."""
+
+    engine: str
+    num_passages: int | None
+    fingerprint: str | None = Field(description="equal exactly where passages and settings are")
+    qrels_fingerprint: str | None = Field(description="of the qrels, None without any")
+
+
+class ReadyResponse(IndexCard):
+    """The server has answered a query of its own on every index. The card is that of the index
+    asked for, or of the first."""
 
     ready: bool
-    engine: str | None
-    num_passages: int | None
-    fingerprint: str | None
+    indexes: dict[str, IndexCard]
 
 
 class LiveResponse(_Wire):

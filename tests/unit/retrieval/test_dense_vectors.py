@@ -128,10 +128,10 @@ def test_vectors_that_do_not_fit_are_refused_with_numbers(
 ) -> None:
     check_memory(folder)
     wide = make_vectors(tmp_path / "wide", np.ones((50_000, 40), np.float32), "float32").folder
-    monkeypatch.setattr(forecast, "free_memory", lambda: 2_400_000)
+    monkeypatch.setattr(forecast, "free_bytes", lambda: 2_400_000)
     with pytest.raises(ConfigError, match=r"needs 8\.0 MB of memory, 2\.4 MB free; bfloat16 needs"):
         check_memory(wide)
-    monkeypatch.setattr(forecast, "free_memory", lambda: 2399)
+    monkeypatch.setattr(forecast, "free_bytes", lambda: 2399)
     with pytest.raises(ConfigError, match=r"0\.0 MB free; use a machine with more"):
         check_memory(folder)
     with pytest.raises(ConfigError, match="of disk"):
@@ -147,4 +147,3 @@ def test_the_forecast_in_words() -> None:
     assert "39.5 GB of memory" in str(said)
     assert "7 h 08 min" in str(said)
     assert (duration(40), duration(720), gigabytes(2e6)) == ("40 s", "12 min", "2.0 MB")
-    assert forecast.free_memory() > 0

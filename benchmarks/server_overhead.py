@@ -1,0 +1,251 @@
+"""What the service adds to its engine, and how it behaves while it is saturated.
+
+    python3 benchmarks/server_overhead.py [--index_path INDEX]
+
+Writes benchmarks/results/server_overhead.json and .md. Without an index one is made from random
+passages with word frequencies as in text (Zipf). Engine and server are asked in turn and medians
+compared, so that a noisy machine bothers both alike.
+"""
+
+import argparse
+import http.client
+import json
+import multiprocessing
+import os
+import platform
+import statistics
+import tempfile
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from multiprocessing.synchronize import Event
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import numpy as np
+
+from convsearch.files import atomic_write, write_passages
+from convsearch.retrieval.protocol import Retriever
+from convsearch.types import Passage
+from retriever_server.indexing.bm25 import build_bm25_index
+from retriever_server.loading import load_backend
+from retriever_server.process import ServerProcess
+from retriever_server.settings import IndexSettings
+
+RESULTS = Path(__file__).with_name("results") / "server_overhead"
+WORDS = 30_000
+PASSAGE_WORDS = 100
+QUERY_WORDS = 30
+TOPK = 100
+SATURATING_CLIENTS = 32
+SATURATING_QUERIES = 16
+RETRY_S = 1.0
+"""Wait of a refused client: what Retry-After asks for."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Load:
+    """Clients that ask without a break, in processes of their own."""
+
+    url: str
+    body: bytes
+    stop: Event
+
+
+def zipf_texts(count: int, words: int, seed: int) -> list[str]:
+    """Texts whose words occur as often as in language: the n-th most frequent 1/n as often."""
+    rng = np.random.default_rng(seed)
+    weights = 1 / np.arange(1, WORDS + 1)
+    drawn = rng.choice(WORDS, size=(count, words), p=weights / weights.sum())
+    return [" ".join(f"w{word}" for word in row) for row in drawn]
+
+
+def post(line: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
+    """One search over a kept connection: status and answer."""
+    line.request("POST", "/retrieve", body, {"Content-Type": "application/json"})
+    answer = line.getresponse()
+    return answer.status, answer.read()
+
+
+def connect(url: str) -> http.client.HTTPConnection:
+    parts = urlsplit(url)
+    return http.client.HTTPConnection(parts.hostname or "", parts.port, timeout=120)
+
+
+def seconds_of(call: Callable[[], object]) -> float:
+    start = time.perf_counter()
+    call()
+    return time.perf_counter() - start
+
+
+def engine_seconds(line: http.client.HTTPConnection) -> float:
+    """What the server has spent in its engine so far, by its own metrics."""
+    line.request("GET", "/metrics")
+    page = line.getresponse().read().decode()
+    return next(
+        float(entry.split()[-1])
+        for entry in page.splitlines()
+        if entry.startswith("retriever_engine_seconds_sum")
+    )
+
+
+def overhead(engine: Retriever, url: str, num_queries: int, repeats: int) -> dict[str, float]:
+    """Medians of the engine alone and of the whole way through the server, asked in turn; and
+    what is left of each request where the server's own time in the engine is taken off."""
+    queries = zipf_texts(num_queries, QUERY_WORDS, seed=2)
+    [first] = engine.search(queries[:1], TOPK)
+    golds = [[first[i % len(first)].doc_id] for i in range(num_queries)]
+    ask = {"queries": queries, "gold_ids": golds, "topk": TOPK}
+    line = connect(url)
+    answers: list[bytes] = []
+
+    def through_the_server() -> None:
+        status, answer = post(line, json.dumps(ask).encode())
+        if status != 200:
+            raise SystemExit(f"the server answered {status}: {answer[:200]!r}")
+        answers.append(json.loads(answer)["result"])
+
+    expected = [rank or -1 for rank in engine.ranks(queries, golds, TOPK)]
+    through_the_server()
+    if answers[0] != expected:
+        raise SystemExit("the server's ranks differ from the engine's")
+    alone, served, around = [], [], []
+    for _ in range(repeats):
+        alone.append(seconds_of(lambda: engine.ranks(queries, golds, TOPK)))
+        before = engine_seconds(line)
+        served.append(seconds_of(through_the_server))
+        around.append(served[-1] - (engine_seconds(line) - before))
+    engine_s, server_s = statistics.median(alone), statistics.median(served)
+    return {
+        "queries": num_queries,
+        "repeats": repeats,
+        "engine_s": engine_s,
+        "server_s": server_s,
+        "overhead_percent": 100 * (server_s / engine_s - 1),
+        "around_engine_ms": 1000 * statistics.median(around),
+        "around_engine_percent": 100 * statistics.median(around) / engine_s,
+    }
+
+
+def ask_until(load: Load, answers: "multiprocessing.Queue[tuple[int, list[float]]]") -> None:
+    """Asks until told to stop; reports the number of answers and the times of refusals."""
+    line = connect(load.url)
+    served, refused = 0, []
+    while not load.stop.is_set():
+        start = time.perf_counter()
+        status, _ = post(line, load.body)
+        if status == 200:
+            served += 1
+        else:
+            refused.append(time.perf_counter() - start)
+            time.sleep(RETRY_S)
+    answers.put((served, refused))
+
+
+def saturated(url: str, seconds: float) -> dict[str, float]:
+    """Latency of the health checks, and of refusals, while more clients ask than are admitted."""
+    texts = zipf_texts(SATURATING_QUERIES, QUERY_WORDS, seed=3)
+    body = json.dumps({"queries": texts, "topk": TOPK, "with_contents": False}).encode()
+    context = multiprocessing.get_context("fork")
+    load = Load(url=url, body=body, stop=context.Event())
+    answers: multiprocessing.Queue[tuple[int, list[float]]] = context.Queue()
+    clients = [
+        context.Process(target=ask_until, args=(load, answers)) for _ in range(SATURATING_CLIENTS)
+    ]
+    for client in clients:
+        client.start()
+    time.sleep(1)
+    line, times = connect(url), []
+    end = time.perf_counter() + seconds
+    while time.perf_counter() < end:
+        for path in ("/livez", "/readyz"):
+            start = time.perf_counter()
+            line.request("GET", path)
+            answer = line.getresponse()
+            answer.read()
+            times.append(time.perf_counter() - start)
+            if answer.status != 200:
+                raise SystemExit(f"{path} answered {answer.status}")
+        time.sleep(0.005)
+    load.stop.set()
+    reports = [answers.get(timeout=60) for _ in clients]
+    for client in clients:
+        client.join()
+    refusals = [seconds for _, times_of_one in reports for seconds in times_of_one]
+    return {
+        "clients": SATURATING_CLIENTS,
+        "health_checks": len(times),
+        "health_p50_ms": 1000 * percentile(times, 50),
+        "health_p99_ms": 1000 * percentile(times, 99),
+        "searches_answered": sum(served for served, _ in reports),
+        "searches_refused": len(refusals),
+        "refusal_p50_ms": 1000 * percentile(refusals, 50),
+        "refusal_p99_ms": 1000 * percentile(refusals, 99),
+    }
+
+
+def percentile(values: list[float], percent: float) -> float:
+    return float(np.percentile(values, percent))
+
+
+def table(found: dict[str, dict[str, float]], machine: str) -> str:
+    """The figures as Markdown."""
+    cost, load = found["overhead"], found["saturated"]
+    rows = [
+        (f"engine alone, {cost['queries']} queries", f"{1000 * cost['engine_s']:.0f} ms"),
+        (f"through the server, {cost['queries']} queries", f"{1000 * cost['server_s']:.0f} ms"),
+        ("difference", f"{cost['overhead_percent']:.1f} %"),
+        ("of the same request, time outside of the engine",
+         f"{cost['around_engine_ms']:.1f} ms, {cost['around_engine_percent']:.1f} %"),
+        (f"health checks, {load['clients']} clients at work: median",
+         f"{load['health_p50_ms']:.1f} ms"),
+        ("the same: 99th percentile", f"{load['health_p99_ms']:.1f} ms"),
+        ("searches answered, refused",
+         f"{load['searches_answered']}, {load['searches_refused']}"),
+        ("time to a refusal: median, 99th percentile",
+         f"{load['refusal_p50_ms']:.1f} ms, {load['refusal_p99_ms']:.0f} ms"),
+    ]  # fmt: skip
+    lines = ["| measured | value |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)]
+    return "\n".join([*lines, "", f"{machine}.", ""])
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--index_path", type=Path, help="absent: made from random passages")
+    parser.add_argument("--passages", type=int, default=20_000, help="of the random corpus")
+    parser.add_argument("--queries", type=int, default=1024)
+    parser.add_argument("--repeats", type=int, default=11)
+    parser.add_argument("--seconds", type=float, default=15, help="of saturation")
+    options = parser.parse_args()
+    with tempfile.TemporaryDirectory() as name, ServerProcess() as server:
+        folder = Path(name)
+        index = options.index_path
+        if index is None:
+            texts = zipf_texts(options.passages, PASSAGE_WORDS, seed=1)
+            passages = [Passage(doc_id=f"p{i}", title="", text=t) for i, t in enumerate(texts)]
+            write_passages(folder / "corpus.jsonl", passages)
+            index = folder / "index"
+            build_bm25_index(folder / "corpus.jsonl", index)
+        engine, _ = load_backend(IndexSettings(index_path=index))
+        log = folder / "server.log"
+        url = server.start(index, None, log)
+        found = {"overhead": overhead(engine, url, options.queries, options.repeats)}
+        server.stop()
+        url = server.start(index, None, log, flags=["--max_in_flight", "16"])
+        found["saturated"] = saturated(url, options.seconds)
+    machine = (
+        f"{os.cpu_count()} cores, Python {platform.python_version()}, "
+        f"{'random corpus of ' + str(options.passages) if not options.index_path else 'an index'} "
+        f"passages, {time.strftime('%Y-%m-%d')}, load average {os.getloadavg()[0]:.1f}"
+    )
+    RESULTS.parent.mkdir(exist_ok=True)
+    with atomic_write(RESULTS.with_suffix(".json")) as out:
+        json.dump({"machine": machine, **found}, out, indent=2)
+        out.write("\n")
+    with atomic_write(RESULTS.with_suffix(".md")) as out:
+        out.write(table(found, machine))
+    print(table(found, machine))
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,64 @@
+"""The bodies of answers, as bytes."""
+
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import asdict
+
+from fastapi import Response
+
+from convsearch.retrieval.protocol import Retriever
+from convsearch.retrieval.wire import NOT_FOUND, RetrieveRequest
+from convsearch.types import Hit, Passage
+
+_JSON = "application/json"
+
+
+def error(status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> Response:
+    """`{"error": sentence}`: the form of every answer of 400 and above."""
+    return Response(
+        _bytes({"error": sentence}), status, headers=dict(headers or {}), media_type=_JSON
+    )
+
+
+def ranks_body(ranks: Sequence[int | None], truncated: Sequence[int]) -> bytes:
+    """The ranks by position, -1 where there is none."""
+    return _body([_bytes(NOT_FOUND if rank is None else rank) for rank in ranks], truncated)
+
+
+def documents_body(
+    engine: Retriever, hits: Sequence[Sequence[Hit]], request: RetrieveRequest
+) -> bytes:
+    """The documents of each query, in the shape asked for. Reads texts from disk and may take
+    long for deep lists: call it in a thread."""
+    contents: dict[str, str] = {}
+    if request.with_contents:
+        ids = sorted({hit.doc_id for found in hits for hit in found})
+        contents = {p.doc_id: p.contents for p in engine.passages(ids)}
+
+    def document(hit: Hit) -> dict[str, object]:
+        plain: dict[str, object] = {"id": hit.doc_id, "contents": contents.get(hit.doc_id)}
+        return {"document": plain, "score": hit.score} if request.wants_scores else plain
+
+    # query by query: one large call of the encoder would hold the interpreter, and with it the
+    # health checks, for its whole length
+    return _body((_bytes([document(hit) for hit in found]) for found in hits), request.truncated)
+
+
+def passages_body(passages: Sequence[Passage]) -> bytes:
+    """The passages in the order of their ids."""
+    return _body((_bytes(asdict(passage)) for passage in passages), ())
+
+
+def json_response(body: bytes, *, headers: Mapping[str, str] | None = None) -> Response:
+    """A finished body with status 200."""
+    return Response(body, headers=dict(headers or {}), media_type=_JSON)
+
+
+def _body(entries: Iterable[bytes], truncated: Sequence[int]) -> bytes:
+    flag = b', "truncated": ' + _bytes(list(truncated)) if truncated else b""
+    return b'{"result": [' + b",".join(entries) + b"]" + flag + b"}"
+
+
+def _bytes(value: object) -> bytes:
+    # "replace": half of a surrogate pair, which JSON can carry and UTF-8 cannot
+    return json.dumps(value, ensure_ascii=False, allow_nan=False).encode("utf-8", "replace")

@@ -1,0 +1,172 @@
+"""The indexes that one server searches, by name."""
+
+import asyncio
+import hashlib
+import json
+from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from fastapi import HTTPException
+
+from convsearch.errors import DataError, EngineError
+from convsearch.files import Qrels, gold_ids
+from convsearch.retrieval.info import info_of
+from convsearch.retrieval.protocol import Retriever
+from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
+from retriever_server.batching import SearchQueue
+from retriever_server.metrics import Metrics
+
+_SELF_QUERY = "is anyone there"
+
+
+@dataclass(frozen=True)
+class Corpus:
+    """A loaded engine, and the gold passages of the query ids that clients may send."""
+
+    engine: Retriever
+    qrels: Qrels | None = None
+
+
+class ServedCorpus:
+    """A corpus with its queue. `open` and `close` belong to the event loop of the server."""
+
+    def __init__(self, corpus: Corpus, queue: SearchQueue) -> None:
+        self.engine = corpus.engine
+        self.queue = queue
+        self._qrels = corpus.qrels
+        self._self_query: asyncio.Task[None] | None = None
+        info = info_of(corpus.engine)
+        self.card = IndexCard(
+            engine=info.engine if info else type(corpus.engine).__name__,
+            num_passages=info.num_passages if info else None,
+            fingerprint=info.fingerprint if info else None,
+            qrels_fingerprint=_fingerprint(corpus.qrels) if corpus.qrels is not None else None,
+        )
+        found = {
+            FINGERPRINT_HEADER: self.card.fingerprint,
+            QRELS_HEADER: self.card.qrels_fingerprint,
+        }
+        self.headers = {name: value for name, value in found.items() if value is not None}
+        """Of every answer from this corpus."""
+
+    def open(self) -> "asyncio.Task[None]":
+        """Asks the engine its first questions; the task ends with its answers or failure."""
+        self._self_query = asyncio.create_task(self._first_queries())
+        return self._self_query
+
+    async def _first_queries(self) -> None:
+        """A list, and the rank of what is first in it: both ways are compiled, and agree."""
+        [hits] = await self.queue.search([_SELF_QUERY], 1)
+        if hits:
+            [rank] = await self.queue.ranks([_SELF_QUERY], [[hits[0].doc_id]], 1)
+            if rank != 1:
+                raise EngineError(
+                    f"passage {hits[0].doc_id!r} is first in a list and has rank {rank}; rebuild "
+                    "the index"
+                )
+
+    def close(self) -> None:
+        """Ends the queue."""
+        if self._self_query is not None:
+            self._self_query.cancel()
+        self.queue.close()
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why it cannot answer yet, or None."""
+        task = self._self_query
+        if task is None or not task.done():
+            return "the engine has not answered its first query yet; try again"
+        if task.cancelled():
+            return "the server is stopping"
+        if failure := task.exception():
+            return f"the engine failed at its first query: {failure}; read the log"
+        return None
+
+    def golds_of(self, qid: str) -> list[str]:
+        """Gold passages of a query id. Raises HTTPException with the status to answer."""
+        if self._qrels is None:
+            raise HTTPException(
+                422, 'this index has no qrels; start it with --trec_path or send "gold_ids"'
+            )
+        try:
+            golds = gold_ids(self._qrels, qid)
+        except DataError as error:
+            raise HTTPException(404, str(error)) from None
+        if not golds:
+            raise HTTPException(404, f"qid {qid!r} has no relevant passage in the qrels")
+        return golds
+
+
+class Corpora:
+    """All of them; the first answers requests that name none."""
+
+    def __init__(
+        self, corpora: Mapping[str, Corpus], *, max_batch_queries: int, metrics: Metrics
+    ) -> None:
+        """corpora: by name, at least one."""
+        self._threads: dict[str, ThreadPoolExecutor] = {}
+        self._served: dict[str, ServedCorpus] = {}
+        for name, corpus in corpora.items():
+            queue = SearchQueue(
+                corpus.engine,
+                self._thread_of(corpus.engine, name),
+                max_queries=max_batch_queries,
+                metrics=metrics.queue(name),
+            )
+            self._served[name] = ServedCorpus(corpus, queue)
+        self._first = next(iter(self._served))
+
+    def __getitem__(self, name: str | None) -> ServedCorpus:
+        """Raises HTTPException (404) for a name that is not served."""
+        found = self._served.get(self._first if name is None else name)
+        if found is None:
+            raise HTTPException(
+                404, f"no index {name!r} here; there are: {', '.join(self._served)}"
+            )
+        return found
+
+    def open(self) -> "asyncio.Task[object]":
+        """Starts the first queries. The task ends when all are answered, with the first failure."""
+
+        async def all_answered() -> None:
+            await asyncio.gather(*(served.open() for served in self._served.values()))
+
+        return asyncio.create_task(all_answered())
+
+    def close(self) -> None:
+        """Ends the queues; calls that run go on in their threads."""
+        for served in self._served.values():
+            served.close()
+        for thread in self._threads.values():
+            thread.shutdown(wait=False, cancel_futures=True)
+
+    def searching(self) -> bool:
+        """Whether an engine call runs."""
+        return any(served.queue.searching for served in self._served.values())
+
+    @property
+    def not_ready(self) -> str | None:
+        """Why one of them cannot answer yet, or None."""
+        for name, served in self._served.items():
+            if reason := served.not_ready:
+                return reason if len(self._served) == 1 else f"index {name!r}: {reason}"
+        return None
+
+    @property
+    def cards(self) -> dict[str, dict[str, object]]:
+        """What each of them is, by name."""
+        return {name: served.card.model_dump() for name, served in self._served.items()}
+
+    def _thread_of(self, engine: Retriever, name: str) -> ThreadPoolExecutor:
+        """One thread for each accelerator (`engine.device`), one for each engine without any."""
+        device = str(getattr(engine, "device", None) or "cpu")
+        key = f"{name}@cpu" if device == "cpu" else device
+        if key not in self._threads:
+            self._threads[key] = ThreadPoolExecutor(1, thread_name_prefix=f"search-{key}")
+        return self._threads[key]
+
+
+def _fingerprint(qrels: Qrels) -> str:
+    return hashlib.sha256(json.dumps(qrels, sort_keys=True).encode()).hexdigest()

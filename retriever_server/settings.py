@@ -1,0 +1,115 @@
+"""What to serve, where, and to whom: the settings of the server, checked before anything loads."""
+
+import ipaddress
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from convsearch.errors import ConfigError, MissingFileError
+from convsearch.retrieval.transport import API_KEY_VARIABLE
+
+DEFAULT_HOST = "127.0.0.1"
+DEFAULT_PORT = 8000
+DEFAULT_DEADLINE_S = 25.0
+"""Below the 30 s after which the clients of verl and SkyRL hang up."""
+DEFAULT_MAX_IN_FLIGHT = 512
+"""As of text-embeddings-inference; a GRPO step sends fewer, and larger, requests."""
+DEFAULT_INDEX = "default"
+"""Name of an index that was given without one."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class IndexSettings:
+    """One index, and what is needed to search it."""
+
+    index_path: Path
+    """Folder made by `convsearch index`, or any Lucene index of Anserini or Pyserini."""
+    fuse_with: Path | None = None
+    """A second index of the same corpus; the two are fused by reciprocal ranks."""
+    trec_path: Path | None = None
+    """Qrels of the query ids that clients send; without them clients send `gold_ids`."""
+    retriever_name: str | None = None
+    """`bm25` or `ance` (any dense index); None takes what the index is."""
+    encoder_path: Path | None = None
+    """Folder of the query encoder; dense only."""
+    k1: float | None = None
+    """BM25 of a Lucene index; None takes what it was built with, 0.9 where that is not known."""
+    b: float | None = None
+    """As k1; 0.4 where it is not known."""
+    java_heap: str | None = None
+    """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServerSettings(IndexSettings):
+    """The index of requests that name none, further ones, and the address."""
+
+    further: Mapping[str, IndexSettings] = field(default_factory=dict)
+    """Further indexes by the name of `/retrieve?index=`."""
+    name: str = DEFAULT_INDEX
+    """Name of the first index."""
+    host: str = DEFAULT_HOST
+    """Address to listen on."""
+    port: int = DEFAULT_PORT
+    """0 takes a free port."""
+    api_key: str | None = field(default=None, repr=False)
+    """What clients must send; None asks for nothing."""
+    allow_unauthenticated: bool = False
+    """Listen beyond this machine without a key."""
+    log_path: Path | None = None
+    """File of the request log, appended to; None takes stderr."""
+    deadline_s: float = DEFAULT_DEADLINE_S
+    """Of one request; later is answered 504."""
+    max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
+    """Requests being worked on; more are answered 503."""
+
+    def __post_init__(self) -> None:
+        if self.deadline_s <= 0 or self.max_in_flight < 1:
+            raise ConfigError(
+                "--deadline_s must be above 0 and --max_in_flight 1 or more; got "
+                f"{self.deadline_s:g} and {self.max_in_flight}"
+            )
+        if self.name in self.further:
+            raise ConfigError(f"two indexes are called {self.name!r}; give each its own name")
+
+
+def check_exposure(host: str, *, has_key: bool, allowed: bool) -> None:
+    """Raises ConfigError where strangers could reach a server that asks for no key."""
+    if has_key or allowed or is_loopback(host):
+        return
+    raise ConfigError(
+        f"--host {host} can be reached from other machines and there is no API key; set "
+        f"{API_KEY_VARIABLE} or --api_key_file, listen on {DEFAULT_HOST}, or say "
+        "--allow-unauthenticated where everybody on the network may search"
+    )
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; names other than localhost count as open."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_api_key(path: Path | None) -> str | None:
+    """The key from a file, or from the environment, or None.
+
+    Raises MissingFileError, or ConfigError for a key that no HTTP header can carry.
+    """
+    if path is not None:
+        try:
+            key = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
+        where = str(path)
+    else:
+        key, where = os.environ.get(API_KEY_VARIABLE, "").strip(), API_KEY_VARIABLE
+        if not key:
+            return None
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise ConfigError(
+            f"{where}: an API key is one line of letters, digits and signs without blanks"
+        )
+    return key

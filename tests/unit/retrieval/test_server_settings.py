@@ -1,0 +1,132 @@
+"""Who may listen where, which keys are keys, which indexes fit, and what fits into memory."""
+
+import socket
+from pathlib import Path
+
+import pytest
+
+from convsearch.errors import ConfigError, MissingFileError
+from retriever_server import memory
+from retriever_server.flags import named_indexes, parser, settings_of
+from retriever_server.loading import load_backend
+from retriever_server.manifest import write_manifest
+from retriever_server.server import _bind
+from retriever_server.settings import IndexSettings, ServerSettings, check_exposure, read_api_key
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+def test_this_machine_needs_no_key(host: str) -> None:
+    check_exposure(host, has_key=False, allowed=False)
+
+
+@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "", "retriever.example"])
+def test_others_need_a_key_or_a_word(host: str) -> None:
+    with pytest.raises(ConfigError, match="--allow-unauthenticated"):
+        check_exposure(host, has_key=False, allowed=False)
+    check_exposure(host, has_key=True, allowed=False)
+    check_exposure(host, has_key=False, allowed=True)
+
+
+def test_the_key_comes_from_a_file_or_the_environment(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.delenv("RETRIEVER_API_KEY", raising=False)
+    assert read_api_key(None) is None
+    monkeypatch.setenv("RETRIEVER_API_KEY", " from-environment\n")
+    assert read_api_key(None) == "from-environment"
+    (tmp_path / "key").write_text("from-file\n")
+    assert read_api_key(tmp_path / "key") == "from-file"
+    with pytest.raises(MissingFileError, match="cannot be read"):
+        read_api_key(tmp_path / "none")
+    for bad in ("", "two words", "clé", "a\nb"):
+        (tmp_path / "key").write_text(bad)
+        with pytest.raises(ConfigError, match="one line"):
+            read_api_key(tmp_path / "key")
+
+
+def test_the_key_is_not_shown() -> None:
+    assert "hush" not in repr(ServerSettings(index_path=Path("i"), api_key="hush"))
+
+
+def test_several_indexes_by_name() -> None:
+    line = "--index train=a --index test=b --qrels test=q --encoder train=e --port 1"
+    settings = settings_of(parser().parse_args(line.split()))
+    assert (settings.name, settings.index_path) == ("train", Path("a"))
+    assert (settings.trec_path, settings.encoder_path) == (None, Path("e"))
+    assert settings.further == {
+        "test": IndexSettings(index_path=Path("b"), trec_path=Path("q"), encoder_path=None)
+    }
+    settings = settings_of(parser().parse_args(["--index_path", "a", "--index", "test=b"]))
+    assert (settings.name, [*settings.further]) == ("default", ["test"])
+
+
+@pytest.mark.parametrize(
+    ("indexes", "qrels", "sentence"),
+    [
+        (["a", "b"], [], "give each index one path"),
+        (["x=a", "x=b"], [], "give each index one path"),
+        (["=a"], [], "give each index one path"),
+        (["x="], [], "give each index one path"),
+        (["x=a"], ["y=q"], "there is no --index y=FOLDER"),
+        (["x=a"], ["q"], "there is no --index default=FOLDER"),
+    ],
+)
+def test_indexes_that_do_not_fit_are_named(
+    indexes: list[str], qrels: list[str], sentence: str
+) -> None:
+    with pytest.raises(ConfigError, match=sentence):
+        named_indexes(indexes, qrels, [])
+
+
+def test_settings_that_make_no_sense() -> None:
+    for values in ({"deadline_s": 0.0}, {"max_in_flight": 0}):
+        with pytest.raises(ConfigError, match="must be above 0"):
+            ServerSettings(index_path=Path("i"), **values)
+    with pytest.raises(ConfigError, match="called 'default'"):
+        ServerSettings(
+            index_path=Path("i"), further={"default": IndexSettings(index_path=Path("j"))}
+        )
+
+
+def test_too_much_is_refused_with_the_figures() -> None:
+    memory.check_memory("the index", 5, available_bytes=5)
+    with pytest.raises(ConfigError) as caught:
+        memory.check_memory(
+            "the index",
+            79_000_000_000,
+            available_bytes=40_000_000_000,
+            cheaper={"bf16": 39_000_000_000},
+        )
+    assert "the index needs 79 GB, 40 GB free; bf16 needs 39 GB" in str(caught.value)
+
+
+def test_the_free_memory_is_that_of_the_container(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(memory, "_CGROUP_1", tmp_path / "none")
+    monkeypatch.setattr(memory, "_CGROUP_2", tmp_path)
+    assert memory.free_bytes() > 1_000_000
+    files = {"memory.max": "max", "memory.current": "400", "memory.stat": "anon 7\nactive_file 50"}
+    for name, text in files.items():
+        (tmp_path / name).write_text(f"{text}\n")
+    assert memory.free_bytes() > 1_000_000
+    (tmp_path / "memory.max").write_text("1000\n")
+    assert memory.free_bytes() == 650
+
+
+def test_an_index_is_weighed_before_it_is_opened(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write_manifest(tmp_path, "bm25", {})
+    (tmp_path / "passages.jsonl").write_bytes(b"x" * 10_000_000)
+    (tmp_path / "weights.npy").write_bytes(b"x" * 2_000_000)
+    assert 2_000_000 <= memory.index_bytes(tmp_path) < 2_100_000
+    monkeypatch.setattr(memory, "free_bytes", lambda: 1_000_000)
+    with pytest.raises(ConfigError, match=r"\(bm25\) needs 0\.002 GB, 0\.001 GB free"):
+        load_backend(IndexSettings(index_path=tmp_path))
+
+
+def test_the_listener_sends_small_answers_at_once() -> None:
+    with _bind("127.0.0.1", 0) as listener:
+        # what asyncio looks at before it sets TCP_NODELAY
+        assert listener.proto == socket.IPPROTO_TCP

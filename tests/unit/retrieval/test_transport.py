@@ -1,0 +1,85 @@
+"""Waits, addresses and keys of the clients."""
+
+import time
+
+import httpx
+import pytest
+
+from convsearch.errors import ConfigError, RetrieverError
+from convsearch.retrieval.transport import (
+    DEFAULT_ATTEMPTS,
+    DEFAULT_TIMEOUT_S,
+    Address,
+    Backoff,
+    ClientSettings,
+    TransientError,
+    address_of,
+)
+
+LOST = httpx.ConnectError("refused")
+
+
+def test_five_retries_within_two_minutes_bridge_half_a_minute() -> None:
+    assert (DEFAULT_ATTEMPTS - 1, DEFAULT_TIMEOUT_S) == (5, 120)
+    for _ in range(200):
+        backoff = Backoff(time.monotonic() + DEFAULT_TIMEOUT_S)
+        waits = [backoff(LOST) for _ in range(5)]
+        assert all(isinstance(wait, float) for wait in waits)
+        assert 30 < sum(waits) < DEFAULT_TIMEOUT_S
+        assert waits == sorted(waits)
+        assert waits[0] <= 0.1
+
+
+def test_waits_differ_between_clients() -> None:
+    assert len({Backoff(time.monotonic() + 120)(LOST) for _ in range(50)}) == 50
+
+
+def test_what_the_server_asks_for_is_kept_and_spread() -> None:
+    busy = TransientError("busy", retry_after_s=1)
+    waits = [Backoff(time.monotonic() + 120)(busy) for _ in range(200)]
+    assert 1 <= min(waits) < 1.3 < 1.7 < max(waits) <= 2
+    forever = TransientError("busy", retry_after_s=10**6)
+    assert Backoff(time.monotonic() + 10**9)(forever) <= 120
+
+
+def test_no_wait_beyond_the_deadline_and_none_for_what_is_final() -> None:
+    assert Backoff(time.monotonic() + 0.01)(LOST) is False
+    assert Backoff(time.monotonic() + 120)(RetrieverError("422")) is False
+
+
+@pytest.mark.parametrize(
+    ("url", "index", "address"),
+    [
+        ("http://h:1", None, Address("http://h:1")),
+        (" http://h:1/retrieve/ ", None, Address("http://h:1")),
+        ("https://h/search/retrieve", None, Address("https://h/search")),
+        ("http://h:1/retrieve?index=test", None, Address("http://h:1", "test")),
+        ("http://h:1?index=test", "test", Address("http://h:1", "test")),
+        ("http://h:1", "test", Address("http://h:1", "test")),
+    ],
+)
+def test_addresses(url: str, index: str | None, address: Address) -> None:
+    assert address_of(url, index) == address
+
+
+@pytest.mark.parametrize("url", ["http://h?topk=1", "http://h?index=a&index=b", "http://h?x", "h"])
+def test_what_is_no_address(url: str) -> None:
+    with pytest.raises(ConfigError, match="is not the URL"):
+        address_of(url)
+    with pytest.raises(ConfigError, match="is not the URL"):
+        address_of("http://h?index=a", "b")
+
+
+def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("RETRIEVER_API_KEY", "from-environment")
+    assert ClientSettings().headers == {"Authorization": "Bearer from-environment"}
+    given = ClientSettings(api_key="hush")
+    assert given.headers == {"Authorization": "Bearer hush"}
+    assert "hush" not in repr(given)
+    monkeypatch.delenv("RETRIEVER_API_KEY")
+    assert ClientSettings().headers == {}
+
+
+def test_patience_with_one_attempt_grows_with_the_deadline() -> None:
+    assert ClientSettings().attempt_s == 30
+    assert ClientSettings(timeout_s=600).attempt_s == 150
