@@ -7,6 +7,8 @@ from pathlib import Path
 from convsearch.errors import ConfigError, DependencyError
 from convsearch.retrieval import Retriever
 
+_READY_TIMEOUT_S = 5.0
+
 
 @contextmanager
 def open_retriever(
@@ -27,6 +29,7 @@ def open_retriever(
         from convsearch.retrieval.client import RetrieverClient
 
         with RetrieverClient(url) as client:
+            client.wait_ready(_READY_TIMEOUT_S)  # its retries are for a server that was there
             yield client
 
 
