@@ -18,7 +18,7 @@ from pathlib import Path
 
 import numpy as np
 from synthetic_corpus import SyntheticCorpus
-from tables import Row, interleaved, markdown, median_ratio, write_results
+from tables import Row, interleaved, markdown, median_ratio, processor, write_results
 
 from convsearch.files import write_passages
 from convsearch.retrieval import Retriever
@@ -160,8 +160,9 @@ def measure(num_passages: int, num_queries: int, rounds: int) -> tuple[list[Row]
                     "queries_per_s_median": count / sorted(times)[len(times) // 2],
                     "ratio_to_pyserini": median_ratio(times, seconds["pyserini batch_search"]),
                     "ratio_to_lucene_top100": median_ratio(times, seconds["lucene top-100"]),
-                    "found": sum(rank is not None for rank in found) / count,
-                    "first": sum(rank == 1 for rank in found) / count,
+                    "golds_found": sum(rank is not None for rank in found) / count,
+                    "golds_first": sum(rank == 1 for rank in found) / count,
+                    "machine": processor(),
                 }
             )
         print(markdown(rows[-len(seconds) :]), file=sys.stderr, flush=True)
@@ -186,7 +187,7 @@ def main() -> None:
         growth += grown
         if not options.quick:
             command = " ".join(["python3 benchmarks/bm25.py", *sys.argv[1:]])
-            write_results("bm25", command, {"speed": speed, "growth": growth})
+            write_results("bm25", command, {"rows": speed, "growth": growth})
     print(markdown(speed), markdown(growth), sep="\n\n")
 
 

@@ -191,9 +191,11 @@ def main() -> None:
     passages, rounds = (200_000, 3) if flags.quick else (flags.passages, flags.rounds)
     results = [measure(passages, flags.dim, flags.queries, rounds)]
     flags.out.mkdir(parents=True, exist_ok=True)
-    (flags.out / "dense.json").write_text(json.dumps(results, indent=1) + "\n", encoding="utf-8")
-    (flags.out / "dense.md").write_text(table(results), encoding="utf-8")
-    print(table(results))
+    text = table(results)
+    content = {"rows": [row for result in results for row in result.pop("rows")], "runs": results}
+    (flags.out / "dense.json").write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    (flags.out / "dense.md").write_text(text, encoding="utf-8")
+    print(text)
 
 
 if __name__ == "__main__":

@@ -34,14 +34,21 @@ def median_ratio(one: Sequence[float], other: Sequence[float]) -> float:
     return statistics.median(b / a for a, b in zip(one, other, strict=True))
 
 
+def processor() -> str:
+    """Processor and number of cores, for a row."""
+    about = machine()
+    return f"{about['processor']}, {about['cores']} cores"
+
+
 def machine() -> dict[str, object]:
-    """Processor, number of cores, memory, and the commit that was measured."""
+    """Processor, number of cores, memory, load, and the commit that was measured."""
     lines = Path("/proc/cpuinfo").read_text() if Path("/proc/cpuinfo").exists() else ""
     models = [line.split(":")[1].strip() for line in lines.splitlines() if "model name" in line]
     return {
         "processor": models[0] if models else platform.processor(),
         "cores": os.cpu_count(),
         "memory_gb": round(os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES") / 1e9, 1),
+        "load": round(os.getloadavg()[0], 1),
         "commit": git_revision(),
         "date": time.strftime("%Y-%m-%d", time.gmtime()),
     }
