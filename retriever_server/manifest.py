@@ -11,6 +11,7 @@ from typing import TypeVar
 
 from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import atomic_write
+from convsearch.passport import sha256_of
 from convsearch.retrieval.info import IndexInfo
 
 FORMAT = "convsearch-index"
@@ -64,6 +65,40 @@ def write_manifest(folder: Path, engine: str, facts: Mapping[str, object]) -> Ma
         json.dump(manifest, out, indent=2)
         out.write("\n")
     return manifest
+
+
+def file_table(folder: Path) -> dict[str, object]:
+    """Size and hash of each file of a finished folder, for its manifest."""
+    return {
+        path.name: {"bytes": path.stat().st_size, "sha256": sha256_of(path)}
+        for path in sorted(folder.iterdir())
+    }
+
+
+def check_sizes(manifest: Manifest, folder: Path) -> None:
+    """Raises DataError where a file is missing or of another size than when it was made."""
+    for name, entry in fact(manifest, folder, "files", dict).items():
+        path = folder / name
+        size = path.stat().st_size if path.is_file() else None
+        if size != entry["bytes"]:
+            found = "is missing" if size is None else f"has {size} bytes"
+            raise DataError(
+                f"{path}: {found}, it was made with {entry['bytes']}; copy it again, or rebuild "
+                'the index with "convsearch index"'
+            )
+
+
+def damaged_files(folder: Path) -> list[str]:
+    """Names of files whose content is not what the manifest says. Reads all of them.
+
+    Raises what `read_manifest` does, and DataError for an index whose manifest lists no files.
+    """
+    table = fact(read_manifest(folder), folder, "files", dict)
+    return [
+        name
+        for name, entry in table.items()
+        if not (folder / name).is_file() or sha256_of(folder / name) != entry["sha256"]
+    ]
 
 
 def fact(manifest: Manifest, folder: Path, name: str, kind: type[T]) -> T:

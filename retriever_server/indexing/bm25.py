@@ -17,7 +17,7 @@ from convsearch.errors import ConfigError, DataError, DependencyError, EngineErr
 from convsearch.files import read_lines
 from convsearch.passport import sha256_of, write_passport
 from retriever_server.making import parts_and_whole
-from retriever_server.manifest import Manifest, write_manifest
+from retriever_server.manifest import Manifest, file_table, write_manifest
 
 ENGINE = "bm25"
 LAYOUT = "blocks/1"
@@ -69,9 +69,8 @@ def build_bm25_index(
             counts = merge_parts(parts, folder, k1=k1, b=b, on_progress=on_merged)
         except DataError as error:
             raise DataError(f"{corpus_path}: {error}") from None
-        manifest = write_manifest(
-            folder, ENGINE, {**counts, **settings, "corpus_sha256": corpus_hash}
-        )
+        facts = {**counts, **settings, "corpus_sha256": corpus_hash}
+        manifest = write_manifest(folder, ENGINE, {**facts, "files": file_table(folder)})
         write_passport(
             folder / "run.json",
             stage="index",

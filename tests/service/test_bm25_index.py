@@ -2,6 +2,7 @@
 
 import os
 import random
+import shutil
 import signal
 import subprocess
 import sys
@@ -11,6 +12,7 @@ from pathlib import Path
 import pytest
 from small_corpus import random_passages, random_queries, write_corpus
 
+from convsearch.cli.checks import FAIL, OK, index_files
 from convsearch.errors import ConfigError, DataError
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Passage
@@ -174,3 +176,24 @@ def test_the_forecast_is_of_the_right_size(corpus: Path, index_dir: Path) -> Non
     size = sum(path.stat().st_size for path in index_dir.iterdir()) / 1e6
     assert forecast.index_mb == pytest.approx(size, rel=0.5)
     assert "minutes" in str(forecast)
+
+
+def test_a_single_changed_byte_is_found(index_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "index"
+    shutil.copytree(index_dir, copy)
+    assert index_files(copy).state == OK
+    content = bytearray((copy / "docs.npy").read_bytes())
+    content[-1000] ^= 1
+    (copy / "docs.npy").write_bytes(content)
+    finding = index_files(copy)
+    assert finding.state == FAIL
+    assert "docs.npy not as made" in finding.found
+
+
+def test_a_file_of_another_size_is_refused_at_once(index_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "index"
+    shutil.copytree(index_dir, copy)
+    with (copy / "passages.jsonl").open("ab") as out:
+        out.write(b"[]\n")
+    with pytest.raises(DataError, match=r"passages\.jsonl: has \d+ bytes, it was made with"):
+        Bm25Backend.load(copy)

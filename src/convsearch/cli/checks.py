@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from convsearch.errors import RetrieverError
+from convsearch.errors import ConvsearchError, RetrieverError
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -152,6 +152,21 @@ def server(url: str) -> Finding:
         advice = 'start one with "convsearch serve"'
         return Finding(state=FAIL, what="retrieval server", found=str(error), advice=advice)
     return Finding(state=OK, what="retrieval server", found=f"{url} is ready")
+
+
+def index_files(folder: Path) -> Finding:
+    """Whether the files of an index are those that were made, by their hashes."""
+    from retriever_server.manifest import damaged_files
+
+    try:
+        damaged = damaged_files(folder)
+    except ConvsearchError as error:
+        return Finding(state=FAIL, what="index", found=str(error))
+    if damaged:
+        found = f"{folder}: {', '.join(damaged)} not as made"
+        advice = 'copy them again, or rebuild the index with "convsearch index"'
+        return Finding(state=FAIL, what="index", found=found, advice=advice)
+    return Finding(state=OK, what="index", found=f"{folder} is as it was made")
 
 
 def _installed(name: str) -> str | None:

@@ -7,7 +7,7 @@ import typer
 from rich.console import Console
 from rich.text import Text
 
-from convsearch.cli.checks import FAIL, Finding, examine
+from convsearch.cli.checks import FAIL, Finding, examine, index_files
 
 MARKS = {"ok": ("ok  ", "green"), "warn": ("warn", "yellow"), "fail": ("FAIL", "red")}
 
@@ -16,6 +16,9 @@ def command(
     retriever_url: Annotated[
         str | None, typer.Option(help="Also check that this retrieval server is ready.")
     ] = None,
+    index: Annotated[
+        Path | None, typer.Option(help="Also check every byte of this BM25 index.")
+    ] = None,
     folder: Annotated[
         Path, typer.Option(help="Where runs will be written; its free space is checked.")
     ] = Path(),
@@ -23,6 +26,8 @@ def command(
     """Check versions, the verl plugin, memory, disk and a server; exit code 2 where one fails."""
     console = Console(highlight=False)
     findings = examine(folder, retriever_url)
+    if index is not None:
+        findings.append(index_files(index))
     for finding in findings:
         console.print(_line(finding), soft_wrap=True)
     if any(finding.state == FAIL for finding in findings):
