@@ -15,10 +15,11 @@ import math
 import numpy as np
 from numba import njit
 
-from retriever_server.bm25.arrays import BLOCK, TF_OVERFLOW
+from retriever_server.bm25.arrays import BLOCK, MAX_PASSAGES, TF_OVERFLOW
 
 SCALE = 1 << 22
 """All weights of a query together, as an integer; times 255 and a little rounding below 2^31."""
+_BLOCKS = MAX_PASSAGES // BLOCK
 _LOOKUP = 24
 """Postings that can be added up in the time of one binary search, about."""
 _PATIENCE = 2048
@@ -29,7 +30,7 @@ _SAFETY = 1 - 1e-6
 """Thresholds are lowered by this factor: more than the rounding of a score to single precision."""
 
 
-@njit(cache=True, nogil=True, inline="always")
+@njit(cache=True, nogil=True)
 def _find(docs, start, end, doc):
     """Posting of `doc` in `docs[start:end]`, or -1."""
     low, high = start, end
@@ -59,7 +60,7 @@ def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_
         if at >= 0:
             tf = np.float32(index.tfs[at])
             if index.tfs[at] == TF_OVERFLOW:
-                place = np.searchsorted(index.overflow_at, at)
+                place = _find(index.overflow_at, 0, len(index.overflow_at), at)
                 tf = np.float32(index.overflow_tf[place])
             w = weights[i]
             total += np.float64(w - w / (np.float32(1) + tf * inverse))
@@ -182,10 +183,54 @@ def _least(score, factor):
 
 
 @njit(cache=True, nogil=True)
+def _sift(heap, size, at):
+    """Moves a number down a heap with the smallest at its root."""
+    while 2 * at + 1 < size:
+        child = 2 * at + 1
+        if child + 1 < size and heap[child + 1] < heap[child]:
+            child += 1
+        if heap[at] <= heap[child]:
+            return
+        heap[at], heap[child] = heap[child], heap[at]
+        at = child
+
+
+@njit(cache=True, nogil=True)
+def _sort_down(numbers):
+    """Sorts in place, the largest first; numpy's sorts take seconds to compile."""
+    size = len(numbers)
+    for root in range(size // 2 - 1, -1, -1):
+        _sift(numbers, size, root)
+    for last in range(size - 1, 0, -1):
+        numbers[0], numbers[last] = numbers[last], numbers[0]
+        _sift(numbers, last, 0)
+
+
+@njit(cache=True, nogil=True)
+def _kth_largest(numbers, k):
+    """The k-th largest number, k from 1."""
+    heap = numbers[:k].copy()
+    for root in range(k // 2 - 1, -1, -1):
+        _sift(heap, k, root)
+    for number in numbers[k:]:
+        if number > heap[0]:
+            heap[0] = number
+            _sift(heap, k, 0)
+    return heap[0]
+
+
+@njit(cache=True, nogil=True)
 def _blocks_by_bound(bounds, least):
     """Blocks that can hold a passage over the threshold, the most promising first."""
-    able = np.flatnonzero(bounds >= least)
-    return able[np.argsort(-bounds[able])]
+    keys = np.empty(len(bounds), np.int64)
+    size = 0
+    for block in range(len(bounds)):
+        if bounds[block] >= least:
+            keys[size] = np.int64(bounds[block]) * _BLOCKS + block
+            size += 1
+    keys = keys[:size]
+    _sort_down(keys)
+    return keys % _BLOCKS
 
 
 @njit(cache=True, nogil=True)
@@ -263,7 +308,7 @@ def _least_of_best(bounds, topk, units):
     looseness = 0
     for unit in units:
         looseness += unit + unit // 1000 + 256
-    lowest = np.partition(bounds, len(bounds) - topk)[len(bounds) - topk] - looseness
+    lowest = _kth_largest(bounds, topk) - looseness
     return max(1, np.int64(math.floor(lowest * _SAFETY)) - 1)
 
 
