@@ -33,7 +33,7 @@ lines=()
 timed() {
   local start=$SECONDS result=passed
   run_part "$1" || result=FAILED
-  printf '%s %d' "$result" $((SECONDS - start)) >"$LOGS/$1.result"
+  printf '%s %d\n' "$result" $((SECONDS - start)) >"$LOGS/$1.result"
 }
 
 # e2e mostly waits for processes to start, so it runs beside the other parts.
