@@ -36,12 +36,18 @@ timed() {
   printf '%s %d\n' "$result" $((SECONDS - start)) >"$LOGS/$1.result"
 }
 
-# e2e mostly waits for processes to start, so it runs beside the other parts.
+# e2e mostly waits for processes to start, so it runs beside the other parts, and scale after it.
+second_lane=()
+for part in e2e scale; do
+  [[ " ${chosen[*]} " != *" $part "* ]] || second_lane+=("$part")
+done
 beside=
-if [[ " ${chosen[*]} " == *" e2e "* && ${#chosen[@]} -gt 1 ]]; then
-  say "== e2e runs beside the other parts; what it prints comes last"
+if [[ ${#second_lane[@]} -gt 0 && ${#second_lane[@]} -lt ${#chosen[@]} ]]; then
+  say "== beside the other parts: ${second_lane[*]}; what they print comes last"
   set -m # in a process group of its own, which hears of Ctrl-C through the trap
-  timed e2e >"$LOGS/e2e.log" 2>&1 &
+  for part in "${second_lane[@]}"; do
+    timed "$part" >"$LOGS/$part.log" 2>&1
+  done &
   beside=$!
   set +m
 fi
@@ -56,10 +62,9 @@ trap 'exit 130' INT TERM
 
 for part in "${chosen[@]}"; do
   say "== $part"
-  if [[ $part == e2e && -n $beside ]]; then
-    wait "$beside"
-    beside=
-    cat "$LOGS/e2e.log"
+  if [[ -n $beside && " ${second_lane[*]} " == *" $part "* ]]; then
+    wait "$beside" || true # whatever became of it is in its results
+    cat "$LOGS/$part.log"
   else
     timed "$part"
   fi

@@ -14,7 +14,8 @@ from transformers import AutoModelForCausalLM
 
 from convsearch.errors import StageError
 from convsearch.rewards.rank_incentive import MALFORMED_REWARD
-from convsearch.train.grpo import GrpoSettings, run_grpo
+from convsearch.train import grpo
+from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
 from convsearch.train.metrics import TrainProgress, read_metrics
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.process import ServerProcess
@@ -57,7 +58,13 @@ def rewards_by_group(path: Path) -> dict[str, list[float]]:
     return groups
 
 
-def test_a_server_that_dies_stops_the_run_and_the_next_start_goes_on(folder: Path) -> None:
+def test_a_server_that_dies_stops_the_run_and_the_next_start_goes_on(
+    folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # the client's default bridges a minute, and nothing is to be learnt from waiting for it
+    monkeypatch.setattr(
+        grpo, "grpo_overrides", lambda settings: [*grpo_overrides(settings), "retriever.attempts=2"]
+    )
     settings = grpo_settings(folder, total_steps=TOTAL_STEPS, out="run")
     metrics_path = folder / "run" / "metrics.jsonl"
     with ServerProcess() as server:
