@@ -49,7 +49,7 @@ def command(
 
         forecast = forecast_bm25(corpus, workers=workers)
         print(forecast, file=sys.stderr)
-        with _progress(forecast.num_passages) as report:
+        with _bm25_bars(forecast.num_passages) as report:
             manifest = build_bm25_index(
                 corpus, out, k1=k1, b=b, workers=workers, on_progress=report
             )
@@ -68,19 +68,19 @@ def command(
         if embeddings is not None and embedding_ids is not None:
             manifest = import_dense_index(
                 corpus, out, encoder_path=encoder, embeddings_path=embeddings,
-                ids_path=embedding_ids, dtype=dtype, on_progress=_Progress(),
+                ids_path=embedding_ids, dtype=dtype, on_progress=_DenseLines(),
             )  # fmt: skip
         else:
             manifest = build_dense_index(
                 corpus, out, encoder_path=encoder, batch_size=batch_size, dtype=dtype,
                 on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
-                on_progress=_Progress(),
+                on_progress=_DenseLines(),
             )  # fmt: skip
     typer.echo(f"{out}: {manifest['engine']} index of {manifest['num_passages']} passages")
 
 
 @contextmanager
-def _progress(num_passages: int) -> Iterator[Callable[[str, float], None]]:
+def _bm25_bars(num_passages: int) -> Iterator[Callable[[str, float], None]]:
     """A bar with the time that is left, on stderr, for passages analysed and then the merge."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
@@ -98,7 +98,7 @@ def _progress(num_passages: int) -> Iterator[Callable[[str, float], None]]:
         yield report
 
 
-class _Progress:
+class _DenseLines:
     """Passages done, speed and time left, on stderr every few seconds; of the first process."""
 
     EVERY_S = 5.0
