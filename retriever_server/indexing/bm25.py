@@ -43,8 +43,8 @@ def build_bm25_index(
 
     k1, b: of BM25 (Lucene's form); the defaults are those of Anserini. workers: processes, by
     default one for each processor. The folder appears when it is complete; an older index of that
-    name is replaced. Memory: some 250 MB for each worker; in the merge, 60 bytes a
-    passage and 40 a distinct term, beside the pages of mapped files.
+    name is replaced. Memory: some 250 MB for each worker; in the merge, 60 bytes a passage and 40
+    a distinct term, beside the pages of mapped files.
     Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index.
     """
     if not (k1 >= 0 and 0 <= b <= 1):
