@@ -1,6 +1,5 @@
 """Whether an index fits into memory, asked before anything is allocated."""
 
-from collections.abc import Mapping
 from pathlib import Path
 
 import psutil
@@ -43,26 +42,14 @@ def index_bytes(index_dir: Path) -> int:
     return sum(path.stat().st_size for path in files if path.name not in _ON_DISK)
 
 
-def check_memory(
-    what: str,
-    needed_bytes: int,
-    *,
-    available_bytes: int | None = None,
-    cheaper: Mapping[str, int] | None = None,
-) -> None:
-    """Raises ConfigError with the figures where `what` needs more memory than there is.
-
-    available_bytes: None asks the machine. cheaper: other ways to hold the same, by name, with
-    their bytes; named in the sentence.
-    """
-    available = free_bytes() if available_bytes is None else available_bytes
-    if needed_bytes <= available:
-        return
-    others = "".join(f"; {name} needs {_gb(size)}" for name, size in (cheaper or {}).items())
-    raise ConfigError(
-        f"{what} needs {_gb(needed_bytes)}, {_gb(available)} free{others}; free some memory or "
-        "serve it on a larger machine"
-    )
+def check_memory(what: str, needed_bytes: int) -> None:
+    """Raises ConfigError with the figures where `what` needs more memory than there is."""
+    available = free_bytes()
+    if needed_bytes > available:
+        raise ConfigError(
+            f"{what} needs {_gb(needed_bytes)}, {_gb(available)} free; free some memory or "
+            "serve it on a larger machine"
+        )
 
 
 def _gb(num_bytes: int) -> str:
