@@ -70,7 +70,7 @@ def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_
 @njit(cache=True, nogil=True)
 def _lay_out(index, n, terms, units, entry_of, start_of, bounds):
     """Fills, for each block and term, entry and first posting (relative to the term's own), and for
-    each block the bound on any passage's score. Returns the number of blocks with an entry."""
+    each block the bound on any passage's score."""
     entry_of[:, :n] = -1
     bounds[:] = 0
     for i in range(n):
