@@ -1,11 +1,11 @@
-"""Door: the original's command line for BM25 evaluation. See convsearch/cli/doors.py."""
+"""Door: the original's command line for BM25 evaluation. See convsearch/cli/eval_doors.py."""
 
 import sys
 from pathlib import Path
 
 sys.path[0:1] = [str(Path(__file__).parents[1].resolve()), str(Path(__file__).parents[2].resolve())]
 
-from convsearch.cli.doors import bm25_main  # noqa: E402 - found through the lines above
+from convsearch.cli.eval_doors import bm25_main  # noqa: E402 - found through the lines above
 
 if __name__ == "__main__":
     bm25_main()

@@ -19,6 +19,7 @@ RINGS = {
     "eval": 1,
     "data": 2,
     "retrieval": 2,
+    "agent": 2,
     "distill": 3,
     "infer": 3,
     "train": 3,

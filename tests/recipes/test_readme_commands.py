@@ -1,5 +1,6 @@
 """Every command in the documents is accepted by the program that it calls. Nothing is run."""
 
+import importlib
 import itertools
 import re
 import shlex
@@ -130,12 +131,11 @@ def parse_server(arguments: list[str]) -> None:
     parser().parse_args(arguments)
 
 
-def parse_door(name: str) -> Callable[[list[str]], None]:
+def parse_door(module: str, name: str) -> Callable[[list[str]], None]:
     """Runs a door up to the point where its arguments are parsed."""
 
     def parse(arguments: list[str]) -> None:
-        from convsearch.cli import doors
-
+        doors = importlib.import_module(f"convsearch.cli.{module}")
         with mock.patch.object(doors, f"_{name}", return_value=None):
             getattr(doors, f"{name}_main")(arguments)
 
@@ -143,9 +143,9 @@ def parse_door(name: str) -> Callable[[list[str]], None]:
 
 
 PARSERS: dict[str, Callable[[list[str]], object]] = {
-    "src/infer/infer.py": parse_door("infer"),
-    "src/eval/get_metrics_using_ance.py": parse_door("ance"),
-    "src/eval/get_metrics_using_bm25.py": parse_door("bm25"),
+    "src/infer/infer.py": parse_door("infer_door", "infer"),
+    "src/eval/get_metrics_using_ance.py": parse_door("eval_doors", "ance"),
+    "src/eval/get_metrics_using_bm25.py": parse_door("eval_doors", "bm25"),
     "retriever_server/server.py": parse_server,
 }
 

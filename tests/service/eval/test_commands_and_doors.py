@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from toy_domain import write_toy_dataset, write_toy_index
 
-from convsearch.cli import doors
+from convsearch.cli import eval_doors, infer_door
 from convsearch.cli.main import main
 from convsearch.files import read_rewrites, read_run, write_rewrites
 from convsearch.types import Rewrite
@@ -44,7 +44,9 @@ def infer_echo(monkeypatch: pytest.MonkeyPatch, toy: Path, out: Path, *more: obj
 def door(name: str, *arguments: object) -> int:
     """Exit code of a door called in this process; 0 where it returns."""
     try:
-        getattr(doors, name)([str(a) for a in arguments])
+        getattr(infer_door if name == "infer_main" else eval_doors, name)(
+            [str(a) for a in arguments]
+        )
     except SystemExit as ended:
         return int(ended.code or 0)
     return 0
