@@ -11,7 +11,6 @@ from convsearch.hub.catalogue import HubEntry
 from convsearch.hub.lock import Locked, LockedFile, read_lock, write_lock
 from convsearch.passport import sha256_of
 
-
 OTHER_FORMATS = (".onnx", ".h5", ".ot", ".msgpack", ".gguf", ".tflite", ".pth")
 OTHER_FOLDERS = ("onnx", "openvino", "original", "coreml")
 """The same weights for programs that are not used here; several times the size of what is."""
