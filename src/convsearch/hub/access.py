@@ -66,7 +66,9 @@ def hub_errors(repo_id: str) -> Iterator[None]:
         refused = code in (401, 403)
         advice = f"check the rights of {TOKEN_VARIABLE}" if refused else "try again later"
         raise HubError(f"{repo_id}: the hub answered {code}; {advice}") from None
-    except (httpx.TransportError, errors.LocalEntryNotFoundError) as error:
+    except ValueError as error:  # a name or metadata that cannot be
+        raise HubError(f"{repo_id}: refused: {' '.join(str(error).split())[:300]}") from None
+    except (httpx.TransportError, errors.LocalEntryNotFoundError, ConnectionError) as error:
         raise HubError(
             f"{repo_id}: the hub cannot be reached ({_short(error)}); without a network, run the "
             "same command where there is one and copy its folder with the lock file here"

@@ -1,4 +1,4 @@
-"""Downloads of pinned repositories: resumed where they stopped, checked before they count."""
+"""Downloads of pinned repositories: gone on with by files, checked before they count."""
 
 import shutil
 from collections.abc import Callable, Sequence
@@ -125,7 +125,8 @@ def _needed(names: Sequence[str]) -> list[str]:
 def _fetch(
     entry: HubEntry, locked: Locked, folder: Path, missing: Sequence[str], endpoint: str | None
 ) -> None:
-    """Downloads what is missing; a part of a file that is there is gone on with."""
+    """Downloads what is missing, by whole files: the client takes up a connection that breaks off,
+    and begins a file anew after a kill."""
     folder.mkdir(parents=True, exist_ok=True)
     needed = sum(locked.files[name].size for name in missing)
     free = shutil.disk_usage(folder).free
@@ -136,6 +137,8 @@ def _fetch(
         )
     for name in missing:  # the client believes any file of the right name
         (folder / name).unlink(missing_ok=True)
+    for left in (folder / ".cache" / "huggingface").rglob("*.incomplete"):
+        left.unlink(missing_ok=True)
     api = open_hub(endpoint)
     with hub_errors(entry.repo_id):
         api.snapshot_download(
