@@ -133,9 +133,6 @@ class _Handler(BaseHTTPRequestHandler):
         else:
             self.send_json({"error": "no such route"}, 404)
 
-    def wanted(self, body: bytes) -> list[dict[str, Any]]:
-        return json.loads(body)["objects"]
-
     def slot(self, wanted: dict[str, Any]) -> dict[str, Any]:
         href = f"{self.hub.url}/upload/{wanted['oid']}"
         return {**wanted, "actions": {"upload": {"href": href, "header": {}}}}

@@ -55,19 +55,19 @@ CATALOGUE = (
         name="ance",
         repo_id="sentence-transformers/msmarco-roberta-base-ance-firstp",
         about="ANCE encoder, the one the authors recommend",
-        group="ance",
+        group="encoders",
     ),
     HubEntry(
         name="ance-castorini",
         repo_id="castorini/ance-msmarco-passage",
         about="ANCE encoder, their other recommendation",
-        group="ance",
+        group="encoders",
     ),
     HubEntry(
         name="ance-paper",
         repo_id="3ricL/ad-hoc-ance-msmarco",
         about="ANCE encoder of the paper's tables",
-        group="ance",
+        group="encoders",
     ),
     HubEntry(
         name="qwen2.5-3b",
