@@ -96,7 +96,8 @@ def _is_whole(path: Path, file: LockedFile, *, verify: bool) -> bool:
 def _pin(entry: HubEntry, endpoint: str | None) -> Locked:
     api = open_hub(endpoint)
     with hub_errors(entry.repo_id):
-        info = api.repo_info(entry.repo_id, repo_type=entry.repo_type, files_metadata=True)
+        ask = api.dataset_info if entry.repo_type == "dataset" else api.model_info
+        info = ask(entry.repo_id, files_metadata=True)
     wanted = set(_needed([file.rfilename for file in info.siblings or []]))
     files = {
         file.rfilename: LockedFile(

@@ -95,7 +95,7 @@ def push(
             operations=operations,
             commit_message="Model and card, by convsearch hub push",
         )
-        info = api.repo_info(repo_id, revision=commit.oid, files_metadata=True)
+        info = api.model_info(repo_id, revision=commit.oid, files_metadata=True)
     there = {file.rfilename: file for file in info.siblings or []}
     for file in files:
         held = there.get(file.name)
