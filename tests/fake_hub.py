@@ -120,9 +120,8 @@ class _Handler(BaseHTTPRequestHandler):
         elif path == "/api/validate-yaml":
             self.send_json({"errors": [], "warnings": []})
         elif path.endswith(".git/info/lfs/objects/batch"):
-            self.send_json(
-                {"transfer": "basic", "objects": list(map(self.slot, self.wanted(body)))}
-            )
+            slots = [self.slot(wanted) for wanted in json.loads(body)["objects"]]
+            self.send_json({"transfer": "basic", "objects": slots})
         elif path.startswith("/upload/"):
             hub.uploads[path.removeprefix("/upload/")] = body
             self.send_json({})
