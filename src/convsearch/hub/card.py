@@ -159,13 +159,16 @@ def _label(metric: str, measured: Measured) -> str:
 
 def _described(step: Step) -> dict[str, object]:
     passport = step.passport
-    counts = passport.get("counts")
+    is_merged = passport.get("stage") == "merge"
+    counts = None if is_merged else passport.get("counts")
+    seed = step.settings.get("data.seed") if is_merged else passport.get("seed")
     return {
         "what": STAGE_NAMES[step.stage],
         "start": shown_path(step.start),
         "train_file": shown_path(step.train_file) if step.train_file else "not recorded",
         "settings": sorted(step.settings.items()),
         "counts": sorted(counts.items()) if isinstance(counts, dict) else [],
-        "made_at": passport.get("made_at"),
-        "seed": passport.get("seed"),
+        "made_at": ("weights joined: " if is_merged else "finished: ")
+        + str(passport.get("made_at", "not recorded")),
+        "seed": "not recorded" if seed is None else seed,
     }

@@ -5,6 +5,7 @@ later one takes that commit. The file can be handed on: whoever has it gets the 
 """
 
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -13,6 +14,7 @@ from convsearch.errors import DataError
 from convsearch.files import atomic_write, field
 
 LOCK_NAME = "hub.lock.json"
+_COMMIT = re.compile(r"[0-9a-f]{40}")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -73,9 +75,12 @@ def _parse(entry: object, where: str) -> Locked:
             size=field(file, "size", int, f"{where}: {name}"),
             sha256=sha256 if isinstance(sha256, str) else None,
         )
+    revision = field(entry, "revision", str, where)
+    if not _COMMIT.fullmatch(revision):
+        raise DataError(f"{where}: revision {revision!r} is no commit (40 hex digits)")
     return Locked(
         repo_id=field(entry, "repo_id", str, where),
         repo_type=field(entry, "repo_type", str, where),
-        revision=field(entry, "revision", str, where),
+        revision=revision,
         files=files,
     )

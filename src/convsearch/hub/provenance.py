@@ -13,7 +13,8 @@ _BASE_KEYS = ("actor_rollout_ref.model.path", "model.path")
 _DATA_KEYS = ("data.train_files",)
 _BOOKKEEPING = (
     "out_dir", "time_limit_s", "threads", "dump_rollouts", "trainer.logger", "trainer.project_name",
-    "trainer.experiment_name", "val_file", "train_file", "model_path",
+    "trainer.experiment_name", "val_file", "train_file", "model_path", "data.train_files",
+    "data.val_files", *_BASE_KEYS,
 )  # fmt: skip
 
 

@@ -156,6 +156,7 @@ def test_each_failure_is_a_sentence(
     [
         "{", "[]", '{"small": 1}', '{"small": {"files": {"../x": {"size": 1}}}}',
         '{"small": {"files": {"x": {}}}}', '{"small": {"files": {}}}',
+        '{"small": {"files": {}, "revision": "main", "repo_id": "a/b", "repo_type": "model"}}',
     ],
 )  # fmt: skip
 def test_a_damaged_lock_is_named(tmp_path: Path, text: str) -> None:

@@ -132,12 +132,17 @@ def test_a_merged_model_tells_its_training(run: Path) -> None:
                 f"actor_rollout_ref.model.path='{run}/sft/model'",
                 "data.train_files='data/topiocqa/grpo.parquet'",
                 "actor_rollout_ref.rollout.n=16",
+                "data.seed=3",
             ],
         },
+        counts={"shards": 4},
+        made_at="2026-01-05T00:00:00Z",
     )
     card = dry_run(model)
     assert "step 700, joined from 4 shard(s) and a LoRA adapter" in card
     assert "| `actor_rollout_ref.rollout.n` | 16 |" in card
+    assert "weights joined: 2026-01-05T00:00:00Z, seed 3" in card
+    assert "trained on: `topiocqa/grpo.parquet`\n" in card
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "Qwen/Qwen2.5-3B-Instruct"
     assert str(run) not in card
 
