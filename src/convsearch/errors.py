@@ -33,6 +33,10 @@ class RetrieverError(ConvsearchError, ConnectionError):
     """The retrieval server failed after all retries. Never a reward, never an empty answer."""
 
 
+class HubError(ConvsearchError, ConnectionError):
+    """The Hugging Face hub did not give or take what was asked of it."""
+
+
 class EngineError(ConvsearchError, RuntimeError):
     """An inference engine failed as a whole (not one answer of it)."""
 

@@ -19,6 +19,7 @@ RINGS = {
     "eval": 1,
     "data": 2,
     "retrieval": 2,
+    "hub": 2,
     "agent": 2,
     "distill": 3,
     "infer": 3,
@@ -31,7 +32,7 @@ RINGS = {
 """Who may import whom: a room imports rooms of its own ring or of a lower one."""
 HEAVY = (
     "torch", "transformers", "vllm", "faiss", "verl", "ray", "numba", "matplotlib", "fastapi",
-    "uvicorn", "sentence_transformers", "pyarrow", "pandas",
+    "uvicorn", "sentence_transformers", "pyarrow", "pandas", "huggingface_hub",
 )  # fmt: skip
 OUTSIDE = ("retriever_server", "convsearch_verl")
 """Our packages that stand beside the library and import it."""

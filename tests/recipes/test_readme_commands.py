@@ -17,6 +17,16 @@ from convsearch.cli.main import app
 ROOT = Path(__file__).parents[2]
 FENCED = re.compile(r"^```(?:bash|sh)\n(.*?)^```", re.M | re.S)
 ASSIGNMENT = re.compile(r"[A-Z_]+=.*")
+CONVSEARCH_SCRIPTS = {
+    "scripts/download_models.sh": ["hub", "download", "released"],
+    "scripts/merge_checkpoint.sh": ["merge"],
+    "scripts/push_to_hub.sh": ["hub", "push"],
+}
+"""Scripts that hand their words to one command."""
+INDEX_SCRIPTS = {
+    "index": ["index", "--corpus", "c", "--out", "i"],
+    "serve": ["serve", "--index", "i"],
+}
 SHELL_WORDS = ("source", "export", "cd")
 
 
@@ -102,6 +112,10 @@ def check_script(arguments: list[str]) -> None:
         check_convsearch(["quickstart", *rest])
     elif script == "scripts/install.sh":
         assert rest == []
+    elif script in CONVSEARCH_SCRIPTS:
+        check_convsearch([*CONVSEARCH_SCRIPTS[script], *rest])
+    elif re.fullmatch(r"scripts/(build_index|serve)_(topiocqa|qrecc)_(bm25|ance)\.sh", script):
+        check_convsearch([*INDEX_SCRIPTS["serve" if "serve" in script else "index"], *rest])
     else:
         assert script.startswith("verl/examples/"), f"teach this test about {script}"
 

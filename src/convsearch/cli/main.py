@@ -12,8 +12,10 @@ from convsearch.cli import (
     doctor,
     evaluate,
     grpo,
+    hub,
     index,
     infer,
+    merge,
     nano,
     quickstart,
     report,
@@ -31,8 +33,8 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
-    "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "eval", "report",
+    "hub", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -50,9 +52,11 @@ app.command("serve")(serve.command)
 app.command("distill")(distill.command)
 app.command("sft")(sft.command)
 app.command("grpo")(grpo.command)
+app.command("merge")(merge.command)
 app.command("infer")(infer.command)
 app.command("eval")(evaluate.command)
 app.command("report")(report.command)
+app.add_typer(hub.app, name="hub")
 app.command("quickstart")(quickstart.command)
 app.add_typer(nano.app, name="nano")
 app.command("doctor")(doctor.command)

@@ -72,13 +72,13 @@ def publish(source: Path, target: Path, *, like: Path) -> Path:
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
-    _declare_dtype(temporary)
+    declare_dtype(temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     return target
 
 
-def _declare_dtype(folder: Path) -> None:
+def declare_dtype(folder: Path) -> None:
     """Makes config.json say what the weights are. verl copies the first model's `dtype` there and
     saves float32: a loader that believes the config would round them."""
     dtypes = {entry["dtype"] for entry in _headers(folder).values()}

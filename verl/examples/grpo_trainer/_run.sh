@@ -3,11 +3,29 @@
 # one; words after a script's name are further overrides and win.
 #   RETRIEVER_URL  address of the retrieval server (convsearch serve)
 #   MODEL TRAIN_FILE OUT  what the script starts from, trains on, and where it writes
+#   VAL_FILE       prompts of other conversations: validates every TEST_FREQ steps (default 50), keeps
+#                  the model of each saved step under OUT/models; TEST_FREQ=-1 is the original's way
+#   GPUS NNODES    GPUs of a node (8) and nodes (1); micro-batches and offloading follow
+#   LORA=1         an adapter instead of the whole model, for one GPU of 24 to 48 GB
+#   ROLLOUTS       responses to a prompt (8; the original's TopiOCQA scripts have 16)
+#   LOGGER         further loggers of verl by name, such as wandb
 #   DRY_RUN=1      prints the command, a word a line, and does not run it
 set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 PYTHON=${PYTHON:-python3}
+[[ ${LORA:-0} == 0 && ${DEVICE:-cuda} != cpu ]] || GPUS=${GPUS:-1}
+source "$ROOT/verl/examples/_gpus.sh"
 [[ -n ${DRY_RUN:-} ]] || : "${RETRIEVER_URL:?start a server with \"convsearch serve\" and set RETRIEVER_URL to its address}"
+
+save=[model,optimizer,extra,hf_model] keep=2 offload=False vllm_share=0.6
+if [[ ${LORA:-0} == 1 ]]; then
+  # verl's hf_model would write the wrapped names of the adapter; "convsearch merge" makes the model.
+  save=[model,optimizer,extra] keep=null offload=True vllm_share=0.5
+  LR=${LORA_LR:-1e-5} MICRO_BATCH=2
+elif [[ ${DEVICE:-cuda} != cpu ]] && ((WORKERS <= 2)); then
+  offload=True MICRO_BATCH=$((2 * WORKERS))
+fi
+MICRO_BATCH=$(micro_batch $((BATCH * ROLLOUTS)) "$MICRO_BATCH")
 ref=actor_rollout_ref
 command=(
   "$PYTHON" -m verl.trainer.main_ppo
@@ -26,22 +44,39 @@ command=(
   $ref.actor.optim.lr="$LR" $ref.actor.optim.lr_warmup_steps="$WARMUP_STEPS"
   $ref.actor.clip_ratio=0.2 $ref.actor.entropy_coeff=0
   $ref.actor.use_kl_loss=True $ref.actor.kl_loss_coef=0.001 $ref.actor.kl_loss_type=low_var_kl
-  $ref.actor.checkpoint.save_contents=[model,optimizer,extra,hf_model]
+  $ref.actor.checkpoint.save_contents=$save
   $ref.actor.checkpoint.load_contents=[model,optimizer,extra]
   $ref.rollout.n="$ROLLOUTS" $ref.rollout.temperature="$TEMPERATURE"
   $ref.rollout.top_p=1.0 $ref.rollout.top_k=-1 $ref.rollout.seed="${SEED:-0}"
   $ref.rollout.tensor_model_parallel_size=1
-  trainer.total_epochs="$EPOCHS" trainer.save_freq=100 trainer.max_actor_ckpt_to_keep=2
-  trainer.test_freq=-1 trainer.val_before_train=False
-  trainer.logger=[console,file] trainer.project_name=convsearch
+  $ref.rollout.max_model_len=$((PROMPT_TOKENS + RESPONSE_TOKENS))
+  trainer.total_epochs="$EPOCHS" trainer.max_actor_ckpt_to_keep="${KEEP:-$keep}"
+  trainer.n_gpus_per_node="$GPUS" trainer.nnodes="$NNODES"
+  trainer.logger="$LOGGERS" trainer.project_name=convsearch
   trainer.experiment_name="$(basename "$OUT")" "trainer.default_local_dir='$OUT'"
+  "hydra.run.dir='$OUT/hydra'" trainer.val_before_train=False
 )
+if [[ -n ${VAL_FILE:-} ]]; then
+  test_freq=${TEST_FREQ:-50}
+  save_freq=${SAVE_FREQ:-$((test_freq > 0 ? test_freq : 100))}
+  command+=(trainer.checkpoint_callback_class=convsearch_verl.keep_models.KeepModels)
+else
+  test_freq=-1 save_freq=${SAVE_FREQ:-100}
+fi
+command+=(trainer.test_freq="$test_freq" trainer.save_freq="$save_freq")
+if [[ ${LORA:-0} == 1 ]]; then
+  command+=(
+    $ref.model.lora_rank="${LORA_RANK:-32}" $ref.model.lora_alpha="${LORA_ALPHA:-64}"
+    $ref.model.target_modules=all-linear $ref.actor.fsdp_config.model_dtype=bf16
+    $ref.actor.entropy_from_logits_with_chunking=True
+  )
+fi
 if [[ ${DEVICE:-cuda} == cpu ]]; then
   export VERL_PLATFORM=cpu TORCHDYNAMO_DISABLE=1 OMP_WAIT_POLICY=PASSIVE RAY_memory_monitor_refresh_ms=0
   export HF_HUB_OFFLINE=1 TOKENIZERS_PARALLELISM=false TQ_LOGGING_LEVEL=ERROR
   command+=(
-    trainer.device=cpu trainer.n_gpus_per_node=1 trainer.nnodes=1 reward.num_workers=1
-    ray_kwargs.ray_init.num_cpus=16 +ray_kwargs.ray_init.num_gpus=1 +ray_kwargs.ray_init.include_dashboard=False
+    trainer.device=cpu reward.num_workers=1
+    ray_kwargs.ray_init.num_cpus=16 +ray_kwargs.ray_init.num_gpus="$GPUS" +ray_kwargs.ray_init.include_dashboard=False
     $ref.model.use_remove_padding=False $ref.model.enable_gradient_checkpointing=False
     +$ref.model.override_config.attn_implementation=sdpa
     $ref.actor.use_torch_compile=False $ref.actor.fsdp_config.use_torch_compile=False $ref.ref.use_torch_compile=False
@@ -55,14 +90,15 @@ if [[ ${DEVICE:-cuda} == cpu ]]; then
   done
 else
   command+=(
-    trainer.n_gpus_per_node=8 trainer.nnodes="${NNODES:-1}"
-    $ref.rollout.name=vllm $ref.rollout.gpu_memory_utilization=0.6
+    $ref.rollout.name=vllm $ref.rollout.gpu_memory_utilization=$vllm_share
     $ref.model.use_remove_padding=True $ref.model.enable_gradient_checkpointing=True
+    $ref.actor.fsdp_config.param_offload=$offload $ref.actor.fsdp_config.optimizer_offload=$offload
+    $ref.ref.fsdp_config.param_offload=True
+  )
+  # vLLM holds the first model itself and is sent the adapter only, layer by layer.
+  [[ ${LORA:-0} == 0 ]] || command+=(
+    $ref.rollout.load_format=safetensors $ref.rollout.layered_summon=True $ref.model.use_shm=False
+    $ref.rollout.max_num_seqs=64
   )
 fi
-command+=("$@")
-if [[ -n ${DRY_RUN:-} ]]; then
-  printf '%s\n' "${command[@]}"
-else
-  exec "${command[@]}"
-fi
+launch "$@"

@@ -3,5 +3,5 @@
 export MODEL=${MODEL:-assets/nano}
 export TRAIN_FILE=${TRAIN_FILE:-runs/quickstart/distill/sft_train.parquet}
 export OUT=${OUT:-runs/nano_cpu/sft}
-export DEVICE=cpu BATCH=32 MICRO_BATCH=32 MAX_TOKENS=480 EPOCHS=2 LR=3e-4 NPROC=1
+export DEVICE=cpu GPUS=1 BATCH=32 MICRO_BATCH=32 MAX_TOKENS=480 EPOCHS=2 LR=3e-4
 exec bash "$(dirname "$0")/_run.sh" "$@"

@@ -1,0 +1,189 @@
+"""Checkpoints of a training -> a model folder in Hugging Face form that has been tried out.
+
+Shards are joined by verl's own merger, which writes bfloat16; adapters are added to their model by
+peft. Shards are pickles: merge only those of a training you trust.
+"""
+
+import contextlib
+import io
+import logging
+import pickle
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from convsearch.errors import CheckpointError, ConfigError, DependencyError
+from convsearch.passport import write_passport
+from convsearch.train.checkpoint import declare_dtype, require_model
+from convsearch.train.device import require_verl
+from convsearch.train.load_test import LoadTest, load_test, load_whole, probe_ids
+from convsearch.train.shards import TrainedFolder, find_checkpoint, training_overrides
+
+logger = logging.getLogger(__name__)
+
+STAGE = "merge"
+ADAPTER = "lora_adapter"
+"""Where verl's merger leaves the adapter of a LoRA training."""
+SAME_LOGITS = 1e-3
+"""Largest difference, relative to the largest logit, that rounding in float32 explains."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Merged:
+    """A model folder, complete and tried out."""
+
+    folder: Path
+    source: TrainedFolder
+    was_adapter: bool
+    tried: LoadTest
+
+
+def merge_checkpoint(checkpoint: Path, out: Path, *, base: Path | None = None) -> Merged:
+    """Makes `out`; it appears complete or not at all, with a passport `run.json`.
+
+    base: model in Hugging Face form that an adapter belongs to, for adapters whose checkpoint lacks
+    it, and configuration and tokenizer for shards that lack them.
+    Raises MissingFileError, CheckpointError, ConfigError, DependencyError.
+    """
+    source = find_checkpoint(checkpoint)
+    if out.exists():
+        raise ConfigError(f"{out}: exists already; name another folder or remove it")
+    if base is not None:
+        require_model(base)
+    work = out.with_name(f".{out.name}.tmp")
+    shutil.rmtree(work, ignore_errors=True)
+    work.mkdir(parents=True)
+    try:
+        if source.kind == "shards":
+            join_shards(source, work, base)
+            adapter = work / ADAPTER
+        else:
+            adapter = source.folder
+        was_adapter = adapter.is_dir()
+        if was_adapter:
+            add_adapter(adapter, base or _model_beside(source, adapter, work), work)
+        declare_dtype(work)
+        tried = load_test(work)
+        write_passport(
+            work / "run.json",
+            stage=STAGE,
+            settings={
+                "checkpoint": source.folder,
+                "kind": "lora" if was_adapter else "whole",
+                "world_size": source.world_size,
+                "step": source.step,
+                "base": base,
+                "training_overrides": training_overrides(source.folder),
+                "load_test": asdict(tried),
+            },
+            inputs=source.shards,
+            counts={"shards": len(source.shards), "parameters": tried.num_parameters},
+        )
+        work.rename(out)
+    finally:
+        shutil.rmtree(work, ignore_errors=True)
+    return Merged(folder=out, source=source, was_adapter=was_adapter, tried=tried)
+
+
+def join_shards(source: TrainedFolder, target: Path, base: Path | None) -> None:
+    """Writes the model, and for a LoRA training its adapter in `target/lora_adapter`."""
+    require_verl()
+    from verl.model_merger.base_model_merger import ModelMergerConfig
+    from verl.model_merger.fsdp_model_merger import FSDPModelMerger
+
+    class Merger(FSDPModelMerger):
+        """Takes the number of shards from their names: older checkpoints have no fsdp_config."""
+
+        def _get_world_size(self) -> int:
+            return source.world_size
+
+    config_folder = source.folder / "huggingface"
+    if not (config_folder / "config.json").is_file():
+        if base is None:
+            raise CheckpointError(
+                f"{config_folder}: config.json is missing; name the model that the training "
+                "started from with --base"
+            )
+        config_folder = base
+    config = ModelMergerConfig(
+        operation="merge",
+        backend="fsdp",
+        local_dir=str(source.folder),
+        target_dir=str(target),
+        hf_model_config_path=str(config_folder),
+    )
+    said = io.StringIO()
+    try:
+        with contextlib.redirect_stdout(said):
+            Merger(config).merge_and_save()
+    except (
+        OSError, RuntimeError, ValueError, EOFError, AssertionError, KeyError,
+        NotImplementedError, pickle.UnpicklingError,
+    ) as error:  # fmt: skip
+        raise CheckpointError(
+            f"{source.folder}: verl cannot join these shards: {error}; copy the checkpoint again, "
+            "or take an earlier one"
+        ) from None
+    logger.debug("%s", said.getvalue())
+
+
+def add_adapter(adapter: Path, base: Path, target: Path) -> None:
+    """Writes base plus adapter into `target`, in bfloat16, computed in float32.
+
+    Raises CheckpointError where the adapter does not fit, changes nothing, or where the sum does
+    not compute what model and adapter do side by side.
+    """
+    try:
+        from peft import PeftModel
+    except ImportError:
+        raise DependencyError(
+            "peft is not installed; run pip install 'convsearch[train]'"
+        ) from None
+    import torch
+
+    model, tokenizer = load_whole(base, dtype="float32")
+    ids = probe_ids(tokenizer)
+    with torch.inference_mode():
+        before = model(input_ids=ids).logits
+    try:
+        adapted: Any = PeftModel.from_pretrained(model, str(adapter)).eval()
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as error:
+        raise CheckpointError(
+            f"{adapter}: the adapter does not fit {base}: {error}; name its own model with --base"
+        ) from None
+    with torch.inference_mode():
+        beside = adapted(input_ids=ids).logits
+        merged: Any = adapted.merge_and_unload(safe_merge=True)
+        after = merged(input_ids=ids).logits
+    scale = float(beside.abs().max())
+    if torch.equal(before, beside):
+        raise CheckpointError(
+            f"{adapter}: the adapter changes nothing (lora_alpha or all of its weights are 0); the "
+            "training has not learnt, or saved another adapter"
+        )
+    if float((after - beside).abs().max()) > SAME_LOGITS * scale:
+        raise CheckpointError(
+            f"{adapter}: model plus adapter does not compute what they do side by side; the "
+            "adapter's kind is not supported"
+        )
+    for name in target.glob("*.safetensors*"):
+        name.unlink()
+    shutil.rmtree(target / ADAPTER, ignore_errors=True)
+    merged.to(torch.bfloat16).save_pretrained(target)
+    tokenizer.save_pretrained(target)
+
+
+def _model_beside(source: TrainedFolder, adapter: Path, work: Path) -> Path:
+    """The model an adapter belongs to: joined with it, or named in its own configuration."""
+    if source.kind == "shards":
+        return work
+    import json
+
+    named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    folder = Path(str(named.get("base_model_name_or_path") or ""))
+    if not (folder / "config.json").is_file():
+        raise ConfigError(
+            f"{adapter}: its model ({folder}) is not a folder here; name it with --base"
+        )
+    return folder

@@ -1,9 +1,0 @@
-#!/usr/bin/env bash
-# ConvSearch-R1 (arXiv 2505.15776), second stage: Llama3.2-3B-Instruct on QReCC, 8 GPUs.
-export MODEL=${MODEL:?set MODEL to the fine-tuned model, runs/llama3.2-3b_qrecc/sft/global_step_<last>/huggingface}
-export TRAIN_FILE=${TRAIN_FILE:-data/qrecc/grpo.parquet}
-export OUT=${OUT:-runs/llama3.2-3b_qrecc/grpo}
-export BATCH=128 ROLLOUTS=8 MICRO_BATCH=8 EPOCHS=9
-export PROMPT_TOKENS=1536 RESPONSE_TOKENS=1024 TEMPERATURE=0.7
-export LR=1e-6 WARMUP_STEPS=100
-exec bash "$(dirname "$0")/_run.sh" "$@"

@@ -1,9 +1,0 @@
-#!/usr/bin/env bash
-# ConvSearch-R1 (arXiv 2505.15776), second stage: Qwen2.5-3B-Instruct on TopiOCQA, 8 GPUs.
-export MODEL=${MODEL:?set MODEL to the fine-tuned model, runs/qwen2.5-3b_topiocqa/sft/global_step_<last>/huggingface}
-export TRAIN_FILE=${TRAIN_FILE:-data/topiocqa/grpo.parquet}
-export OUT=${OUT:-runs/qwen2.5-3b_topiocqa/grpo}
-export BATCH=128 ROLLOUTS=8 MICRO_BATCH=8 EPOCHS=6
-export PROMPT_TOKENS=1536 RESPONSE_TOKENS=1024 TEMPERATURE=0.7
-export LR=1e-6 WARMUP_STEPS=100
-exec bash "$(dirname "$0")/_run.sh" "$@"

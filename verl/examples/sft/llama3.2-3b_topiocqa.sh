@@ -1,7 +1,0 @@
-#!/usr/bin/env bash
-# ConvSearch-R1 (arXiv 2505.15776), first stage: Llama3.2-3B-Instruct on its own rewrites for TopiOCQA, 8 GPUs.
-export MODEL=${MODEL:-meta-llama/Llama-3.2-3B-Instruct}
-export TRAIN_FILE=${TRAIN_FILE:-runs/llama3.2-3b_topiocqa/distill/sft_train.parquet}
-export OUT=${OUT:-runs/llama3.2-3b_topiocqa/sft}
-export BATCH=64 MICRO_BATCH=4 MAX_TOKENS=3072 EPOCHS=2 LR=1e-5 NPROC=8
-exec bash "$(dirname "$0")/_run.sh" "$@"

@@ -1,7 +1,0 @@
-#!/usr/bin/env bash
-# ConvSearch-R1 (arXiv 2505.15776), first stage: Qwen2.5-3B-Instruct on its own rewrites for QReCC, 8 GPUs.
-export MODEL=${MODEL:-Qwen/Qwen2.5-3B-Instruct}
-export TRAIN_FILE=${TRAIN_FILE:-runs/qwen2.5-3b_qrecc/distill/sft_train.parquet}
-export OUT=${OUT:-runs/qwen2.5-3b_qrecc/sft}
-export BATCH=64 MICRO_BATCH=4 MAX_TOKENS=3072 EPOCHS=2 LR=1e-5 NPROC=8
-exec bash "$(dirname "$0")/_run.sh" "$@"
