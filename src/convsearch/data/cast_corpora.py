@@ -13,7 +13,6 @@ The judgements of 2021 are of documents, so documents are the passages of that y
 
 import gzip
 import html
-import io
 import lzma
 import re
 import tarfile
@@ -36,8 +35,8 @@ _TAG = re.compile(r"<[^>]*>")
 def read_marco_passages(path: Path, skipped: Set[str] = frozenset()) -> Iterator[RawPassage]:
     """`id`, tab, `text` a line. skipped: ids (`MARCO_...`) of near duplicates to leave out."""
     with _member(path, ".tsv") as stream:
-        for number, line in enumerate(io.TextIOWrapper(stream, "utf-8", newline="\n"), 1):
-            raw_id, tab, text = line.rstrip("\r\n").partition("\t")
+        for number, line in enumerate(stream, 1):  # a text wrapper would want to seek
+            raw_id, tab, text = line.decode("utf-8").rstrip("\r\n").partition("\t")
             if not tab or not raw_id.isdigit():
                 raise DataError(f"{path}:{number}: expected an id, a tab and a text")
             if f"MARCO_{raw_id}" not in skipped:

@@ -30,13 +30,14 @@ def read_json_array(path: Path) -> Iterator[tuple[str, Record]]:
 
 def _entries(text: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
     decoder = json.JSONDecoder()
-    buffer, at, number = text.read(BLOCK_CHARS), 0, 0
-    at = _GAP.match(buffer).end()  # pyright: ignore[reportOptionalMemberAccess] - matches ""
+    number, buffer = 0, text.read(BLOCK_CHARS)
+    while (at := _skip(buffer, 0)) == len(buffer) and (block := text.read(BLOCK_CHARS)):
+        buffer += block
     if buffer[at : at + 1] != "[":
         raise DataError(f"{path}: not a JSON array; fetch it again")
     at += 1
     while True:
-        at = _GAP.match(buffer, at).end()  # pyright: ignore[reportOptionalMemberAccess]
+        at = _skip(buffer, at)
         if at < len(buffer) and buffer[at] == "]":
             if buffer[at + 1 :].strip() or text.read(BLOCK_CHARS).strip():
                 raise DataError(f"{path}: goes on after its end; fetch it again")
@@ -55,3 +56,9 @@ def _entries(text: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
         if not isinstance(value, dict):
             raise DataError(f"{path}: entry {number} is not an object; fetch it again")
         yield f"{path}: entry {number}", value
+
+
+def _skip(buffer: str, at: int) -> int:
+    """Position after blanks and commas."""
+    match = _GAP.match(buffer, at)
+    return match.end() if match else at

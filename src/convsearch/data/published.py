@@ -1,8 +1,11 @@
 """Counts against those that were published: a wrong file shows here before it shows in a score."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from convsearch.errors import ConfigError, DataError
+
+_log = logging.getLogger(__name__)
 
 
 def parse_expected(words: Sequence[str]) -> dict[str, int]:
@@ -25,7 +28,7 @@ def check_counts(
     *,
     allow_mismatch: bool,
 ) -> list[str]:
-    """What differs from the published counts, as sentences; empty where all agree.
+    """What differs from the published counts, as sentences; empty where all agree. Also logged.
 
     expected: replaces published counts by name, or adds to them. Raises DataError for a difference
     unless allow_mismatch, and ConfigError for a name that is not counted.
@@ -45,4 +48,6 @@ def check_counts(
             "of another version (--verify reads the downloads again); name what you expect with "
             "--expect name=count, or take it as it is with --allow-count-mismatch"
         )
+    for sentence in wrong:
+        _log.warning("not as published: %s", sentence)
     return wrong
