@@ -167,7 +167,7 @@ def cast(
         counts = convert_cast(source, out, kept, settings)
     show(out, counts)
     if not with_corpus:
-        print(f"there is no corpus.jsonl in {out}; docs/data.md says how to evaluate without one")
+        print(f"there is no corpus.jsonl in {out}; data/README.md says how to evaluate without one")
 
 
 def show(out: Path, counts: dict[str, int]) -> None:

@@ -95,6 +95,7 @@ class Transfer:
                     out.seek(start)
                     for block in response.iter_bytes():
                         out.write(block)
+                        out.flush()  # what arrived outlives a kill
                         at += len(block)
                         self._progress(self._file.name, at, total or self._file.size)
             except httpx.RequestError:
