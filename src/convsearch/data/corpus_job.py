@@ -5,6 +5,7 @@ is used again by the next call with the same settings; one that is not is writte
 """
 
 import json
+import logging
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
@@ -18,6 +19,7 @@ from convsearch.errors import DataError
 from convsearch.files import atomic_write, write_passages
 from convsearch.types import Passage
 
+_log = logging.getLogger(__name__)
 _PROGRESS_EVERY = 10_000
 JOB, DONE = ".job.json", ".corpus.done.json"
 
@@ -69,7 +71,9 @@ def prepared_folder(out: Path, job: Mapping[str, object]) -> Iterator[Path]:
         try:
             yield folder
         except BaseException:
-            if not (folder / DONE).is_file():
+            if (folder / DONE).is_file():
+                _log.warning("%s keeps the finished corpus for the same call again", folder)
+            else:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
         out.mkdir(parents=True, exist_ok=True)

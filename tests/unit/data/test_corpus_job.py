@@ -1,5 +1,6 @@
 """A finished corpus outlives an error; anything else is made anew, and nothing is half there."""
 
+import tracemalloc
 from collections.abc import Iterator
 from pathlib import Path
 
@@ -61,6 +62,23 @@ def test_a_corpus_that_is_not_the_one_is_written_anew(tmp_path: Path, change: st
     attempt(out, 2 if change == "other job" else 1, read)
     assert len(read) == 2 * NUM
     assert len((out / "corpus.jsonl").read_text().splitlines()) == NUM
+
+
+def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
+    def peak(number: int) -> int:
+        made = (
+            RawPassage(raw_id=f"r{n}", passage=Passage(doc_id=f"d{n}", title="", text="x" * 50))
+            for n in range(number)
+        )
+        (tmp_path / str(number)).mkdir()
+        tracemalloc.start()
+        make_corpus(tmp_path / str(number), made, wanted={"r3"})
+        _, highest = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+        return highest
+
+    peak(10)
+    assert peak(2500) < peak(500) + 20_000, "bytes; a set of the ids alone would take 100,000 more"
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:
