@@ -24,7 +24,6 @@ from convsearch.data.dataset import PASSPORT, QRELS, TURNS
 from convsearch.data.download import Fetched
 from convsearch.data.published import check_counts
 from convsearch.data.raw_turns import Kept, RawSource, count_turns, write_human_rewrites
-from convsearch.data.transfer import Progress
 from convsearch.errors import ConfigError, DataError
 from convsearch.files import Qrels, read_qrels, write_qrels, write_turns
 from convsearch.passport import sha256_of, write_passport
@@ -88,11 +87,9 @@ def convert_cast(
     year = settings.year
     topic_files = source.files(f"cast{year}")
     collection = _fetch_collection(source, settings)
-    passport = {
+    job = {
         "name": f"cast{year}" if kept.keep_one_in == 1 else f"cast{year}-1in{kept.keep_one_in}",
-        "min_relevance": settings.min_relevance,
         "keep_one_in": kept.keep_one_in,
-        "allow_missing_gold": settings.allow_missing_gold,
         "raw_files": {name: each.sha256 for name, each in {**topic_files, **collection}.items()},
         "own_files": {
             str(path): sha256_of(path) for path in (settings.wapo, settings.duplicates) if path
@@ -100,18 +97,30 @@ def convert_cast(
         **({} if settings.with_corpus else {"without_corpus": WITHOUT_CORPUS}),
     }
     counts: Counter[str] = Counter()
-    with prepared_folder(out, passport) as folder:
+    with prepared_folder(out, job) as folder:
         topics_name, qrels_name = _TOPICS[year]
         resolved = topic_files[_RESOLVED_2019].path if year == 2019 else None
         asked = read_topics(year, topic_files[topics_name].path, resolved)
-        qrels = _graded(read_qrels(topic_files[qrels_name].path), settings.min_relevance)
+        judged = read_qrels(topic_files[qrels_name].path)
+        qrels = _graded(judged, settings.min_relevance)
         counts["num_raw_turns"] = len(asked)
         counts["num_judged_turns"] = sum(turn.qid in qrels for turn in asked)
         counts["num_judgements"] = sum(map(len, qrels.values()))
         published = dict(PUBLISHED[year])
+        answers = {turn.answer_id for turn in asked if turn.answer_id}
         texts: dict[str, str] = {}
         if settings.with_corpus:
-            report = _corpus(folder, collection, settings, kept, asked, qrels, source.on_progress)
+            report = make_corpus(
+                folder,
+                _passages({name: each.path for name, each in collection.items()}, settings),
+                wanted=_golds(judged).keys() | answers,
+                with_text=answers,
+                keep_one_in=kept.keep_one_in,
+                on_progress=source.on_progress,
+            )
+            _check_once(report)
+            if not settings.allow_missing_gold:
+                check_found(_golds(qrels), report)
             texts = report.texts
             counts["gold_outside_corpus"] = _drop_missing(qrels, report, settings)
             counts["num_passages"] = report.num_passages
@@ -136,7 +145,11 @@ def convert_cast(
         write_passport(
             folder / PASSPORT,
             stage="data cast",
-            settings=passport,
+            settings={
+                **job,
+                "min_relevance": settings.min_relevance,
+                "allow_missing_gold": settings.allow_missing_gold,
+            },
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -159,31 +172,9 @@ def _graded(qrels: Qrels, min_relevance: int) -> Qrels:
     }
 
 
-def _corpus(
-    folder: Path,
-    collection: Mapping[str, Fetched],
-    settings: CastSettings,
-    kept: Kept,
-    asked: list[TopicTurn],
-    qrels: Qrels,
-    on_progress: Progress | None,
-) -> CorpusReport:
-    golds = {i: qid for qid, grades in qrels.items() for i, grade in grades.items() if grade > 0}
-    answers = {turn.answer_id for turn in asked if turn.answer_id}
-    report = make_corpus(
-        folder,
-        _passages({name: each.path for name, each in collection.items()}, settings),
-        wanted=golds.keys() | answers,
-        with_text=answers,
-        keep_one_in=kept.keep_one_in,
-        on_progress=on_progress,
-    )
-    twice = [raw_id for raw_id, doc_ids in report.found.items() if len(doc_ids) > 1]
-    if twice:
-        raise DataError(f"the collection holds {twice[0]!r} more than once; fetch it again")
-    if not settings.allow_missing_gold:
-        check_found(golds, report)
-    return report
+def _golds(qrels: Qrels) -> dict[str, str]:
+    """Relevant passage -> a turn that it is relevant for."""
+    return {i: qid for qid, grades in qrels.items() for i, grade in grades.items() if grade > 0}
 
 
 def _passages(paths: Mapping[str, Path], settings: CastSettings) -> Iterator[RawPassage]:
@@ -196,6 +187,12 @@ def _passages(paths: Mapping[str, Path], settings: CastSettings) -> Iterator[Raw
     skipped = corpora.read_duplicates(settings.duplicates) if settings.duplicates else frozenset()
     yield from corpora.read_marco_passages(paths["collection.tar.gz"], skipped)
     yield from corpora.read_car(paths["paragraphCorpus.v2.0.tar.xz"])
+
+
+def _check_once(report: CorpusReport) -> None:
+    twice = [raw_id for raw_id, doc_ids in report.found.items() if len(doc_ids) > 1]
+    if twice:
+        raise DataError(f"the collection holds {twice[0]!r} more than once; fetch it again")
 
 
 def _drop_missing(qrels: Qrels, report: CorpusReport, settings: CastSettings) -> int:

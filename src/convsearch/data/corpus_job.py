@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from convsearch.data.dataset import CORPUS
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS
 from convsearch.data.holding import LOCK, disk_errors_named, held
 from convsearch.data.transfer import Progress
 from convsearch.errors import DataError
@@ -22,6 +22,17 @@ from convsearch.types import Passage
 _log = logging.getLogger(__name__)
 _PROGRESS_EVERY = 10_000
 JOB, DONE = ".job.json", ".corpus.done.json"
+OWNED_FILES = (
+    CORPUS,
+    TURNS,
+    QRELS,
+    PASSPORT,
+    "turn_info.jsonl",
+    "gold_ids.tsv",
+    "human_rewrites.jsonl",
+    "human_rewrites.dev.jsonl",
+)
+"""What converters may write into a data set folder."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -52,9 +63,11 @@ class CorpusReport:
 def prepared_folder(out: Path, job: Mapping[str, object]) -> Iterator[Path]:
     """Yields `<out>.partial`; its files move to `out` when the block ends without an error.
 
-    job: what the files depend on. What is there of another job is removed. After an error a
-    finished corpus stays for the next call, anything else is removed. Raises ConfigError where
-    another process is at work, DataError where `out` is a file or the disk is full.
+    job: what the corpus depends on. A corpus of another job is removed. After an error a finished
+    corpus stays for the next call, anything else is removed. Files of a data set that an earlier
+    conversion left in `out`, and this one does not make, are removed; foreign files stay. Raises
+    ConfigError where another process is at work, DataError where `out` is a file or the disk is
+    full.
     """
     if out.exists() and not out.is_dir():
         raise DataError(f"{out}: is a file, not a folder; name another output folder")
@@ -63,9 +76,8 @@ def prepared_folder(out: Path, job: Mapping[str, object]) -> Iterator[Path]:
         wanted = json.dumps(job, sort_keys=True, default=str)
         job_path = folder / JOB
         if not job_path.is_file() or job_path.read_text(encoding="utf-8") != wanted:
-            _clear(folder)
-        for leftover in folder.glob(".*.tmp"):
-            leftover.unlink()
+            _clear(folder, keep={LOCK})
+        _clear(folder, keep={LOCK, JOB, DONE, CORPUS})
         with atomic_write(job_path) as text:
             text.write(wanted)
         try:
@@ -76,11 +88,23 @@ def prepared_folder(out: Path, job: Mapping[str, object]) -> Iterator[Path]:
             else:
                 shutil.rmtree(folder, ignore_errors=True)
             raise
-        out.mkdir(parents=True, exist_ok=True)
-        for made in sorted(folder.iterdir()):
-            if not made.name.startswith("."):
-                made.replace(out / made.name)
-        shutil.rmtree(folder)
+        _move(folder, out)
+
+
+def _move(folder: Path, out: Path) -> None:
+    """Gives the finished files their place: the whole folder at once where `out` is new."""
+    if not out.exists():
+        for note in (JOB, DONE, LOCK):
+            (folder / note).unlink(missing_ok=True)
+        folder.rename(out)
+        return
+    made = {path.name for path in folder.iterdir() if not path.name.startswith(".")}
+    for name in OWNED_FILES:
+        for stale in {name, f"{name}.gz"} - made:
+            (out / stale).unlink(missing_ok=True)
+    for name in sorted(made):
+        (folder / name).replace(out / name)
+    shutil.rmtree(folder)
 
 
 def make_corpus(
@@ -154,9 +178,11 @@ def _watched(
             yield passage
 
 
-def _clear(folder: Path) -> None:
+def _clear(folder: Path, *, keep: Set[str]) -> None:
     for child in folder.iterdir():
+        if child.name in keep:
+            continue
         if child.is_dir():
             shutil.rmtree(child)
-        elif child.name != LOCK:
+        else:
             child.unlink()

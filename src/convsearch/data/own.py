@@ -60,7 +60,7 @@ def convert_own(
         "passages": {str(passages): _hash(passages)},
     }
     counts: Counter[str] = Counter(turns_without_gold=0)
-    with prepared_folder(out, {**settings, "seed": seed}) as folder:
+    with prepared_folder(out, settings) as folder:
         turns, golds = _turns(conversations, (dev_share, test_share), seed, counts)
         wanted = {doc_id: qid for qid, ids in golds.items() for doc_id in ids}
         report = make_corpus(folder, _passages(passages), wanted=wanted.keys())

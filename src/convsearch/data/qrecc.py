@@ -62,14 +62,13 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
     """
     started = time.monotonic()
     raw_files = source.files(SET_NAME)
-    settings = {
+    job = {
         "name": SET_NAME if kept.keep_one_in == 1 else f"{SET_NAME}-1in{kept.keep_one_in}",
-        "validation_share": kept.validation_share,
         "keep_one_in": kept.keep_one_in,
         "raw_files": {name: each.sha256 for name, each in raw_files.items()},
     }
     counts: Counter[str] = Counter(turns_without_gold=0, empty_answers=0)
-    with prepared_folder(out, {**settings, "seed": kept.seed}) as folder:
+    with prepared_folder(out, job) as folder:
         read = _Read()
         for raw_split, split in (("training", "train"), ("test", "test")):
             path = raw_files[f"scai-qrecc21-{raw_split}-turns.json"].path
@@ -104,7 +103,7 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         write_passport(
             folder / PASSPORT,
             stage="data qrecc",
-            settings=settings,
+            settings={**job, "validation_share": kept.validation_share},
             counts=counts,
             seed=kept.seed,
             seconds=round(time.monotonic() - started, 3),

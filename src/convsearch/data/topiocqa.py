@@ -62,16 +62,15 @@ def convert_topiocqa(
     started = time.monotonic()
     files = source.files(SET_NAME)
     path_of = {name: each.path for name, each in files.items()}
-    settings = {
+    job = {
         "name": SET_NAME if kept.keep_one_in == 1 else f"{SET_NAME}-1in{kept.keep_one_in}",
         "gold": gold,
         "quoting": quoting,
-        "validation_share": kept.validation_share,
         "keep_one_in": kept.keep_one_in,
         "raw_files": {name: each.sha256 for name, each in files.items()},
     }
     counts: Counter[str] = Counter(turns_without_gold=0, added_agent_messages=0)
-    with prepared_folder(out, {**settings, "seed": kept.seed}) as folder:
+    with prepared_folder(out, job) as folder:
         turns: list[Turn] = []
         golds: dict[str, list[str]] = {}
         topics: dict[str, str] = {}
@@ -117,7 +116,7 @@ def convert_topiocqa(
         write_passport(
             folder / PASSPORT,
             stage="data topiocqa",
-            settings=settings,
+            settings={**job, "validation_share": kept.validation_share},
             counts=counts,
             seed=kept.seed,
             seconds=round(time.monotonic() - started, 3),

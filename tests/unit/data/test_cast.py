@@ -106,11 +106,14 @@ def test_documents_of_2021_with_and_without_the_washington_post(
     (raw.folder / "kilt_knowledgesource.json").write_text(json.dumps(page) + "\n")
     public = CastSettings(year=2021, with_corpus=True)
     with pytest.raises(DataError, match="'WAPO_w1' of turn '31_3'"):
-        convert_cast(raw, tmp_path / "out", kept(), public)
+        convert_cast(raw, tmp_path / "part", kept(), public)
+    corpus = tmp_path / "part.partial" / "corpus.jsonl"
+    corpus.write_text(corpus.read_text().replace("Two.", "TWO."))
     part = CastSettings(year=2021, with_corpus=True, allow_missing_gold=True)
     counts = convert_cast(raw, tmp_path / "part", kept(), part)
     assert counts["gold_outside_corpus"] == 1
     assert len(load_dataset(tmp_path / "part").all_turns) == 2
+    assert "TWO." in (tmp_path / "part" / "corpus.jsonl").read_text(), "the corpus was not redone"
     article = {"id": "w1", "title": None, "contents": [
         {"subtype": "paragraph", "content": "<p>Fish &amp; <b>ships</b></p>"},
         {"type": "image", "content": SECRET}, None,

@@ -92,6 +92,18 @@ def test_files_and_foreign_files_in_the_way(tmp_path: Path) -> None:
         attempt(tmp_path / "file", 1, [])
     out = tmp_path / "out"
     out.mkdir()
-    (out / "kept").write_text("kept")
+    for name in ("kept", "human_rewrites.dev.jsonl", "corpus.jsonl.gz", "corpus.jsonl"):
+        (out / name).write_text("old")
     attempt(out, 1, [])
-    assert (out / "kept").read_text() == "kept"
+    assert sorted(p.name for p in out.iterdir()) == ["corpus.jsonl", "kept", "more"]
+    assert (out / "kept").read_text() == "old"
+    assert (out / "corpus.jsonl").read_text() != "old"
+
+
+def test_what_a_broken_attempt_left_is_not_taken_along(tmp_path: Path) -> None:
+    out = tmp_path / "out"
+    with pytest.raises(RuntimeError):
+        attempt(out, 1, [], "later")
+    (tmp_path / "out.partial" / "human_rewrites.dev.jsonl").write_text("stale")
+    attempt(out, 1, [])
+    assert sorted(p.name for p in out.iterdir()) == ["corpus.jsonl", "more"]
