@@ -21,6 +21,15 @@ def parse_expected(words: Sequence[str]) -> dict[str, int]:
     return expected
 
 
+def check_early(
+    counts: Mapping[str, int], published: Mapping[str, int], expected: Mapping[str, int]
+) -> None:
+    """Compares what is counted so far, before the long part begins. Raises DataError."""
+    known = {name: count for name, count in published.items() if name in counts}
+    named = {name: count for name, count in expected.items() if name in counts}
+    check_counts(counts, known, named, allow_mismatch=False)
+
+
 def check_counts(
     counts: Mapping[str, int],
     published: Mapping[str, int],

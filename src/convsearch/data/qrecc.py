@@ -14,7 +14,7 @@ from convsearch import files as f
 from convsearch.data.corpus_job import CorpusReport, check_found, make_corpus, prepared_folder
 from convsearch.data.dataset import PASSPORT, QRELS, TURNS
 from convsearch.data.json_array import read_json_array
-from convsearch.data.published import check_counts
+from convsearch.data.published import check_counts, check_early
 from convsearch.data.qrecc_passages import read_passages_zip
 from convsearch.data.raw_turns import (
     Kept,
@@ -73,6 +73,9 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         for raw_split, split in (("training", "train"), ("test", "test")):
             path = raw_files[f"scai-qrecc21-{raw_split}-turns.json"].path
             _read_turns(path, split, read, counts)
+        published = {**PUBLISHED, **_published_test_size(counts["num_raw_test_turns"])}
+        if not kept.allow_count_mismatch:
+            check_early(counts, published, dict(kept.expected))
         turns = hold_out(read.turns, share=kept.validation_share, seed=kept.seed)
         wanted = {raw_id: qid for qid, ids in read.golds.items() for raw_id in ids}
         report = make_corpus(
@@ -87,7 +90,7 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         counts["count_mismatches"] = len(
             check_counts(
                 counts,
-                {**PUBLISHED, **_published_test_size(counts["num_raw_test_turns"])},
+                published,
                 dict(kept.expected),
                 allow_mismatch=kept.allow_count_mismatch,
             )

@@ -15,7 +15,7 @@ from typing import Literal
 from convsearch.data.corpus_job import check_found, make_corpus, prepared_folder
 from convsearch.data.dataset import PASSPORT, QRELS, TURNS
 from convsearch.data.json_array import read_json_array
-from convsearch.data.published import check_counts
+from convsearch.data.published import check_counts, check_early
 from convsearch.data.raw_turns import (
     Kept,
     RawSource,
@@ -87,6 +87,8 @@ def convert_topiocqa(
             golds |= {turn.qid: ids for turn, ids in read}
             counts[f"num_raw_{split}_turns"] = len(read)
             counts[f"num_raw_{split}_conversations"] = len({t.conv_id for t, _ in read})
+        if not kept.allow_count_mismatch:
+            check_early(counts, PUBLISHED, dict(kept.expected))
         turns = hold_out(turns, share=kept.validation_share, seed=kept.seed)
         wanted = {doc_id: qid for qid, ids in golds.items() for doc_id in ids}
         report = make_corpus(

@@ -81,6 +81,7 @@ def test_counts_must_be_the_published_ones(
     with pytest.raises(DataError, match=r"num_raw_train_turns is 5 and should be 45,450"):
         convert_topiocqa(source(raw), tmp_path / "out", kept())
     assert not (tmp_path / "out").exists()
+    assert not (tmp_path / "out.partial").exists(), "told before the corpus is read"
     counts = convert_topiocqa(source(raw), tmp_path / "out", kept(allow_count_mismatch=True))
     assert counts["count_mismatches"] == len(PUBLISHED)
     assert "should be 25,700,592" in caplog.text
