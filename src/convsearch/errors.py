@@ -29,6 +29,10 @@ class DependencyError(ConvsearchError, ImportError):
     """An optional package is not installed; the message names the pip command."""
 
 
+class DownloadError(ConvsearchError, ConnectionError):
+    """A raw file of a data set could not be fetched from any of its addresses."""
+
+
 class RetrieverError(ConvsearchError, ConnectionError):
     """The retrieval server failed after all retries. Never a reward, never an empty answer."""
 

@@ -20,6 +20,10 @@ DOORS = (
     "src/eval/get_metrics_using_bm25.py",
     "retriever_server/server.py",
     "verl/verl/utils/reward_score/rewrite_r1.py",
+    "verl/examples/data_preprocess/topiocqa.py",
+    "verl/examples/data_preprocess/topiocqa_sft.py",
+    "verl/examples/data_preprocess/qrecc.py",
+    "verl/examples/data_preprocess/qrecc_sft.py",
 )
 MAX_DOOR_LINES = 12
 MAX_LINES = 400

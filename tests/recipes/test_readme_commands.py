@@ -156,7 +156,23 @@ def parse_door(module: str, name: str) -> Callable[[list[str]], None]:
     return parse
 
 
+def parse_preprocessing(name: str) -> Callable[[list[str]], object]:
+    """The same for the doors of `verl/examples/data_preprocess`."""
+
+    def parse(arguments: list[str]) -> None:
+        from convsearch.cli import preprocess_doors as doors
+
+        with mock.patch.multiple(doors, _write_grpo=mock.DEFAULT, _write_sft=mock.DEFAULT):
+            getattr(doors, f"{name}_main")(arguments)
+
+    return parse
+
+
 PARSERS: dict[str, Callable[[list[str]], object]] = {
+    **{
+        f"verl/examples/data_preprocess/{name}.py": parse_preprocessing(name)
+        for name in ("topiocqa", "topiocqa_sft", "qrecc", "qrecc_sft")
+    },
     "src/infer/infer.py": parse_door("infer_door", "infer"),
     "src/eval/get_metrics_using_ance.py": parse_door("eval_doors", "ance"),
     "src/eval/get_metrics_using_bm25.py": parse_door("eval_doors", "bm25"),

@@ -5,8 +5,11 @@ from typing import Annotated
 
 import typer
 
+from convsearch.cli import data_published
+from convsearch.cli.data_published import show
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
+from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.prompts import PromptStyle
 
@@ -15,6 +18,9 @@ app = typer.Typer(
 )
 
 Out = Annotated[Path, typer.Option(help="Folder to write.")]
+app.command()(data_published.topiocqa)
+app.command()(data_published.qrecc)
+app.command()(data_published.cast)
 
 
 @app.command()
@@ -23,7 +29,7 @@ def mini(
     seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = DEFAULT_SEED,
 ) -> None:
     """Generate the embedded data set: a fictional encyclopaedia and conversations about it."""
-    _show(out, write_mini(out, seed))
+    show(out, write_mini(out, seed))
 
 
 @app.command()
@@ -37,7 +43,36 @@ def pooled(
     ] = None,
 ) -> None:
     """Convert a folder in the pooled format (README of the real data)."""
-    _show(out, convert_pooled(source, out, name=name))
+    show(out, convert_pooled(source, out, name=name))
+
+
+@app.command()
+def own(
+    conversations: Annotated[
+        Path, typer.Option(help="JSON lines: id, turns of question, answer, relevant.")
+    ],
+    corpus: Annotated[Path, typer.Option(help="JSON lines of id, text, title; or a .tsv.")],
+    out: Out,
+    name: Annotated[
+        str | None, typer.Option(help="Name of the data set; the output folder's by default.")
+    ] = None,
+    dev_share: Annotated[
+        float, typer.Option(help="Share of the conversations for dev, where none names a split.")
+    ] = 0.1,
+    test_share: Annotated[float, typer.Option(help="The same for test.")] = 0.2,
+    seed: Annotated[int, typer.Option(help="Of the draw of splits.")] = 0,
+) -> None:
+    """Convert conversations and passages of your own (docs/own-data.md)."""
+    counts = convert_own(
+        conversations,
+        corpus,
+        out,
+        name=name,
+        dev_share=dev_share,
+        test_share=test_share,
+        seed=seed,
+    )
+    show(out, counts)
 
 
 @app.command()
@@ -55,10 +90,4 @@ def prompts(
     data = load_dataset(dataset)
     turns = data.turns(split)
     count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
-    _show(out, {"num_prompts": count})
-
-
-def _show(out: Path, counts: dict[str, int]) -> None:
-    print(f"wrote {out}")
-    for key, count in counts.items():
-        print(f"{key:24s} {count:>9,}")
+    show(out, {"num_prompts": count})

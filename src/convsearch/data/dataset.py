@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import Qrels, gold_ids, read_qrels, read_turns
+from convsearch.files import Qrels, Record, gold_ids, read_qrels, read_turns
 from convsearch.types import Turn
 
 TURNS = "turns.jsonl"
@@ -16,7 +16,7 @@ CORPUS = "corpus.jsonl"
 QRELS = "qrels.trec"
 PASSPORT = "run.json"
 
-_NEXT_STEP = 'make a data set with "convsearch data mini" or "convsearch data pooled"'
+_NEXT_STEP = 'make a data set with "convsearch data mini" (see also docs/own-data.md)'
 _SHOWN = 3
 
 
@@ -28,6 +28,7 @@ class Dataset:
     folder: Path
     turns_path: Path
     corpus_path: Path
+    """May be absent where the passport says so; see `without_corpus`."""
     qrels_path: Path
     all_turns: tuple[Turn, ...]
     qrels: Qrels
@@ -47,11 +48,14 @@ def load_dataset(folder: Path) -> Dataset:
     """Opens a data set folder and checks that every turn has a relevant passage in the qrels.
 
     Raises MissingFileError that names each file not there, and DataError for a bad file, for two
-    variants of one file, or for turns without judgements. The corpus is not read.
+    variants of one file, or for turns without judgements. The corpus is not read, and may be
+    missing where the passport says so.
     """
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; {_NEXT_STEP}")
     paths = {name: find_file(folder, name) for name in (TURNS, CORPUS, QRELS)}
+    if paths[CORPUS] is None and without_corpus(folder):
+        paths[CORPUS] = folder / CORPUS
     missing = [name for name, path in paths.items() if path is None]
     if missing:
         raise MissingFileError(f"{folder}: {' and '.join(missing)} missing; {_NEXT_STEP}")
@@ -86,14 +90,29 @@ def find_file(folder: Path, name: str) -> Path | None:
     return found[0] if found else None
 
 
+def without_corpus(folder: Path) -> str:
+    """Why the folder has no corpus and what to do, where its passport says so; else empty.
+
+    Evaluation against an index or a server needs no corpus.
+    """
+    if not (folder / PASSPORT).is_file():
+        return ""
+    return str(_settings(folder).get("without_corpus", ""))
+
+
 def _name(folder: Path) -> str:
     """The name in the passport, else the folder's."""
-    path = folder / PASSPORT
-    if not path.is_file():
+    if not (folder / PASSPORT).is_file():
         return folder.resolve().name
+    return str(_settings(folder)["name"])
+
+
+def _settings(folder: Path) -> Record:
+    """Those in the passport. Raises DataError where it is not that of a data set."""
+    path = folder / PASSPORT
     try:
         settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        return str(settings["name"])
+        return {"name": settings["name"], **settings}
     except (json.JSONDecodeError, KeyError, TypeError):
         raise DataError(
             f"{path}: not the passport of a data set (no settings.name); {_NEXT_STEP}"

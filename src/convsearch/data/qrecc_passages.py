@@ -1,0 +1,66 @@
+"""`passages.zip` of QReCC, read as it is: JSON lines of `id`, `contents` in three folders.
+
+The order is commoncrawl, wayback, wayback-backfill, within each that of the archive; a passage's
+number in it, from 0, is its id here. Raw ids are addresses of web pages: long, and not unique.
+"""
+
+import json
+import zipfile
+import zlib
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from convsearch.data.corpus_job import RawPassage
+from convsearch.errors import DataError, MissingFileError
+from convsearch.files import field
+from convsearch.types import Passage
+
+FOLDERS = ("commoncrawl", "wayback", "wayback-backfill")
+
+
+def read_passages_zip(path: Path) -> Iterator[RawPassage]:
+    """Streams all passages. Raises MissingFileError, and DataError for an archive that is damaged
+    or lacks a folder, and for a bad line (named by member and line)."""
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; check the path")
+    number = 0
+    try:
+        with zipfile.ZipFile(path) as archive:
+            for name in _members(archive, path):
+                with archive.open(name) as lines:
+                    for line_number, line in enumerate(lines, 1):
+                        if line.strip():
+                            yield _passage(line, number, f"{path}: {name}:{line_number}")
+                            number += 1
+    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
+        raise DataError(f"{path}: damaged archive ({error}); remove it to fetch it again") from None
+
+
+def _members(archive: zipfile.ZipFile, path: Path) -> list[str]:
+    """Files of passages, folder by folder. A file belongs to the folder it lies in, and to no
+    other whose name its own begins with."""
+    by_folder: dict[str, list[str]] = {folder: [] for folder in FOLDERS}
+    for name in archive.namelist():
+        member = PurePosixPath(name)
+        if member.suffix == ".jsonl" and member.parent.name in by_folder:
+            by_folder[member.parent.name].append(name)
+    empty = [folder for folder, names in by_folder.items() if not names]
+    if empty:
+        raise DataError(
+            f"{path}: no .jsonl files in the folder {' or '.join(empty)}; fetch the archive again"
+        )
+    return [name for folder in FOLDERS for name in by_folder[folder]]
+
+
+def _passage(line: bytes, number: int, where: str) -> RawPassage:
+    try:
+        record = json.loads(line)
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
+        raise DataError(f"{where}: not valid JSON ({error}); fetch the archive again") from None
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    text = field(record, "contents", str, where)
+    return RawPassage(
+        raw_id=field(record, "id", str, where),
+        passage=Passage(doc_id=str(number), title="", text=text),
+    )

@@ -1,0 +1,88 @@
+"""`convsearch data topiocqa|qrecc|cast|own`: flags reach the converters, wrong ones are told."""
+
+import json
+from pathlib import Path
+
+import pytest
+from raw_files import (
+    TOPIOCQA_COUNTS,
+    plain_catalogue,
+    write_cast,
+    write_qrecc,
+    write_topiocqa,
+)
+from typer.testing import CliRunner
+
+from convsearch.cli.data import app
+from convsearch.data.dataset import load_dataset
+from convsearch.errors import ConfigError, ConvsearchError, DataError, MissingFileError
+
+
+def run(*words: object) -> str:
+    """Output of a command that succeeds."""
+    done = CliRunner().invoke(app, [str(word) for word in words])
+    assert done.exit_code == 0, (done.output, done.exception)
+    return done.stdout
+
+
+def fails(kind: type[ConvsearchError], told: str, *words: object) -> None:
+    with pytest.raises(kind, match=told):
+        CliRunner().invoke(app, [str(word) for word in words], catch_exceptions=False)
+
+
+def test_topiocqa_takes_its_flags(tmp_path: Path) -> None:
+    raw = write_topiocqa(tmp_path / "raw")
+    expect = [
+        word for item in TOPIOCQA_COUNTS.items() for word in ("--expect", "{}={}".format(*item))
+    ]
+    words = ["topiocqa", "--raw", raw, "--out", tmp_path / "out", "--offline", *expect]
+    told = run(*words, "--gold", "first", "--validation-share", 0, "--keep-one-in", 50)
+    assert "num_passages_read" in told
+    data = load_dataset(tmp_path / "out")
+    assert data.qrels["topiocqa-train_1_2"] == {"2": 1}
+    assert len(data.turns("train")) == 5
+    settings = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert settings["keep_one_in"] == 50
+    fails(ConfigError, "below 1", *words, "--validation-share", 1)
+    fails(ConfigError, "name=count", *words, "--expect", "x")
+    fails(ConfigError, "not counted", *words, "--expect", "x=1")
+
+
+def test_qrecc_says_that_counts_differ(tmp_path: Path) -> None:
+    raw = write_qrecc(tmp_path / "raw")
+    words = ["qrecc", "--raw", raw, "--out", tmp_path / "out", "--offline"]
+    fails(DataError, "num_raw_train_turns is 3 and should be 29,596", *words)
+    assert "turns of the test split" in run(*words, "--allow-count-mismatch")
+
+
+def test_cast_without_its_collection(tmp_path: Path) -> None:
+    raw = write_cast(tmp_path / "raw", 2021)
+    catalogue = plain_catalogue(tmp_path / "downloads.json")
+    words = ["cast", "--raw", raw, "--out", tmp_path / "out", "--catalogue", catalogue]
+    told = run(*words, "--year", 2021, "--offline")
+    assert "there is no corpus.jsonl" in told
+    assert len(load_dataset(tmp_path / "out").turns("test")) == 2
+    fails(ConfigError, "2019, 2020 or 2021", *words, "--year", 2022)
+    fails(MissingFileError, "msmarco-docs", *words, "--year", 2021, "--offline", "--with-corpus")
+    fails(MissingFileError, "2020qrels.txt", *words, "--year", 2020, "--verify")
+
+
+def test_a_folder_without_corpus_that_does_not_say_so_is_not_opened(tmp_path: Path) -> None:
+    raw = write_cast(tmp_path / "raw", 2021)
+    catalogue = plain_catalogue(tmp_path / "downloads.json")
+    out = tmp_path / "out"
+    run("cast", "--raw", raw, "--out", out, "--catalogue", catalogue, "--year", 2021, "--offline")
+    passport = json.loads((out / "run.json").read_text())
+    del passport["settings"]["without_corpus"]
+    (out / "run.json").write_text(json.dumps(passport))
+    with pytest.raises(MissingFileError, match=r"corpus\.jsonl missing"):
+        load_dataset(out)
+
+
+def test_own_conversations(tmp_path: Path) -> None:
+    talk = {"id": "a", "split": "dev", "turns": [{"question": "who?", "relevant": ["d1"]}]}
+    (tmp_path / "talks.jsonl").write_text(json.dumps(talk))
+    (tmp_path / "p.jsonl").write_text(json.dumps({"id": "d1", "text": "x"}))
+    words = ["own", "--conversations", tmp_path / "talks.jsonl", "--corpus", tmp_path / "p.jsonl"]
+    run(*words, "--out", tmp_path / "out", "--name", "toy")
+    assert load_dataset(tmp_path / "out").name == "toy"
