@@ -25,7 +25,9 @@ def test_regeneration_gives_the_tracked_bytes(tmp_path: Path) -> None:
     write_mini(tmp_path / "mini")
     made = {path.name: path.read_bytes() for path in (tmp_path / "mini").iterdir()}
     tracked = {path.name: path.read_bytes() for path in TRACKED.iterdir()}
-    assert set(made) == {"turns.jsonl", "corpus.jsonl", "qrels.trec", "run.json"}
+    assert set(made) == {
+        "turns.jsonl", "corpus.jsonl", "qrels.trec", "turn_info.jsonl", "run.json",
+    }  # fmt: skip
     assert made == tracked
 
 

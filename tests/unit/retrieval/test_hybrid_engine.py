@@ -7,9 +7,10 @@ from small_corpus import random_passages, random_queries
 
 from convsearch.errors import ConfigError, DataError
 from convsearch.retrieval import Retriever
+from convsearch.retrieval.fusion import fused
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Hit
-from retriever_server.backends.hybrid import HybridBackend, fused
+from retriever_server.backends.hybrid import HybridBackend
 
 PASSAGES = random_passages(60)
 
