@@ -8,6 +8,7 @@ import typer
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.pooled import convert_pooled
+from convsearch.data.pooled_rewrites import write_field_rewrites
 from convsearch.prompts import PromptStyle
 
 app = typer.Typer(
@@ -56,6 +57,19 @@ def prompts(
     turns = data.turns(split)
     count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
     _show(out, {"num_prompts": count})
+
+
+@app.command()
+def rewrites(
+    source: Annotated[Path, typer.Option(help="Folder in the pooled format.")],
+    out: Annotated[Path, typer.Option(help="rewrites.jsonl to write, for convsearch eval.")],
+    name: Annotated[
+        str, typer.Option("--field", help="Field of the turns: rewrite, chatgpt_rewrite, ...")
+    ] = "rewrite",
+    split: Annotated[str, typer.Option(help="Which turns.")] = "dev",
+) -> None:
+    """Take the human or published rewrites of a source, to compare with; not for training."""
+    _show(out, write_field_rewrites(source, out, name=name, split=split))
 
 
 def _show(out: Path, counts: dict[str, int]) -> None:

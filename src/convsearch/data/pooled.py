@@ -200,9 +200,14 @@ def _percent(value: str) -> str:
     return _UNSAFE.sub(lambda match: quote(match[0], safe=""), value)
 
 
-def _encoded(value: str, where: str, counts: Counter[str]) -> str:
+def encoded_id(value: str, where: str) -> str:
+    """An id of the source as it stands in a data set folder. Raises DataError for an empty one."""
     if not value:
         raise DataError(f'{where}: an id is empty; "id" and "conv" must not be')
-    encoded = _percent(value)
+    return _percent(value)
+
+
+def _encoded(value: str, where: str, counts: Counter[str]) -> str:
+    encoded = encoded_id(value, where)
     counts["encoded_ids"] += encoded != value
     return encoded

@@ -20,7 +20,7 @@ from convsearch.pipeline.searched import (
 )
 from convsearch.retrieval import Retriever
 from convsearch.retrieval.fusion import fused
-from convsearch.types import Turn
+from convsearch.types import Hit, Turn
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
 _NAMED = re.compile(_NAME.pattern + "=")
@@ -127,10 +127,14 @@ def evaluate_methods(
     found: dict[str, Evaluation] = {}
     for method in sorted(methods, key=lambda each: bool(each.fused)):
         if method.fused:
-            lists = [found[name].run for name in method.fused]
-            run = {s.qid: fused([runs[s.qid] for runs in lists])[:topk] for s in method.searched}
+            parts = [found[name] for name in method.fused]
             found[method.name] = score_run(
-                method.searched, run, qrels, topk, paper_compat=paper_compat, seed=seed
+                method.searched,
+                _fused_run(method, parts, topk, paper_compat),
+                qrels,
+                topk,
+                paper_compat=paper_compat,
+                seed=seed,
             )
         else:
             found[method.name] = evaluate_searched(
@@ -143,6 +147,18 @@ def evaluate_methods(
                 on_progress=progress_of(method.name) if progress_of else None,
             )
         on_done(method, found[method.name])
+
+
+def _fused_run(
+    method: Method, parts: Sequence[Evaluation], topk: int, paper_compat: bool
+) -> dict[str, list[Hit]]:
+    """As in the union by text, a part without a well-formed rewrite of a turn adds nothing."""
+    run = {}
+    for i, s in enumerate(method.searched):
+        if s.status == "ok" or not paper_compat:
+            good = [part for part in parts if part.searched[i].status == "ok"] or parts[:1]
+            run[s.qid] = fused([part.run[s.qid] for part in good])[:topk]
+    return run
 
 
 def _named_file(spec: str) -> tuple[str, Path]:

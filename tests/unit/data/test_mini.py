@@ -64,6 +64,16 @@ def test_splits_are_by_conversation(data: MiniData) -> None:
     assert sizes == {"train": 340, "dev": 60, "test": 100}
 
 
+def test_topic_switches_are_changes_of_what_is_asked_about(data: MiniData) -> None:
+    titles = {p.doc_id: p.title for p in data.passages}
+    switches = load_dataset(TRACKED).topic_switches()
+    assert list(switches) == [turn.qid for turn in data.turns]
+    for before, turn in pairwise(data.turns):
+        about, previous = (titles[next(iter(data.qrels[t.qid]))] for t in (turn, before))
+        assert switches[turn.qid] == (None if turn.turn == 1 else about != previous)
+    assert sum(switch is True for switch in switches.values()) > 300
+
+
 def test_history_is_what_was_said_before(data: MiniData) -> None:
     for before, turn in pairwise(data.turns):
         if turn.turn == 1:
