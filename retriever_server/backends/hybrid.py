@@ -1,5 +1,6 @@
 """Two engines over one corpus, fused by reciprocal ranks (Cormack, Clarke and Büttcher, 2009)."""
 
+import copy
 import hashlib
 from collections.abc import Sequence
 
@@ -35,6 +36,16 @@ class HybridBackend:
         self.info = IndexInfo(
             engine="hybrid", num_passages=max(sizes, default=0), fingerprint=digest
         )
+
+    def with_query_length(self, max_length: int) -> "HybridBackend":
+        """The same pair, its dense engine with another cut of queries, in tokens."""
+        other = copy.copy(self)
+        first, second = (
+            cut(max_length) if (cut := getattr(engine, "with_query_length", None)) else engine
+            for engine in self._engines
+        )
+        other._engines = first, second
+        return other
 
     def ranks(
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int

@@ -4,7 +4,7 @@ import argparse
 import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convsearch.cli import options as o
@@ -15,11 +15,12 @@ from convsearch.errors import ConfigError, DataError
 from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
 from convsearch.infer.runner import passport_path
 from convsearch.passport import sha256_of
-from convsearch.pipeline.baselines import baseline_queries, check_baseline
+from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
-from convsearch.pipeline.search import SearchOptions, open_retriever
+from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
 from convsearch.pipeline.searched import (
+    QueryLimits,
     Searched,
     cut_queries,
     one_per_turn,
@@ -43,7 +44,7 @@ class EvalRequest:
     out_dir: Path
     run_name: str
     topk: int
-    max_query_words: int | None
+    limits: QueryLimits
     paper_compat: bool
 
 
@@ -86,7 +87,22 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
     add("--retriever_url", help="address of a retrieval server, instead of an index")
     add("--topk", type=int, default=100, help="depth of the ranking")
     add("--max_query_words", type=int, help="search the first so many words of each query")
+    add("--max_query_tokens", type=int, help="dense: tokens read of a query; its own, 64, if none")
+    add(
+        "--max_concat_tokens",
+        type=int,
+        default=QueryLimits.concat_tokens,
+        help="dense: tokens read of a concatenation",
+    )
     add("--paper_compat", action="store_true", help="average over answered queries only")
+
+
+def _limits(args: argparse.Namespace) -> QueryLimits:
+    return QueryLimits(
+        words=args.max_query_words,
+        tokens=args.max_query_tokens,
+        concat_tokens=args.max_concat_tokens,
+    )
 
 
 def _ance(args: argparse.Namespace) -> None:
@@ -105,7 +121,7 @@ def _ance(args: argparse.Namespace) -> None:
             out_dir=args.qrel_output_dir,
             run_name=Path(args.output_trec_file).name,
             topk=args.topk,
-            max_query_words=args.max_query_words,
+            limits=_limits(args),
             paper_compat=args.paper_compat,
         )
     )
@@ -133,7 +149,7 @@ def _bm25(args: argparse.Namespace) -> None:
             out_dir=args.retrieval_output_path,
             run_name=Path(args.output_file_name).name,
             topk=args.topk,
-            max_query_words=args.max_query_words,
+            limits=_limits(args),
             paper_compat=args.paper_compat,
         )
     )
@@ -173,19 +189,22 @@ def _evaluate(request: EvalRequest) -> None:
     if (test_type == "rewrite") != is_rewrites:
         needed = "a rewrites.jsonl file" if test_type == "rewrite" else "a turns.jsonl file"
         raise ConfigError(f"{request.queries}: --test_type {test_type} needs {needed}")
+    tokens = request.limits.tokens
     if is_rewrites:
         searched = _of_rewrites(request, qrels)
     else:
         turns = read_turns(request.queries)
         queries = baseline_queries(turns, test_type)
+        if is_concatenation(test_type):
+            tokens = request.limits.concat_tokens
         searched = searched_queries(turns, queries, topic_switches_beside(request.queries))
     with (
         open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
     ):
         evaluation = evaluate_searched(
-            cut_queries(searched, request.max_query_words),
-            retriever,
+            cut_queries(searched, request.limits.words),
+            with_query_tokens(retriever, tokens),
             qrels,
             request.topk,
             paper_compat=request.paper_compat,
@@ -201,7 +220,7 @@ def _evaluate(request: EvalRequest) -> None:
             "fuse_with": str(request.search.fuse_with) if request.search.fuse_with else None,
             "k1": request.search.k1,
             "b": request.search.b,
-            "max_query_words": request.max_query_words,
+            "limits": asdict(request.limits),
         },
         inputs=[request.queries, request.qrels],
         seconds=round(time.monotonic() - started, 3),

@@ -14,6 +14,7 @@ from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.method_table import Row, markdown_table, write_table
 from convsearch.pipeline.methods import Method, MethodOptions, choose_methods, evaluate_methods
 from convsearch.pipeline.search import SearchOptions, open_retriever
+from convsearch.pipeline.searched import QueryLimits
 from convsearch.retrieval import Retriever
 from convsearch.retrieval.info import info_of
 
@@ -27,7 +28,7 @@ class Request:
     methods: MethodOptions
     search: SearchOptions
     topk: int
-    max_query_words: int | None
+    limits: QueryLimits
     paper_compat: bool
     seed: int
     out: Path
@@ -43,7 +44,7 @@ class Request:
             "k1": self.search.k1,
             "b": self.search.b,
             "engine": asdict(info) if info else None,
-            "max_query_words": self.max_query_words,
+            "limits": asdict(self.limits),
         }
 
 
@@ -55,7 +56,7 @@ def make(request: Request) -> None:
         data.turns(request.split),
         request.methods,
         switches=data.topic_switches(),
-        max_query_words=request.max_query_words,
+        limits=request.limits,
     )
     rows: dict[str, Row] = {}
     shared = [data.turns_path, data.qrels_path]
@@ -84,6 +85,7 @@ def make(request: Request) -> None:
             retriever,
             data.qrels,
             request.topk,
+            limits=request.limits,
             paper_compat=request.paper_compat,
             seed=request.seed,
             progress_of=progress_of,

@@ -12,13 +12,18 @@ from convsearch.data.dataset import Dataset, load_dataset
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS, metric_label
 from convsearch.files import read_qrels, read_rewrites, read_run
-from convsearch.pipeline.baselines import baseline_queries
+from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
-from convsearch.pipeline.search import SearchOptions, open_retriever
-from convsearch.pipeline.searched import cut_queries, searched_queries, searched_rewrites
+from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
+from convsearch.pipeline.searched import (
+    QueryLimits,
+    cut_queries,
+    searched_queries,
+    searched_rewrites,
+)
 
 DEFAULT_TOPK = 100
 
@@ -66,6 +71,8 @@ def command(
     max_query_words: Annotated[
         int | None, typer.Option(help="Search the first so many words of each query.")
     ] = None,
+    max_query_tokens: o.QueryTokensOption = None,
+    max_concat_tokens: o.ConcatTokensOption = QueryLimits.concat_tokens,
     paper_compat: Annotated[
         bool,
         typer.Option(
@@ -86,10 +93,13 @@ def command(
     search = SearchOptions(
         index=index, url=retriever_url, encoder=encoder, fuse_with=fuse_with, k1=k1, b=b
     )
+    limits = QueryLimits(
+        words=max_query_words, tokens=max_query_tokens, concat_tokens=max_concat_tokens
+    )
     if run is not None:
-        if methods.num_methods or search != SearchOptions() or max_query_words is not None:
+        if methods.num_methods or search != SearchOptions() or limits != QueryLimits():
             raise ConfigError(
-                "--run is searched already: leave out queries, indexes and --max-query-words"
+                "--run is searched already: leave out queries, indexes and limits of queries"
             )
         measured, settings, inputs = _of_run(run, qrels, dataset, split, topk, paper_compat, seed)
         write_evaluation(out, measured, tag="run", settings=settings, inputs=inputs, seed=seed)
@@ -109,7 +119,7 @@ def command(
         methods=methods,
         search=search,
         topk=DEFAULT_TOPK if topk is None else topk,
-        max_query_words=max_query_words,
+        limits=limits,
         paper_compat=paper_compat,
         seed=seed,
         out=out,
@@ -125,8 +135,11 @@ def _single(request: eval_table.Request) -> None:
     started = time.monotonic()
     data, methods = request.data, request.methods
     turns, switches = data.turns(request.split), data.topic_switches()
+    tokens = request.limits.tokens
     if methods.baselines:
         tag, inputs = methods.baselines[0], []
+        if is_concatenation(tag):
+            tokens = request.limits.concat_tokens
         searched = searched_queries(turns, baseline_queries(turns, tag), switches)
     else:
         tag, inputs = "rewrites", [Path(methods.rewrites[0])]
@@ -136,8 +149,8 @@ def _single(request: eval_table.Request) -> None:
         o.progress_bar("searching") as advance,
     ):
         measured = evaluate_searched(
-            cut_queries(searched, request.max_query_words),
-            retriever,
+            cut_queries(searched, request.limits.words),
+            with_query_tokens(retriever, tokens),
             data.qrels,
             request.topk,
             paper_compat=request.paper_compat,

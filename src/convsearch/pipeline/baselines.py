@@ -33,6 +33,11 @@ def baseline_queries(turns: Sequence[Turn], baseline: str) -> dict[str, str]:
     }
 
 
+def is_concatenation(baseline: str) -> bool:
+    """Whether the question stands at the end of what was said before it."""
+    return baseline != "raw"
+
+
 def check_baseline(baseline: str) -> re.Match[str]:
     """Raises ConfigError for what is not the name of a baseline."""
     match = _BASELINE.fullmatch(baseline)

@@ -10,9 +10,11 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError
 from convsearch.files import Qrels, read_rewrites
-from convsearch.pipeline.baselines import baseline_queries, joined_queries
+from convsearch.pipeline.baselines import baseline_queries, is_concatenation, joined_queries
 from convsearch.pipeline.evaluation import Evaluation, Progress, evaluate_searched, score_run
+from convsearch.pipeline.search import with_query_tokens
 from convsearch.pipeline.searched import (
+    QueryLimits,
     Searched,
     cut_queries,
     searched_queries,
@@ -62,6 +64,8 @@ class Method:
     searched: tuple[Searched, ...]
     trained: bool
     """Whether something of it was trained for this task."""
+    concatenated: bool = False
+    """Whether its queries are concatenations, of which dense engines read more."""
     fused: tuple[str, ...] = ()
     """Names of the methods whose rankings are fused; nothing is searched then."""
     source: Path | None = None
@@ -78,7 +82,7 @@ def choose_methods(
     options: MethodOptions,
     *,
     switches: Mapping[str, bool | None] | None = None,
-    max_query_words: int | None = None,
+    limits: QueryLimits | None = None,
 ) -> list[Method]:
     """The rows in the order of the table: training-free ones first, else as they were asked for.
 
@@ -89,14 +93,20 @@ def choose_methods(
     def add(method: Method) -> None:
         if method.folder in {other.folder for other in single.values()}:
             raise ConfigError(f"two methods are called {method.name!r}; give each its own name")
-        single[method.name] = replace(
-            method, searched=tuple(cut_queries(method.searched, max_query_words))
-        )
+        searched = cut_queries(method.searched, limits.words if limits else None)
+        single[method.name] = replace(method, searched=tuple(searched))
 
     for name in options.baselines:
         queries = baseline_queries(turns, name)
         searched = searched_queries(turns, queries, switches)
-        add(Method(name=name, searched=tuple(searched), trained=False))
+        add(
+            Method(
+                name=name,
+                searched=tuple(searched),
+                trained=False,
+                concatenated=is_concatenation(name),
+            )
+        )
     for specs, trained in ((options.prompted, False), (options.rewrites, True)):
         for spec in specs:
             name, path = _named_file(spec)
@@ -114,6 +124,7 @@ def evaluate_methods(
     qrels: Qrels,
     topk: int = 100,
     *,
+    limits: QueryLimits | None = None,
     paper_compat: bool = False,
     seed: int = 0,
     progress_of: Callable[[str], Progress] | None = None,
@@ -137,9 +148,11 @@ def evaluate_methods(
                 seed=seed,
             )
         else:
+            cut = limits or QueryLimits()
+            tokens = cut.concat_tokens if method.concatenated else cut.tokens
             found[method.name] = evaluate_searched(
                 method.searched,
-                retriever,
+                with_query_tokens(retriever, tokens),
                 qrels,
                 topk,
                 paper_compat=paper_compat,
@@ -183,6 +196,6 @@ def _union(spec: str, methods: Mapping[str, Method]) -> list[Method]:
     joined = tuple(joined_queries([part.searched for part in parts]))
     trained = any(part.trained for part in parts)
     return [
-        Method(name=spec + _BY_TEXT, searched=joined, trained=trained),
+        Method(name=spec + _BY_TEXT, searched=joined, trained=trained, concatenated=True),
         Method(name=spec + _BY_RANKS, searched=joined, trained=trained, fused=tuple(names)),
     ]

@@ -64,6 +64,17 @@ def open_retriever(
             yield client
 
 
+def with_query_tokens(retriever: Retriever, max_tokens: int | None) -> Retriever:
+    """The same engine, reading the first max_tokens tokens of a query where it is dense; BM25 reads
+    all. None leaves the engine's own cut. Raises ConfigError for a limit below 1."""
+    if max_tokens is None:
+        return retriever
+    if max_tokens < 1:
+        raise ConfigError(f"a query needs 1 token or more; got {max_tokens}")
+    cut = getattr(retriever, "with_query_length", None)
+    return retriever if cut is None else cut(max_tokens)
+
+
 def _load(
     index: Path, encoder: Path | None, fuse_with: Path | None, k1: float | None, b: float | None
 ) -> Retriever:

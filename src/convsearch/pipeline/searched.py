@@ -17,6 +17,19 @@ QueryStatus = Literal["ok", "missing", "malformed", "failed"]
 
 
 @dataclass(frozen=True, kw_only=True)
+class QueryLimits:
+    """How much of a query is searched."""
+
+    words: int | None = None
+    """First words of every query; None takes all."""
+    tokens: int | None = None
+    """First tokens that a dense engine reads of a question or a rewrite; None takes its own limit,
+    64 (the paper's)."""
+    concat_tokens: int = 512
+    """The same for concatenations, whose question stands at the end (the paper's)."""
+
+
+@dataclass(frozen=True, kw_only=True)
 class Searched:
     """One query of the evaluation."""
 
