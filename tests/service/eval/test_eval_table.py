@@ -12,10 +12,11 @@ from toy_domain import write_toy_dataset, write_toy_index
 
 from convsearch.cli import eval_doors
 from convsearch.cli.main import main
-from convsearch.files import read_jsonl, read_qrels, read_run, write_rewrites, write_turn_info
+from convsearch.files import Run, read_jsonl, read_qrels, read_run, write_rewrites, write_turn_info
 from convsearch.types import Rewrite
 from retriever_server.app import create_app
 from retriever_server.backends.bm25 import Bm25Backend
+from retriever_server.backends.dense import DenseBackend
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.indexing.dense import build_dense_index
 from retriever_server.indexing.lucene import build_lucene_index
@@ -158,6 +159,30 @@ def test_two_indexes_are_fused_with_bm25_and_dense(toy: Path, tmp_path: Path, mo
     ]  # fmt: skip
     eval_doors.bm25_main([str(each) for each in door])
     assert metrics(tmp_path / "door")["num_queries"] == 9
+
+
+def test_concatenations_are_read_further_by_dense_engines_near_and_far(
+    toy: Path, tmp_path: Path, monkeypatch
+):
+    encoder = make_tiny_ance(tmp_path / "encoder")
+    build_dense_index(toy / "data" / "corpus.jsonl", tmp_path / "dense", encoder_path=encoder)
+    dense = ["--index", tmp_path / "dense", "--encoder", encoder]
+    run = evaluated_run(monkeypatch, toy, tmp_path / "whole", *dense)
+    assert run == evaluated_run(
+        monkeypatch, toy, tmp_path / "not-a-query", *dense, "--max-query-tokens", 3
+    )
+    few = ["--max-concat-tokens", 4]
+    cut = evaluated_run(monkeypatch, toy, tmp_path / "cut", *dense, *few)
+    assert cut != run
+    with serving(create_app(DenseBackend.load(tmp_path / "dense", encoder))) as url:
+        far = ["--retriever-url", url]
+        assert run == evaluated_run(monkeypatch, toy, tmp_path / "far", *far)
+        assert cut == evaluated_run(monkeypatch, toy, tmp_path / "far-cut", *far, *few)
+
+
+def evaluated_run(monkeypatch: pytest.MonkeyPatch, toy: Path, out: Path, *engine: object) -> Run:
+    evaluated(monkeypatch, toy, out, *engine)
+    return read_run(out / "run.trec")
 
 
 @needs_lucene
