@@ -8,13 +8,13 @@ import typer
 
 from convsearch.cli import eval_table
 from convsearch.cli import options as o
-from convsearch.data.dataset import Dataset, load_dataset
+from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS, metric_label
 from convsearch.files import read_qrels, read_rewrites, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
-from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.evaluation_files import RUN_NAME, write_evaluation
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -101,6 +101,8 @@ def command(
             raise ConfigError(
                 "--run is searched already: leave out queries, indexes and limits of queries"
             )
+        if run.resolve() == (out / RUN_NAME).resolve():
+            raise ConfigError(f"{run}: would be written over; name another folder with --out")
         measured, settings, inputs = _of_run(run, qrels, dataset, split, topk, paper_compat, seed)
         write_evaluation(out, measured, tag="run", settings=settings, inputs=inputs, seed=seed)
         show(measured, out)
@@ -180,21 +182,25 @@ def _of_run(
     seed: int,
 ) -> tuple[Evaluation, dict[str, object], list[Path]]:
     """The evaluation of a run file, the settings of its passport and its inputs."""
-    if (qrels is None) == (dataset is None):
-        raise ConfigError("--run needs the judgements: --qrels FILE, or --dataset FOLDER")
-    data: Dataset | None = load_dataset(dataset) if dataset else None
-    judged = qrels or (data.qrels_path if data else run)
-    measured = evaluate_run(
-        read_run(run),
-        data.qrels if data else read_qrels(judged),
-        data.turns(split) if data else None,
-        switches=data.topic_switches() if data else None,
-        topk=topk,
-        paper_compat=paper_compat,
-        seed=seed,
-    )
-    settings = {"run": str(run), "dataset": data.name if data else None, "split": split}
-    return measured, settings, [run, judged]
+    if dataset is not None and qrels is None:
+        data = load_dataset(dataset)
+        measured = evaluate_run(
+            read_run(run),
+            data.qrels,
+            data.turns(split),
+            switches=data.topic_switches(),
+            topk=topk,
+            paper_compat=paper_compat,
+            seed=seed,
+        )
+        settings: dict[str, object] = {"run": str(run), "dataset": data.name, "split": split}
+        return measured, settings, [run, data.qrels_path]
+    if qrels is not None and dataset is None:
+        measured = evaluate_run(
+            read_run(run), read_qrels(qrels), topk=topk, paper_compat=paper_compat, seed=seed
+        )
+        return measured, {"run": str(run)}, [run, qrels]
+    raise ConfigError("--run needs the judgements: either --qrels FILE or --dataset FOLDER")
 
 
 def show(evaluation: Evaluation, out: Path) -> None:

@@ -77,4 +77,6 @@ def best_gold_rank(qrels: Qrels, qid: str, hits: Sequence[Hit]) -> int | None:
 def trec_eval_order(hits: Sequence[Hit]) -> list[Hit]:
     """The order in which trec_eval looks at a run: score falling in single precision, equal scores
     by document id falling. The rank column plays no part in it."""
-    return sorted(hits, key=lambda hit: (np.float32(hit.score), hit.doc_id), reverse=True)
+    singles = np.array([hit.score for hit in hits], dtype=np.float32).tolist()
+    order = sorted(zip(singles, hits, strict=True), key=lambda p: (p[0], p[1].doc_id), reverse=True)
+    return [hit for _, hit in order]

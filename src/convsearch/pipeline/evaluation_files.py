@@ -11,6 +11,9 @@ from convsearch.passport import write_passport
 from convsearch.pipeline.breakdown import Group, by_topic_switch, by_turn
 from convsearch.pipeline.evaluation import Evaluation, Intervals
 
+RUN_NAME = "run.trec"
+"""The ranking in the folder of an evaluation."""
+
 
 class MetricsRecord(TypedDict):
     """`metrics.json`."""
@@ -44,7 +47,7 @@ def write_evaluation(
     inputs: Sequence[Path] = (),
     seed: int = 0,
     seconds: float | None = None,
-    run_name: str = "run.trec",
+    run_name: str = RUN_NAME,
 ) -> MetricsRecord:
     """Writes the ranking, per_query.jsonl, metrics.json and run.json into out_dir; returns what
     metrics.json holds.

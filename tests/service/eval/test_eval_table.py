@@ -114,6 +114,11 @@ def test_a_run_file_gives_the_figures_of_the_evaluation_that_wrote_it(
     assert "missing 12" in printed
     assert "9 averaged: paper_compat: mean over the queries that the run holds" in printed
     assert metrics(again)["metrics"] == pytest.approx(ours["metrics"], abs=1e-12)
+    before = (first / "run.trec").read_bytes()
+    code = convsearch(monkeypatch, *run, "--qrels", data / "qrels.trec", "--out", first)
+    assert code == 2
+    assert "would be written over" in capsys.readouterr().err
+    assert (first / "run.trec").read_bytes() == before
 
 
 def evaluated(monkeypatch: pytest.MonkeyPatch, toy: Path, out: Path, *engine: object) -> dict:
