@@ -4,7 +4,8 @@ from collections.abc import Callable
 from typing import TypedDict
 
 from convsearch.eval import mean_metrics
-from convsearch.pipeline.evaluation import Evaluation, Searched, intervals_by_conversation
+from convsearch.pipeline.evaluation import Evaluation, intervals_by_conversation
+from convsearch.pipeline.searched import Searched
 
 TURN_GROUPS = (("1", 1), ("2", 2), ("3", 3), ("4-6", 6))
 """Label and last turn of each group; what comes later is LATER_TURNS."""
