@@ -1,17 +1,16 @@
 """Two engines over one corpus, fused by reciprocal ranks (Cormack, Clarke and Büttcher, 2009)."""
 
+import copy
 import hashlib
-from collections import defaultdict
 from collections.abc import Sequence
 
 from convsearch.errors import ConfigError
 from convsearch.retrieval.checks import check_rank_call, check_topk
+from convsearch.retrieval.fusion import RRF_K, fused
 from convsearch.retrieval.info import IndexInfo, info_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.types import Hit, Passage
 
-RRF_K = 60
-"""The constant of the paper, section 2."""
 DEPTH = 1000
 """Passages of each engine that are fused."""
 
@@ -38,6 +37,16 @@ class HybridBackend:
             engine="hybrid", num_passages=max(sizes, default=0), fingerprint=digest
         )
 
+    def with_query_length(self, max_length: int) -> "HybridBackend":
+        """The same pair, its dense engine with another cut of queries, in tokens."""
+        other = copy.copy(self)
+        first, second = (
+            cut(max_length) if (cut := getattr(engine, "with_query_length", None)) else engine
+            for engine in self._engines
+        )
+        other._engines = first, second
+        return other
+
     def ranks(
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int
     ) -> list[int | None]:
@@ -58,13 +67,3 @@ class HybridBackend:
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`."""
         return self._engines[0].passages(doc_ids)
-
-
-def fused(lists: Sequence[Sequence[Hit]]) -> list[Hit]:
-    """All passages of several ranked lists by the sum of their reciprocal ranks, ties by doc_id."""
-    scores: defaultdict[str, float] = defaultdict(float)
-    for hits in lists:
-        for rank, hit in enumerate(hits, 1):
-            scores[hit.doc_id] += 1 / (RRF_K + rank)
-    hits = [Hit(doc_id=doc_id, score=score) for doc_id, score in scores.items()]
-    return sorted(hits, key=lambda hit: (-hit.score, hit.doc_id))

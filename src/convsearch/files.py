@@ -6,6 +6,7 @@
 | passages | `corpus.jsonl` | `doc_id`, `title`, `text` |
 | relevance | `qrels.trec` | `qid 0 doc_id relevance` |
 | rewrites | `rewrites.jsonl` | one `Rewrite` a line |
+| topic switches | `turn_info.jsonl` | `qid`, `topic_switch` (true, false or null) |
 | ranking | `run.trec` | `qid Q0 doc_id rank score tag` |
 
 A name that ends in `.gz` is read and written compressed. Passports are in `passport.py`.
@@ -14,6 +15,7 @@ A name that ends in `.gz` is read and written compressed. Passports are in `pass
 import gzip
 import io
 import json
+import math
 import os
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -185,6 +187,30 @@ def write_turns(path: Path, turns: Iterable[Turn]) -> int:
     return write_jsonl(path, map(asdict, turns))
 
 
+def read_turn_info(path: Path) -> dict[str, bool | None]:
+    """qid -> whether the turn switches the topic; None where that is not known.
+
+    Raises DataError for a missing or wrong field and for a repeated qid.
+    """
+    switches: dict[str, bool | None] = {}
+    for where, record in read_jsonl(path):
+        qid = id_field(record, "qid", where)
+        if qid in switches:
+            raise DataError(f"{where}: qid {qid!r} occurs twice; ids must be unique")
+        switch = record.get("topic_switch", "")
+        if switch is not None and not isinstance(switch, bool):
+            raise DataError(f'{where}: field "topic_switch" must be true, false or null')
+        switches[qid] = switch
+    return switches
+
+
+def write_turn_info(path: Path, switches: Mapping[str, bool | None]) -> int:
+    """Writes `turn_info.jsonl`; returns how many."""
+    return write_jsonl(
+        path, ({"qid": qid, "topic_switch": switch} for qid, switch in switches.items())
+    )
+
+
 # --- passages ------------------------------------------------------------------------------------
 
 
@@ -235,9 +261,12 @@ def _int(text: str, where: str, name: str) -> int:
 
 def _float(text: str, where: str, name: str) -> float:
     try:
-        return float(text)
+        value = float(text)
     except ValueError:
         raise DataError(f"{where}: {name} must be float, found {text!r}") from None
+    if math.isnan(value):
+        raise DataError(f"{where}: {name} must be a number, found {text!r}")
+    return value
 
 
 def read_qrels(path: Path) -> Qrels:
@@ -274,11 +303,18 @@ def write_run(path: Path, run: Mapping[str, Sequence[Hit]], *, tag: str) -> None
 
 
 def read_run(path: Path) -> Run:
-    """Reads a six-column TREC run, in the order of its rank column."""
+    """Reads a six-column TREC run, in the order of its rank column.
+
+    Raises DataError for a bad line and for a passage that is ranked twice for one query.
+    """
     ranked: dict[str, list[tuple[int, Hit]]] = {}
+    seen: set[tuple[str, str]] = set()
     shape = "qid Q0 doc_id rank score tag"
     for where, (qid, _, doc_id, rank, score, _) in _columns(path, 6, shape):
         hit = Hit(doc_id=doc_id, score=_float(score, where, "score"))
+        if (qid, doc_id) in seen:
+            raise DataError(f"{where}: passage {doc_id!r} of qid {qid!r} is ranked twice")
+        seen.add((qid, doc_id))
         ranked.setdefault(qid, []).append((_int(rank, where, "rank"), hit))
     return {
         qid: [hit for _, hit in sorted(hits, key=lambda pair: pair[0])]

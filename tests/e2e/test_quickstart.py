@@ -112,7 +112,7 @@ def test_third_start_goes_on_to_the_end(layout: RunLayout) -> None:
     stages = stage_lines(done.stderr)
     assert [n for n, s in stages.items() if s == "kept"] == ["data", "index", "distill", "sft"]
     assert list(stages)[-1] == "report"
-    assert "MRR of grpo is" in done.stdout
+    assert "MRR@100 of grpo is" in done.stdout
     assert done.stdout.strip().endswith(f"report: {layout.report}")
 
 

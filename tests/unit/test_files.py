@@ -15,12 +15,14 @@ from convsearch.files import (
     read_qrels,
     read_rewrites,
     read_run,
+    read_turn_info,
     read_turns,
     write_jsonl,
     write_passages,
     write_qrels,
     write_rewrites,
     write_run,
+    write_turn_info,
     write_turns,
 )
 from convsearch.types import Hit, Message, Passage, Rewrite, Turn
@@ -333,3 +335,19 @@ def test_a_very_long_rewrite_survives(tmp_path: Path) -> None:
     long = Rewrite(qid="a", status="ok", text="x" * 100_000, response="y" * 100_000, seed=1)
     write_rewrites(tmp_path / "rewrites.jsonl", [long])
     assert read_rewrites(tmp_path / "rewrites.jsonl") == [long]
+
+
+def test_turn_info_round_trip_and_bad_lines(tmp_path: Path):
+    path = tmp_path / "turn_info.jsonl"
+    switches = {"q1": None, "q2": True, "q3": False}
+    assert write_turn_info(path, switches) == 3
+    assert read_turn_info(path) == switches
+    for line, said in (
+        ('{"qid": "q1", "topic_switch": true}', "occurs twice"),
+        ('{"qid": "q4"}', "must be true, false or null"),
+        ('{"qid": "q4", "topic_switch": 1}', "must be true, false or null"),
+        ('{"topic_switch": null}', '"qid" is missing'),
+    ):
+        path.write_text(f'{{"qid": "q1", "topic_switch": null}}\n{line}\n')
+        with pytest.raises(DataError, match=f"turn_info.jsonl:2: .*{said}"):
+            read_turn_info(path)

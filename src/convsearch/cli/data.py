@@ -11,6 +11,7 @@ from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
+from convsearch.data.pooled_rewrites import write_field_rewrites
 from convsearch.prompts import PromptStyle
 
 app = typer.Typer(
@@ -91,3 +92,16 @@ def prompts(
     turns = data.turns(split)
     count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
     show(out, {"num_prompts": count})
+
+
+@app.command()
+def rewrites(
+    source: Annotated[Path, typer.Option(help="Folder in the pooled format.")],
+    out: Annotated[Path, typer.Option(help="rewrites.jsonl to write, for convsearch eval.")],
+    name: Annotated[
+        str, typer.Option("--field", help="Field of the turns: rewrite, chatgpt_rewrite, ...")
+    ] = "rewrite",
+    split: Annotated[str, typer.Option(help="Which turns.")] = "dev",
+) -> None:
+    """Take the human or published rewrites of a source, to compare with; not for training."""
+    show(out, write_field_rewrites(source, out, name=name, split=split))

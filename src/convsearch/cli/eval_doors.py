@@ -3,31 +3,30 @@
 import argparse
 import json
 import time
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convsearch.cli import options as o
 from convsearch.cli.doors import door_parser, run_door
 from convsearch.cli.evaluate import show
+from convsearch.data.dataset import topic_switches_beside
 from convsearch.errors import ConfigError, DataError
 from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
 from convsearch.infer.runner import passport_path
 from convsearch.passport import sha256_of
-from convsearch.pipeline.evaluation import (
-    Evaluation,
+from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
+from convsearch.pipeline.evaluation import evaluate_searched
+from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
+from convsearch.pipeline.searched import (
+    QueryLimits,
     Searched,
-    baseline_queries,
-    evaluate_queries,
-    evaluate_rewrites,
-    evaluate_searched,
+    cut_queries,
     one_per_turn,
-    write_evaluation,
+    searched_queries,
+    searched_rewrites,
 )
-from convsearch.pipeline.search import open_retriever
-from convsearch.retrieval import Retriever
-
-TEST_TYPES = ("rewrite", "raw", "history")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -37,14 +36,15 @@ class EvalRequest:
     queries: Path
     """rewrites.jsonl, or turns.jsonl for the baselines."""
     test_type: str | None
-    """One of TEST_TYPES; None is `rewrite` for a rewrites file and `raw` for a turns file."""
+    """`rewrite` or the name of a baseline; None is `rewrite` for a rewrites file and `raw` for a
+    turns file."""
     turns: Path | None
     qrels: Path
-    index: Path
-    encoder: Path | None
+    search: SearchOptions
     out_dir: Path
     run_name: str
     topk: int
+    limits: QueryLimits
     paper_compat: bool
 
 
@@ -52,9 +52,9 @@ def ance_main(argv: Sequence[str] | None = None) -> None:
     """`src/eval/get_metrics_using_ance.py`."""
     parser = door_parser("get_metrics_using_ance.py", "Evaluate queries on a dense index.")
     add = parser.add_argument
-    add("--pretrained_encoder_path", type=Path, required=True, help="folder of the query encoder")
+    add("--pretrained_encoder_path", type=Path, help="folder of the query encoder")
     add("--test_file_path", type=Path, required=True, help="rewrites.jsonl or turns.jsonl")
-    add("--passage_embeddings_dir_path", type=Path, required=True, help="dense index folder")
+    add("--passage_embeddings_dir_path", type=Path, help="dense index folder")
     add("--qrel_output_dir", type=Path, required=True, help="folder for the results")
     add("--output_trec_file", default="run.trec", help="name of the ranking in that folder")
     add("--trec_gold_qrel_file_path", type=Path, required=True, help="qrels")
@@ -67,11 +67,12 @@ def bm25_main(argv: Sequence[str] | None = None) -> None:
     """`src/eval/get_metrics_using_bm25.py`."""
     parser = door_parser("get_metrics_using_bm25.py", "Evaluate queries on a BM25 index.")
     add = parser.add_argument
-    add("--index_dir_path", type=Path, required=True, help="BM25 index folder")
+    add("--index_dir_path", type=Path, help="BM25 or Lucene index folder")
     add("--query_file", type=Path, required=True, help="rewrites.jsonl or turns.jsonl")
     add("--gold_qrel_file_path", type=Path, required=True, help="qrels")
-    add("--bm25_k1", type=float, help="must be the index's own")
-    add("--bm25_b", type=float, help="must be the index's own")
+    add("--bm25_k1", type=float, help="of a BM25 index its own; a Lucene index takes any")
+    add("--bm25_b", type=float, help="as --bm25_k1")
+    add("--encoder_path", type=Path, help="query encoder, where --fuse_with is dense")
     add("--retrieval_output_path", type=Path, required=True, help="folder for the results")
     add("--output_file_name", default="run.trec", help="name of the ranking in that folder")
     _add_shared(parser)
@@ -80,10 +81,28 @@ def bm25_main(argv: Sequence[str] | None = None) -> None:
 
 def _add_shared(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument
-    add("--test_type", choices=TEST_TYPES, help="rewrite, or what of turns.jsonl to search")
+    add("--test_type", help="rewrite; of turns.jsonl raw, history, or history:3 (3 exchanges)")
     add("--turns_path", type=Path, help="turns of the rewrites, where their passport is gone")
+    add("--fuse_with", type=Path, help="second index of the same corpus, fused by ranks")
+    add("--retriever_url", help="address of a retrieval server, instead of an index")
     add("--topk", type=int, default=100, help="depth of the ranking")
+    add("--max_query_words", type=int, help="search the first so many words of each query")
+    add("--max_query_tokens", type=int, help="dense: tokens read of a query; its own, 64, if none")
+    add(
+        "--max_concat_tokens",
+        type=int,
+        default=QueryLimits.concat_tokens,
+        help="dense: tokens read of a concatenation",
+    )
     add("--paper_compat", action="store_true", help="average over answered queries only")
+
+
+def _limits(args: argparse.Namespace) -> QueryLimits:
+    return QueryLimits(
+        words=args.max_query_words,
+        tokens=args.max_query_tokens,
+        concat_tokens=args.max_concat_tokens,
+    )
 
 
 def _ance(args: argparse.Namespace) -> None:
@@ -93,29 +112,44 @@ def _ance(args: argparse.Namespace) -> None:
             test_type=args.test_type,
             turns=args.turns_path,
             qrels=args.trec_gold_qrel_file_path,
-            index=args.passage_embeddings_dir_path,
-            encoder=args.pretrained_encoder_path,
+            search=SearchOptions(
+                index=args.passage_embeddings_dir_path,
+                url=args.retriever_url,
+                encoder=args.pretrained_encoder_path,
+                fuse_with=args.fuse_with,
+            ),
             out_dir=args.qrel_output_dir,
             run_name=Path(args.output_trec_file).name,
             topk=args.topk,
+            limits=_limits(args),
             paper_compat=args.paper_compat,
         )
     )
 
 
 def _bm25(args: argparse.Namespace) -> None:
-    _check_bm25(args.index_dir_path, k1=args.bm25_k1, b=args.bm25_b)
+    index, k1, b = args.index_dir_path, args.bm25_k1, args.bm25_b
+    if index is not None and not _is_lucene(index):
+        _check_bm25(index, k1=k1, b=b)
+        k1 = b = None
     _evaluate(
         EvalRequest(
             queries=args.query_file,
             test_type=args.test_type,
             turns=args.turns_path,
             qrels=args.gold_qrel_file_path,
-            index=args.index_dir_path,
-            encoder=None,
+            search=SearchOptions(
+                index=index,
+                url=args.retriever_url,
+                encoder=args.encoder_path,
+                fuse_with=args.fuse_with,
+                k1=k1,
+                b=b,
+            ),
             out_dir=args.retrieval_output_path,
             run_name=Path(args.output_file_name).name,
             topk=args.topk,
+            limits=_limits(args),
             paper_compat=args.paper_compat,
         )
     )
@@ -139,36 +173,55 @@ def _check_bm25(index: Path, **wanted: float | None) -> None:
             )
 
 
+def _is_lucene(index: Path) -> bool:
+    from retriever_server.manifest import is_plain_lucene, read_manifest
+
+    return is_plain_lucene(index) or read_manifest(index).get("engine") == "lucene"
+
+
 def _evaluate(request: EvalRequest) -> None:
     started = time.monotonic()
     qrels = read_qrels(request.qrels)
     is_rewrites = _holds_rewrites(request.queries)
     test_type = request.test_type or ("rewrite" if is_rewrites else "raw")
+    if test_type != "rewrite":
+        check_baseline(test_type)
     if (test_type == "rewrite") != is_rewrites:
         needed = "a rewrites.jsonl file" if test_type == "rewrite" else "a turns.jsonl file"
         raise ConfigError(f"{request.queries}: --test_type {test_type} needs {needed}")
+    tokens = request.limits.tokens
+    if is_rewrites:
+        searched = _of_rewrites(request, qrels)
+    else:
+        turns = read_turns(request.queries)
+        queries = baseline_queries(turns, test_type)
+        if is_concatenation(test_type):
+            tokens = request.limits.concat_tokens
+        searched = searched_queries(turns, queries, topic_switches_beside(request.queries))
     with (
-        open_retriever(index=request.index, encoder=request.encoder) as retriever,
+        open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
     ):
-        if is_rewrites:
-            evaluation = _evaluate_rewrites(request, retriever, qrels, advance)
-        else:
-            turns = read_turns(request.queries)
-            evaluation = evaluate_queries(
-                turns,
-                baseline_queries(turns, "raw" if test_type == "raw" else "history"),
-                retriever,
-                qrels,
-                request.topk,
-                paper_compat=request.paper_compat,
-                on_progress=advance,
-            )
+        evaluation = evaluate_searched(
+            cut_queries(searched, request.limits.words),
+            with_query_tokens(retriever, tokens),
+            qrels,
+            request.topk,
+            paper_compat=request.paper_compat,
+            on_progress=advance,
+        )
     write_evaluation(
         request.out_dir,
         evaluation,
         tag=test_type,
-        settings={"test_type": test_type, "retriever": str(request.index)},
+        settings={
+            "test_type": test_type,
+            "retriever": str(request.search.index or request.search.url),
+            "fuse_with": str(request.search.fuse_with) if request.search.fuse_with else None,
+            "k1": request.search.k1,
+            "b": request.search.b,
+            "limits": asdict(request.limits),
+        },
         inputs=[request.queries, request.qrels],
         seconds=round(time.monotonic() - started, 3),
         run_name=request.run_name,
@@ -176,29 +229,17 @@ def _evaluate(request: EvalRequest) -> None:
     show(evaluation, request.out_dir)
 
 
-def _evaluate_rewrites(
-    request: EvalRequest,
-    retriever: Retriever,
-    qrels: Qrels,
-    advance: Callable[[int, int], None],
-) -> Evaluation:
-    """With the turns at hand, over all turns of the splits that the rewrites come from. Without,
-    over all qrels, and a query without a well-formed rewrite finds nothing."""
+def _of_rewrites(request: EvalRequest, qrels: Qrels) -> list[Searched]:
+    """With the turns at hand, all turns of the splits that the rewrites come from. Without, all
+    qrels, and a query without a well-formed rewrite finds nothing."""
     rewrites = read_rewrites(request.queries)
     by_qid = one_per_turn(rewrites)
     turns_path = request.turns or _turns_of_passport(request.queries)
     if turns_path is not None:
         turns = read_turns(turns_path)
         splits = {turn.split for turn in turns if turn.qid in by_qid}
-        return evaluate_rewrites(
-            [turn for turn in turns if turn.split in splits],
-            rewrites,
-            retriever,
-            qrels,
-            request.topk,
-            paper_compat=request.paper_compat,
-            on_progress=advance,
-        )
+        chosen = [turn for turn in turns if turn.split in splits]
+        return searched_rewrites(chosen, rewrites, topic_switches_beside(turns_path))
     unknown = next((qid for qid in by_qid if qid not in qrels), None)
     if unknown is not None:
         raise DataError(f"{request.queries}: qid {unknown!r} has no line in {request.qrels}")
@@ -208,14 +249,7 @@ def _evaluate_rewrites(
         status = rewrite.status if rewrite else "missing"
         text = rewrite.text if rewrite else None
         searched.append(Searched(qid=qid, query=text or "", status=status))
-    return evaluate_searched(
-        searched,
-        retriever,
-        qrels,
-        request.topk,
-        paper_compat=request.paper_compat,
-        on_progress=advance,
-    )
+    return searched
 
 
 def _turns_of_passport(rewrites: Path) -> Path | None:

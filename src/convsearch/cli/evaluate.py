@@ -1,41 +1,78 @@
-"""`convsearch eval`: rewrites or a baseline, and a search engine -> metrics and a TREC run."""
+"""`convsearch eval`: queries or a ranking of any program -> metrics and a TREC run."""
 
 import time
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
 
+from convsearch.cli import eval_table
 from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
-from convsearch.eval import METRICS
-from convsearch.files import read_rewrites
-from convsearch.pipeline.evaluation import (
-    Evaluation,
-    baseline_queries,
-    evaluate_queries,
-    evaluate_rewrites,
-    write_evaluation,
+from convsearch.eval import METRICS, metric_label
+from convsearch.files import read_qrels, read_rewrites, read_run
+from convsearch.pipeline.baselines import baseline_queries, is_concatenation
+from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
+from convsearch.pipeline.evaluation_files import RUN_NAME, write_evaluation
+from convsearch.pipeline.methods import MethodOptions
+from convsearch.pipeline.run_files import evaluate_run
+from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
+from convsearch.pipeline.searched import (
+    QueryLimits,
+    cut_queries,
+    searched_queries,
+    searched_rewrites,
 )
-from convsearch.pipeline.search import open_retriever
+
+DEFAULT_TOPK = 100
 
 
 def command(
-    dataset: o.DatasetOption,
     out: Annotated[Path, typer.Option(help="Folder for run.trec, metrics.json, per_query.jsonl.")],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "test",
-    rewrites: Annotated[
-        Path | None, typer.Option(help='File made by "convsearch infer" from the same split.')
+    dataset: Annotated[
+        Path | None, typer.Option(help="Folder with turns.jsonl, corpus.jsonl, qrels.trec.")
     ] = None,
+    split: Annotated[str, typer.Option(help="Which turns.")] = "test",
     baseline: Annotated[
-        Literal["raw", "history"] | None,
-        typer.Option(help="The question as asked, or with the whole conversation before it."),
+        list[str] | None,
+        typer.Option(help="raw, history, or history:3 (last 3 exchanges). Repeat for a table."),
+    ] = None,
+    prompted: Annotated[
+        list[str] | None,
+        typer.Option(help="NAME=FILE: rewrites of a model that was not trained for this."),
+    ] = None,
+    rewrites: Annotated[
+        list[str] | None,
+        typer.Option(
+            help='FILE made by "convsearch infer" from the same split; NAME=FILE in a table.'
+        ),
+    ] = None,
+    union: Annotated[
+        list[str] | None,
+        typer.Option(help="A+B: two methods of the table, joined by text and by their ranks."),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="A TREC run of any program; nothing is searched.")
+    ] = None,
+    qrels: Annotated[
+        Path | None, typer.Option(help="Judgements for --run, where there is no data set.")
     ] = None,
     index: o.IndexOption = None,
     retriever_url: o.UrlOption = None,
     encoder: o.EncoderOption = None,
-    topk: Annotated[int, typer.Option(help="Depth of the ranking, 100 or more.")] = 100,
+    fuse_with: o.FuseOption = None,
+    k1: o.K1Option = None,
+    b: o.BOption = None,
+    topk: Annotated[
+        int | None,
+        typer.Option(help="Depth of the ranking: 100 or more, 100 by default; of --run all."),
+    ] = None,
+    max_query_words: Annotated[
+        int | None, typer.Option(help="Search the first so many words of each query.")
+    ] = None,
+    max_query_tokens: o.QueryTokensOption = None,
+    max_concat_tokens: o.ConcatTokensOption = QueryLimits.concat_tokens,
     paper_compat: Annotated[
         bool,
         typer.Option(
@@ -44,52 +81,126 @@ def command(
             help="Average over answered queries only, as the original's script does.",
         ),
     ] = False,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap interval.")] = 0,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
 ) -> None:
     """Measure how well queries find the right passages; every turn of the split counts."""
-    if (rewrites is None) == (baseline is None):
-        raise ConfigError("name what to evaluate: --rewrites FILE, or --baseline raw|history")
-    started = time.monotonic()
+    methods = MethodOptions(
+        baselines=baseline or (),
+        prompted=prompted or (),
+        rewrites=rewrites or (),
+        unions=union or (),
+    )
+    search = SearchOptions(
+        index=index, url=retriever_url, encoder=encoder, fuse_with=fuse_with, k1=k1, b=b
+    )
+    limits = QueryLimits(
+        words=max_query_words, tokens=max_query_tokens, concat_tokens=max_concat_tokens
+    )
+    if run is not None:
+        if methods.num_methods or search != SearchOptions() or limits != QueryLimits():
+            raise ConfigError(
+                "--run is searched already: leave out queries, indexes and limits of queries"
+            )
+        if run.resolve() == (out / RUN_NAME).resolve():
+            raise ConfigError(f"{run}: would be written over; name another folder with --out")
+        measured, settings, inputs = _of_run(run, qrels, dataset, split, topk, paper_compat, seed)
+        write_evaluation(out, measured, tag="run", settings=settings, inputs=inputs, seed=seed)
+        show(measured, out)
+        return
+    if dataset is None or qrels is not None:
+        raise ConfigError("name the data set with --dataset; --qrels is for --run")
+    if not methods.num_methods:
+        raise ConfigError(
+            "name what to evaluate: --rewrites FILE, --baseline raw|history|history:3, or --run "
+            "FILE"
+        )
     data = load_dataset(dataset)
-    turns = data.turns(split)
-    made = read_rewrites(rewrites) if rewrites else []
+    request = eval_table.Request(
+        data=data,
+        split=split,
+        methods=methods,
+        search=search,
+        topk=DEFAULT_TOPK if topk is None else topk,
+        limits=limits,
+        paper_compat=paper_compat,
+        seed=seed,
+        out=out,
+    )
+    if methods.is_table:
+        eval_table.make(request)
+    else:
+        _single(request)
+
+
+def _single(request: eval_table.Request) -> None:
+    """One method, written into the folder itself."""
+    started = time.monotonic()
+    data, methods = request.data, request.methods
+    turns, switches = data.turns(request.split), data.topic_switches()
+    tokens = request.limits.tokens
+    if methods.baselines:
+        tag, inputs = methods.baselines[0], []
+        if is_concatenation(tag):
+            tokens = request.limits.concat_tokens
+        searched = searched_queries(turns, baseline_queries(turns, tag), switches)
+    else:
+        tag, inputs = "rewrites", [Path(methods.rewrites[0])]
+        searched = searched_rewrites(turns, read_rewrites(inputs[0]), switches)
     with (
-        open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever,
+        open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
     ):
-        if baseline:
-            evaluation = evaluate_queries(
-                turns,
-                baseline_queries(turns, baseline),
-                retriever,
-                data.qrels,
-                topk,
-                paper_compat=paper_compat,
-                seed=seed,
-                on_progress=advance,
-            )
-        else:
-            evaluation = evaluate_rewrites(
-                turns,
-                made,
-                retriever,
-                data.qrels,
-                topk,
-                paper_compat=paper_compat,
-                seed=seed,
-                on_progress=advance,
-            )
-    searched_at = str(index) if index else retriever_url
+        measured = evaluate_searched(
+            cut_queries(searched, request.limits.words),
+            with_query_tokens(retriever, tokens),
+            data.qrels,
+            request.topk,
+            paper_compat=request.paper_compat,
+            seed=request.seed,
+            on_progress=advance,
+        )
+        settings = request.settings(retriever)
     write_evaluation(
-        out,
-        evaluation,
-        tag=baseline or "rewrites",
-        settings={"dataset": data.name, "split": split, "retriever": searched_at},
-        inputs=[data.turns_path, data.qrels_path, *([rewrites] if rewrites else [])],
-        seed=seed,
+        request.out,
+        measured,
+        tag=tag,
+        settings=settings,
+        inputs=[data.turns_path, data.qrels_path, *inputs],
+        seed=request.seed,
         seconds=round(time.monotonic() - started, 3),
     )
-    show(evaluation, out)
+    show(measured, request.out)
+
+
+def _of_run(
+    run: Path,
+    qrels: Path | None,
+    dataset: Path | None,
+    split: str,
+    topk: int | None,
+    paper_compat: bool,
+    seed: int,
+) -> tuple[Evaluation, dict[str, object], list[Path]]:
+    """The evaluation of a run file, the settings of its passport and its inputs."""
+    if dataset is not None and qrels is None:
+        data = load_dataset(dataset)
+        measured = evaluate_run(
+            read_run(run),
+            data.qrels,
+            data.turns(split),
+            switches=data.topic_switches(),
+            topk=topk,
+            paper_compat=paper_compat,
+            seed=seed,
+        )
+        settings: dict[str, object] = {"run": str(run), "dataset": data.name, "split": split}
+        return measured, settings, [run, data.qrels_path]
+    if qrels is not None and dataset is None:
+        measured = evaluate_run(
+            read_run(run), read_qrels(qrels), topk=topk, paper_compat=paper_compat, seed=seed
+        )
+        return measured, {"run": str(run)}, [run, qrels]
+    raise ConfigError("--run needs the judgements: either --qrels FILE or --dataset FOLDER")
 
 
 def show(evaluation: Evaluation, out: Path) -> None:
@@ -98,8 +209,9 @@ def show(evaluation: Evaluation, out: Path) -> None:
     o.say(", ".join(f"{name} {count}" for name, count in counts.items()))
     o.say(f"{evaluation.num_averaged} averaged: {evaluation.note}")
     for name in METRICS:
-        label = f"mrr@{evaluation.topk}" if name == "mrr" else name
-        interval = evaluation.mrr_interval if name == "mrr" else None
-        tail = f"  [{interval[0]:.4f}, {interval[1]:.4f}]" if interval else ""
-        o.say(f"{label:<12} {evaluation.metrics[name]:.4f}{tail}")
+        tail = ""
+        if evaluation.intervals:
+            low, high = evaluation.intervals[name]
+            tail = f"  [{low:.4f}, {high:.4f}]"
+        o.say(f"{metric_label(name, evaluation.topk):<12} {evaluation.metrics[name]:.4f}{tail}")
     o.say(f"written to {out}")

@@ -55,6 +55,21 @@ UrlOption = Annotated[
 EncoderOption = Annotated[
     Path | None, typer.Option("--encoder", help="Folder of a dense index's query encoder.")
 ]
+FuseOption = Annotated[
+    Path | None,
+    typer.Option("--fuse-with", help="Second index of the same corpus, fused by reciprocal ranks."),
+]
+K1Option = Annotated[
+    float | None, typer.Option("--k1", help="BM25 of a Lucene index; its own by default.")
+]
+BOption = Annotated[float | None, typer.Option("--b", help="As --k1.")]
+QueryTokensOption = Annotated[
+    int | None,
+    typer.Option("--max-query-tokens", help="Dense: tokens read of a query; its own, 64, if none."),
+]
+ConcatTokensOption = Annotated[
+    int, typer.Option("--max-concat-tokens", help="Dense: tokens read of a concatenation.")
+]
 FreshOption = Annotated[
     bool, typer.Option("--fresh", help="Start over instead of going on with what is there.")
 ]

@@ -18,7 +18,7 @@ from convsearch.cli.progress import StageProgress
 from convsearch.pipeline.config import PipelineConfig
 from convsearch.pipeline.presets import PRESETS, preset
 from convsearch.pipeline.summary import Summary
-from convsearch.report.page import METRIC_LABELS, findings
+from convsearch.report.page import findings, metric_labels
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -107,16 +107,17 @@ def result_table(summary: Summary) -> Table:
     """What was measured, one row for each source of queries."""
     table = Table(title=f"{summary.dataset}, {summary.num_queries} queries of {summary.eval_split}")
     table.add_column("queries")
-    for label in METRIC_LABELS.values():
+    labels = metric_labels(summary)
+    for label in labels.values():
         table.add_column(label, justify="right")
-    for label in ("MRR, 95 % interval", "x raw", "malformed"):
+    for label in (f"{labels['mrr']}, 95 % interval", "x raw", "malformed"):
         table.add_column(label, justify="right")
     raw = summary.stages["raw"].metrics["mrr"]
     for name, result in summary.stages.items():
         low, high = result.mrr_interval
         table.add_row(
             name,
-            *(f"{result.metrics[metric]:.3f}" for metric in METRIC_LABELS),
+            *(f"{result.metrics[metric]:.3f}" for metric in labels),
             f"{low:.3f} - {high:.3f}",
             f"{result.metrics['mrr'] / raw:.2f}" if raw else "-",
             str(result.num_malformed),

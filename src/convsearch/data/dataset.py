@@ -1,6 +1,7 @@
-"""A data set folder: `turns.jsonl`, `corpus.jsonl`, `qrels.trec` and its passport `run.json`.
+"""A data set folder: `turns.jsonl`, `corpus.jsonl`, `qrels.trec` and its passport `run.json`, and
+where topic switches are known `turn_info.jsonl`.
 
-Each of the first three may be compressed (`.gz` after the name).
+All but the passport may be compressed (`.gz` after the name).
 """
 
 import json
@@ -8,12 +9,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import Qrels, Record, gold_ids, read_qrels, read_turns
+from convsearch.files import Qrels, Record, gold_ids, read_qrels, read_turn_info, read_turns
 from convsearch.types import Turn
 
 TURNS = "turns.jsonl"
 CORPUS = "corpus.jsonl"
 QRELS = "qrels.trec"
+TURN_INFO = "turn_info.jsonl"
 PASSPORT = "run.json"
 
 _NEXT_STEP = 'make a data set with "convsearch data mini" (see also docs/own-data.md)'
@@ -42,6 +44,10 @@ class Dataset:
                 f"{self.turns_path}: no turns of split {split!r}; splits here: {splits}"
             )
         return kept
+
+    def topic_switches(self) -> dict[str, bool | None]:
+        """What `topic_switches_beside` finds in this folder; for evaluation, not for a policy."""
+        return topic_switches_beside(self.turns_path)
 
 
 def load_dataset(folder: Path) -> Dataset:
@@ -98,6 +104,15 @@ def without_corpus(folder: Path) -> str:
     if not (folder / PASSPORT).is_file():
         return ""
     return str(_settings(folder).get("without_corpus", ""))
+
+
+def topic_switches_beside(turns_path: Path) -> dict[str, bool | None]:
+    """qid -> topic switch, from the `turn_info.jsonl` of the same folder; empty without one.
+
+    Raises DataError for a bad file.
+    """
+    path = find_file(turns_path.parent, TURN_INFO)
+    return read_turn_info(path) if path else {}
 
 
 def _name(folder: Path) -> str:

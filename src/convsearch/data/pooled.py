@@ -2,8 +2,9 @@
 
 The source holds `corpus.jsonl` (`id`, `text`, `title` where there is one) and one or more of
 `train.jsonl`, `dev.jsonl`, `test.jsonl` (`id`, `conv`, `turn`, `split`, `question`, `history`,
-`gold` or `page_passages`), each plain or `.gz`. Answers, rewrites and page titles are not read:
-they come from the gold passage.
+`gold` or `page_passages`), each plain or `.gz`. Answers and rewrites are not read: they come from
+the gold passage. Page titles (`gold_page`, else those of the gold passages) tell topic switches,
+which stand in a file of their own, apart from the turns.
 """
 
 import re
@@ -13,8 +14,9 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS, find_file
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURN_INFO, TURNS, find_file
 from convsearch.data.staging import staged_folder
+from convsearch.data.topics import pages_of_golds, topic_switches
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import (
     Qrels,
@@ -23,6 +25,7 @@ from convsearch.files import (
     read_jsonl,
     write_passages,
     write_qrels,
+    write_turn_info,
     write_turns,
 )
 from convsearch.passport import write_passport
@@ -65,16 +68,22 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
         raise MissingFileError(f"{source}: {wanted} missing (also looked for .gz); check the path")
     counts: Counter[str] = Counter()
     counts.update(dict.fromkeys(REPAIRS, 0))
-    turns, qrels, mentions = _turns(turn_paths, counts)
+    turns, qrels, mentions, gold_pages = _turns(turn_paths, counts)
+    titles: dict[str, str] = {}
     with staged_folder(out) as staging:
         counts["num_turns"] = write_turns(staging / TURNS, turns)
         counts["num_passages"] = write_passages(
-            staging / CORPUS, _passages(corpus_path, mentions, counts)
+            staging / CORPUS, _passages(corpus_path, mentions, titles, counts)
         )
         if mentions:
             doc_id, where = next(iter(mentions.items()))
             raise DataError(f"{where}: gold passage {doc_id!r} is not in {corpus_path.name}")
         write_qrels(staging / QRELS, qrels)
+        switches = topic_switches(turns, {**pages_of_golds(qrels, titles), **gold_pages})
+        counts["num_topic_switches"] = sum(switch is True for switch in switches.values())
+        counts["num_same_topic"] = sum(switch is False for switch in switches.values())
+        if counts["num_topic_switches"] + counts["num_same_topic"]:
+            write_turn_info(staging / TURN_INFO, switches)
         write_passport(
             staging / PASSPORT,
             stage="data pooled",
@@ -86,11 +95,15 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
     return dict(counts)
 
 
-def _turns(paths: list[Path], counts: Counter[str]) -> tuple[list[Turn], Qrels, dict[str, str]]:
-    """Turns, their gold passages, and for each gold passage the first line that names it."""
+def _turns(
+    paths: list[Path], counts: Counter[str]
+) -> tuple[list[Turn], Qrels, dict[str, str], dict[str, frozenset[str]]]:
+    """Turns, their gold passages, for each gold passage the first line that names it, and the
+    `gold_page` of the turns that have one."""
     turns: list[Turn] = []
     qrels: Qrels = {}
     mentions: dict[str, str] = {}
+    pages: dict[str, frozenset[str]] = {}
     for path in paths:
         for where, record in read_jsonl(path):
             turn = _turn(record, where, counts)
@@ -100,23 +113,28 @@ def _turns(paths: list[Path], counts: Counter[str]) -> tuple[list[Turn], Qrels, 
             for gold in golds:
                 mentions.setdefault(gold, where)
             qrels[turn.qid] = dict.fromkeys(golds, 1)
+            if record.get("gold_page") is not None:
+                pages[turn.qid] = frozenset([field(record, "gold_page", str, where)])
             turns.append(turn)
             counts[f"num_turns_{turn.split}"] += 1
     if not turns:
         raise DataError(f"{paths[0].parent}: no turns in {', '.join(p.name for p in paths)}")
-    return turns, qrels, mentions
+    return turns, qrels, mentions, pages
 
 
-def _passages(path: Path, mentions: dict[str, str], counts: Counter[str]) -> Iterator[Passage]:
-    """Streams the corpus and takes what it holds out of `mentions`."""
+def _passages(
+    path: Path, mentions: dict[str, str], titles: dict[str, str], counts: Counter[str]
+) -> Iterator[Passage]:
+    """Streams the corpus, and moves what it holds from `mentions` to `titles`."""
     seen: set[str] = set()
     for where, record in read_jsonl(path):
         doc_id = _encoded(field(record, "id", str, where), where, counts)
         if doc_id in seen:
             raise DataError(f"{where}: id {doc_id!r} occurs twice; passage ids must be unique")
         seen.add(doc_id)
-        mentions.pop(doc_id, None)
         title = "" if record.get("title") is None else field(record, "title", str, where)
+        if mentions.pop(doc_id, None) is not None:
+            titles[doc_id] = title
         counts["untitled_passages"] += not title
         yield Passage(doc_id=doc_id, title=title, text=field(record, "text", str, where))
     if not seen:
@@ -182,9 +200,14 @@ def _percent(value: str) -> str:
     return _UNSAFE.sub(lambda match: quote(match[0], safe=""), value)
 
 
-def _encoded(value: str, where: str, counts: Counter[str]) -> str:
+def encoded_id(value: str, where: str) -> str:
+    """An id of the source as it stands in a data set folder. Raises DataError for an empty one."""
     if not value:
         raise DataError(f'{where}: an id is empty; "id" and "conv" must not be')
-    encoded = _percent(value)
+    return _percent(value)
+
+
+def _encoded(value: str, where: str, counts: Counter[str]) -> str:
+    encoded = encoded_id(value, where)
     counts["encoded_ids"] += encoded != value
     return encoded

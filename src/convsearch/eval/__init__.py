@@ -1,12 +1,22 @@
 """What a ranking is worth: metrics and their uncertainty."""
 
-from convsearch.eval.bootstrap import bootstrap_interval
-from convsearch.eval.metrics import METRICS, best_gold_rank, mean_metrics, per_query_metrics
+from convsearch.eval.bootstrap import bootstrap_interval, bootstrap_intervals
+from convsearch.eval.metrics import (
+    METRICS,
+    best_gold_rank,
+    mean_metrics,
+    metric_label,
+    per_query_metrics,
+    trec_eval_order,
+)
 
 __all__ = [
     "METRICS",
     "best_gold_rank",
     "bootstrap_interval",
+    "bootstrap_intervals",
     "mean_metrics",
+    "metric_label",
     "per_query_metrics",
+    "trec_eval_order",
 ]

@@ -6,6 +6,8 @@ scores of a run are not looked at, because trec_eval orders equal scores by desc
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from convsearch.errors import DataError
 from convsearch.files import Qrels
 from convsearch.types import Hit
@@ -15,6 +17,11 @@ METRICS = ("mrr", "ndcg_cut_3", "recall_5", "recall_10", "recall_20", "recall_10
 _TREC_NAMES = {"mrr": "recip_rank"}
 
 Metrics = dict[str, float]
+
+
+def metric_label(name: str, depth: int) -> str:
+    """What a table calls a metric: `mrr@100`, `ndcg@3`, `recall@10`. depth: of the run."""
+    return f"mrr@{depth}" if name == "mrr" else name.replace("_cut_", "@").replace("l_", "l@")
 
 
 def per_query_metrics(
@@ -65,3 +72,11 @@ def best_gold_rank(qrels: Qrels, qid: str, hits: Sequence[Hit]) -> int | None:
     """1-based position of the first relevant passage; None where the run does not hold one."""
     relevant = qrels.get(qid, {})
     return next((i for i, hit in enumerate(hits, 1) if relevant.get(hit.doc_id, 0) > 0), None)
+
+
+def trec_eval_order(hits: Sequence[Hit]) -> list[Hit]:
+    """The order in which trec_eval looks at a run: score falling in single precision, equal scores
+    by document id falling. The rank column plays no part in it."""
+    singles = np.array([hit.score for hit in hits], dtype=np.float32).tolist()
+    order = sorted(zip(singles, hits, strict=True), key=lambda p: (p[0], p[1].doc_id), reverse=True)
+    return [hit for _, hit in order]

@@ -81,6 +81,7 @@ def _summarize(
         date=time.strftime("%Y-%m-%d"),
         command=command,
         distill_counts=finished["distill"].counts,
+        mrr_depth=config.eval.topk,
     )
 
 

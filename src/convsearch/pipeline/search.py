@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
+from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DependencyError
@@ -10,13 +11,38 @@ from convsearch.retrieval import Retriever
 _READY_TIMEOUT_S = 5.0
 
 
+@dataclass(frozen=True, kw_only=True)
+class SearchOptions:
+    """Which search engine answers: an index in this process, or a server."""
+
+    index: Path | None = None
+    """Folder of an index."""
+    url: str | None = None
+    """Address of a server instead."""
+    encoder: Path | None = None
+    """Folder of the query encoder of a dense index."""
+    fuse_with: Path | None = None
+    """Second index of the same corpus; the two are fused by reciprocal ranks."""
+    k1: float | None = None
+    """BM25 of a Lucene index, which can be searched with any; None takes what it was built with."""
+    b: float | None = None
+    """As k1."""
+
+
 @contextmanager
 def open_retriever(
-    *, index: Path | None = None, url: str | None = None, encoder: Path | None = None
+    *,
+    index: Path | None = None,
+    url: str | None = None,
+    encoder: Path | None = None,
+    fuse_with: Path | None = None,
+    k1: float | None = None,
+    b: float | None = None,
 ) -> Iterator[Retriever]:
-    """Opens exactly one of the two. encoder: folder of the query encoder of a dense index.
+    """Opens an engine, and closes it; the arguments are the fields of SearchOptions.
 
-    Raises ConfigError for none or both, and what the index or the server raises.
+    Raises ConfigError for none or both of index and url and for what a server has settled itself,
+    and what the index or the server raises.
     """
     if (index is None) == (url is None):
         raise ConfigError(
@@ -24,8 +50,13 @@ def open_retriever(
             "--retriever-url with the address of a server"
         )
     if index is not None:
-        yield _load(index, encoder)
+        yield _load(index, encoder, fuse_with, k1, b)
     elif url is not None:
+        if any(value is not None for value in (encoder, fuse_with, k1, b)):
+            raise ConfigError(
+                "a server has chosen its encoder, its second index, k1 and b when it was started; "
+                "leave them out beside its address"
+            )
         from convsearch.retrieval.client import RetrieverClient
 
         with RetrieverClient(url) as client:
@@ -33,12 +64,29 @@ def open_retriever(
             yield client
 
 
-def _load(index: Path, encoder: Path | None) -> Retriever:
+def with_query_tokens(retriever: Retriever, max_tokens: int | None) -> Retriever:
+    """The same engine, reading the first max_tokens tokens of a query where it is dense; BM25 reads
+    all. None leaves the engine's own cut. Raises ConfigError for a limit below 1."""
+    if max_tokens is None:
+        return retriever
+    if max_tokens < 1:
+        raise ConfigError(f"a query needs 1 token or more; got {max_tokens}")
+    cut = getattr(retriever, "with_query_length", None)
+    return retriever if cut is None else cut(max_tokens)
+
+
+def _load(
+    index: Path, encoder: Path | None, fuse_with: Path | None, k1: float | None, b: float | None
+) -> Retriever:
     try:
-        from retriever_server.server import ServerSettings, load_backend
+        from retriever_server.loading import load_backend
+        from retriever_server.settings import IndexSettings
     except ImportError as error:
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
         ) from error
-    backend, _ = load_backend(ServerSettings(index_path=index, encoder_path=encoder))
+    settings = IndexSettings(
+        index_path=index, encoder_path=encoder, fuse_with=fuse_with, k1=k1, b=b
+    )
+    backend, _ = load_backend(settings)
     return backend

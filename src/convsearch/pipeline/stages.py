@@ -10,15 +10,13 @@ from typing import TYPE_CHECKING
 
 from convsearch.data.dataset import Dataset, load_dataset
 from convsearch.files import read_jsonl, read_rewrites, write_jsonl
+from convsearch.pipeline.baselines import baseline_queries
 from convsearch.pipeline.config import PipelineConfig, filled
-from convsearch.pipeline.evaluation import (
-    baseline_queries,
-    evaluate_queries,
-    evaluate_rewrites,
-    write_evaluation,
-)
+from convsearch.pipeline.evaluation import evaluate_searched
+from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
 from convsearch.pipeline.runner import Counts, Progress, Stage
+from convsearch.pipeline.searched import searched_queries, searched_rewrites
 from convsearch.train.metrics import ProgressCallback, TrainProgress
 from convsearch.types import Turn
 
@@ -264,16 +262,16 @@ class Stages:
         config, folder = self._config, self._layout.eval(source)
 
         def run(progress: Progress) -> Counts:
-            turns, qrels, topk = self._eval_turns, self._dataset.qrels, config.eval.topk
+            turns, switches = self._eval_turns, self._dataset.topic_switches()
+            if source in POLICIES:
+                rewrites = read_rewrites(self._layout.rewrites(source))
+                searched = searched_rewrites(turns, rewrites, switches)
+            else:
+                searched = searched_queries(turns, baseline_queries(turns, source), switches)
             with self._client() as client:
-                if source in POLICIES:
-                    rewrites = read_rewrites(self._layout.rewrites(source))
-                    found = evaluate_rewrites(
-                        turns, rewrites, client, qrels, topk, seed=config.seed
-                    )
-                else:
-                    queries = baseline_queries(turns, "raw" if source == "raw" else "history")
-                    found = evaluate_queries(turns, queries, client, qrels, topk, seed=config.seed)
+                found = evaluate_searched(
+                    searched, client, self._dataset.qrels, config.eval.topk, seed=config.seed
+                )
             write_evaluation(
                 folder, found, tag=source, settings=config.section("eval"), seed=config.seed
             )

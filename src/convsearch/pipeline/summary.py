@@ -10,6 +10,9 @@ from convsearch.eval.metrics import METRICS
 from convsearch.files import atomic_write, field, open_text
 from convsearch.pipeline.layout import COMPARED
 
+DEFAULT_DEPTH = 100
+"""Depth of the runs whose summary does not say it."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class Result:
@@ -43,6 +46,8 @@ class Summary:
     date: str
     command: str
     distill_counts: dict[str, int]
+    mrr_depth: int = DEFAULT_DEPTH
+    """Passages of each ranking, by which MRR is named."""
 
 
 def write_summary(path: Path, summary: Summary) -> None:
@@ -70,6 +75,7 @@ def write_summary(path: Path, summary: Summary) -> None:
         "date": summary.date,
         "command": summary.command,
         "distill_counts": summary.distill_counts,
+        "mrr_depth": summary.mrr_depth,
     }
     with atomic_write(path) as out:
         json.dump(record, out, indent=2, ensure_ascii=False)
@@ -107,6 +113,7 @@ def read_summary(path: Path) -> Summary:
                 field(record, "distill_counts", dict, where), f"{where}: distill_counts"
             ).items()
         },
+        mrr_depth=field({"mrr_depth": DEFAULT_DEPTH, **record}, "mrr_depth", int, where),
     )
 
 

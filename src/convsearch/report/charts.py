@@ -28,7 +28,7 @@ Curve = Sequence[tuple[float, float]]
 """Points (x, y) in order of x."""
 
 
-def mrr_chart(mrr: Mapping[str, float], intervals: Mapping[str, Interval]) -> str:
+def mrr_chart(mrr: Mapping[str, float], intervals: Mapping[str, Interval], *, depth: int) -> str:
     """One point with its 95 % interval for each query source."""
 
     def draw(axes: "Axes") -> None:
@@ -40,7 +40,7 @@ def mrr_chart(mrr: Mapping[str, float], intervals: Mapping[str, Interval]) -> st
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlim(left=0)
-        axes.set_xlabel("MRR with 95 % interval")
+        axes.set_xlabel(f"MRR@{depth} with 95 % interval")
 
     return _svg("mrr", draw)
 

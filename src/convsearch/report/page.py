@@ -21,7 +21,7 @@ EXPLAINED = {
     "sft": "rewrites after self-distillation",
     "grpo": "rewrites after GRPO on the rank-incentive reward",
 }
-METRIC_LABELS = dict(zip(METRICS, ("MRR", "NDCG@3", "R@5", "R@10", "R@20", "R@100"), strict=True))
+_FIXED_LABELS = ("NDCG@3", "R@5", "R@10", "R@20", "R@100")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -132,17 +132,22 @@ def render(folder: RunFolder) -> str:
     return environment.get_template("report.html.j2").render(
         summary=summary,
         compared=COMPARED,
-        metrics=METRIC_LABELS,
+        metrics=metric_labels(summary),
         explained=EXPLAINED,
         colours=charts.COLOURS,
         ratios={name: _ratio(value, mrr["raw"]) for name, value in mrr.items()},
         findings=findings(summary),
-        mrr_svg=Markup(charts.mrr_chart(mrr, intervals)),
+        mrr_svg=Markup(charts.mrr_chart(mrr, intervals, depth=summary.mrr_depth)),
         ranks_svg=Markup(charts.rank_histogram(ranks)),
         curves=[(spec.title, Markup(svg)) for spec, svg in _curve_charts(folder.steps)],
         examples=folder.examples,
         total_seconds=sum(summary.seconds.values()),
     )
+
+
+def metric_labels(summary: Summary) -> dict[str, str]:
+    """What a table of the run calls each metric; MRR has its depth in its name."""
+    return dict(zip(METRICS, (f"MRR@{summary.mrr_depth}", *_FIXED_LABELS), strict=True))
 
 
 def findings(summary: Summary) -> list[str]:
@@ -153,7 +158,7 @@ def findings(summary: Summary) -> list[str]:
         f"{_times(mrr['grpo'], mrr[other])} {other} ({mrr[other]:.3f})"
         for other in ("raw", "history", "sft")
     ]
-    lines = [f"MRR of grpo is {mrr['grpo']:.3f}: {', '.join(ratios)}."]
+    lines = [f"MRR@{summary.mrr_depth} of grpo is {mrr['grpo']:.3f}: {', '.join(ratios)}."]
     low, high = grpo.mrr_interval
     raw_low, raw_high = summary.stages["raw"].mrr_interval
     apart = low > raw_high or high < raw_low

@@ -4,6 +4,7 @@ A broken server is never an empty answer: after bounded attempts within a deadli
 raises RetrieverError, which names the URL and the reason.
 """
 
+import copy
 import time
 from collections.abc import Generator, Mapping, Sequence
 from types import TracebackType
@@ -61,6 +62,7 @@ class RetrieverClient:
         first; stays open when the client closes. Raises ConfigError."""
         self._address = address_of(url, index)
         self.url = self._address.base
+        self._max_length: int | None = None
         self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts, api_key=api_key)
         self._cache = cache
         self._http = httpx.Client(
@@ -83,6 +85,13 @@ class RetrieverClient:
     def close(self) -> None:
         """Closes the connections."""
         self._http.close()
+
+    def with_query_length(self, max_length: int) -> "RetrieverClient":
+        """The same client, asking dense engines to read that many tokens of a query; it shares the
+        connections and asks no cache."""
+        other = copy.copy(self)
+        other._max_length, other._cache = max_length, None
+        return other
 
     def wait_ready(self, timeout_s: float) -> None:
         """Returns when `/readyz` says so. Raises RetrieverError with the reason if it does not."""
@@ -141,6 +150,8 @@ class RetrieverClient:
     def _send(self, path: str, body: Mapping[str, object] | None, expected: int) -> Reply:
         """The answer to one request, after as many attempts as it needs and may have."""
         url = self.url + path
+        if self._max_length is not None and path == "/retrieve" and body is not None:
+            body = {**body, "max_length": self._max_length}
         start = time.monotonic()
         deadline = start + self._settings.timeout_s
         tried = 0

@@ -25,7 +25,9 @@ def test_regeneration_gives_the_tracked_bytes(tmp_path: Path) -> None:
     write_mini(tmp_path / "mini")
     made = {path.name: path.read_bytes() for path in (tmp_path / "mini").iterdir()}
     tracked = {path.name: path.read_bytes() for path in TRACKED.iterdir()}
-    assert set(made) == {"turns.jsonl", "corpus.jsonl", "qrels.trec", "run.json"}
+    assert set(made) == {
+        "turns.jsonl", "corpus.jsonl", "qrels.trec", "turn_info.jsonl", "run.json",
+    }  # fmt: skip
     assert made == tracked
 
 
@@ -60,6 +62,16 @@ def test_splits_are_by_conversation(data: MiniData) -> None:
         name: sum(found == {name} for found in splits.values()) for name in ("train", "dev", "test")
     }
     assert sizes == {"train": 340, "dev": 60, "test": 100}
+
+
+def test_topic_switches_are_changes_of_what_is_asked_about(data: MiniData) -> None:
+    titles = {p.doc_id: p.title for p in data.passages}
+    switches = load_dataset(TRACKED).topic_switches()
+    assert list(switches) == [turn.qid for turn in data.turns]
+    for before, turn in pairwise(data.turns):
+        about, previous = (titles[next(iter(data.qrels[t.qid]))] for t in (turn, before))
+        assert switches[turn.qid] == (None if turn.turn == 1 else about != previous)
+    assert sum(switch is True for switch in switches.values()) > 300
 
 
 def test_history_is_what_was_said_before(data: MiniData) -> None:

@@ -8,8 +8,9 @@ import pytest
 
 from convsearch.data.dataset import load_dataset
 from convsearch.data.pooled import convert_pooled
-from convsearch.errors import DataError, MissingFileError
-from convsearch.files import iter_passages
+from convsearch.data.pooled_rewrites import write_field_rewrites
+from convsearch.errors import ConfigError, DataError, MissingFileError
+from convsearch.files import iter_passages, read_rewrites
 from convsearch.types import Message
 
 Record = dict[str, object]
@@ -79,6 +80,58 @@ def test_page_passages_win_over_gold(tmp_path: Path) -> None:
     source = make_source(tmp_path / "toy", [passage(id=f"d{i}") for i in (1, 2, 3)], train=[record])
     convert_pooled(source, tmp_path / "out")
     assert set(load_dataset(tmp_path / "out").qrels["c_1"]) == {"d1", "d2"}
+
+
+def test_topic_switches_stand_apart_from_the_turns(tmp_path: Path) -> None:
+    first = said("u:a", "a:b")
+    second = [*first, *said("u:c", "a:d")]
+    source = make_source(
+        tmp_path / "toy",
+        [passage(id="d1", title="A"), passage(id="d2", title="B"), passage(id="d3", title="A")],
+        train=[
+            turn(id="c_1", gold=["d1"]),
+            turn(id="c_2", turn=2, history=first, gold=["d2"]),
+            turn(id="c_3", turn=3, history=second, gold=["d2", "d3"]),
+            turn(id="p_1", conv="p", gold=["d1"], gold_page="A"),
+            turn(id="p_2", conv="p", turn=2, history=first, gold=["d1"], gold_page="C"),
+            turn(id="q_2", conv="q", turn=2, history=first, gold=["d1"]),
+        ],
+    )
+    counts = convert_pooled(source, tmp_path / "out")
+    dataset = load_dataset(tmp_path / "out")
+    assert dataset.topic_switches() == {
+        "c_1": None, "c_2": True, "c_3": False, "p_1": None, "p_2": True, "q_2": None,
+    }  # fmt: skip
+    assert (counts["num_topic_switches"], counts["num_same_topic"]) == (2, 1)
+    assert "topic_switch" not in dataset.turns_path.read_text()
+
+
+def test_without_titles_nothing_is_said_about_topics(tmp_path: Path) -> None:
+    pair = [turn(), turn(id="c_2", turn=2, history=said("u:a", "a:b"))]
+    source = make_source(tmp_path / "toy", [passage(title=None)], train=pair)
+    convert_pooled(source, tmp_path / "out")
+    assert not (tmp_path / "out" / "turn_info.jsonl").exists()
+    assert load_dataset(tmp_path / "out").topic_switches() == {}
+
+
+def test_human_rewrites_become_rewrites_and_gaps_are_counted(tmp_path: Path) -> None:
+    turns = [turn(id="c 1", split="dev", rewrite=" who is\nAda? "), turn(id="c_2", split="dev")]
+    source = make_source(tmp_path / "toy", [passage()], dev=turns)
+    out = tmp_path / "human.jsonl"
+    counts = write_field_rewrites(source, out, name="rewrite", split="dev")
+    assert counts == {"num_turns": 2, "num_rewrites": 1}
+    assert [(r.qid, r.status, r.text) for r in read_rewrites(out)] == [
+        ("c%201", "ok", "who is Ada?"),
+        ("c_2", "failed", None),
+    ]
+    with pytest.raises(DataError, match=r'no turn has a text in field "other"'):
+        write_field_rewrites(source, out, name="other", split="dev")
+    with pytest.raises(DataError, match=r'dev\.jsonl\.gz:1: field "turn" must be str'):
+        write_field_rewrites(source, out, name="turn", split="dev")
+    with pytest.raises(MissingFileError, match=r"train\.jsonl missing"):
+        write_field_rewrites(source, out, name="rewrite", split="train")
+    with pytest.raises(ConfigError, match="unknown split 'dve'"):
+        write_field_rewrites(source, out, name="rewrite", split="dve")
 
 
 def test_ids_with_white_space_are_encoded_everywhere(tmp_path: Path) -> None:

@@ -10,17 +10,17 @@ from rewriting import some_turns
 
 from convsearch.errors import ConfigError, DataError, RetrieverError
 from convsearch.files import read_jsonl, read_run
+from convsearch.pipeline.baselines import baseline_queries
 from convsearch.pipeline.evaluation import (
     ALL_QUERIES_NOTE,
     PAPER_COMPAT_NOTE,
     Evaluation,
-    Searched,
-    baseline_queries,
     evaluate_queries,
     evaluate_rewrites,
     evaluate_searched,
-    write_evaluation,
 )
+from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.searched import Searched
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Hit, Passage, Rewrite, Turn
 

@@ -72,6 +72,7 @@ def test_texts_are_escaped(page: str) -> None:
 
 def test_charts_follow_the_colours_of_the_page(page: str) -> None:
     assert "prefers-color-scheme: dark" in page
+    assert "<th>MRR@100</th>" in page
     assert page.count("<svg") == 6  # MRR, ranks, and the four curves that the log has
     assert "currentColor" in page
     assert "#010203" not in page

@@ -1,15 +1,17 @@
 """Reciprocal rank fusion of two engines."""
 
 import random
+from collections.abc import Sequence
 
 import pytest
 from small_corpus import random_passages, random_queries
 
 from convsearch.errors import ConfigError, DataError
 from convsearch.retrieval import Retriever
+from convsearch.retrieval.fusion import fused
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Hit
-from retriever_server.backends.hybrid import HybridBackend, fused
+from retriever_server.backends.hybrid import HybridBackend
 
 PASSAGES = random_passages(60)
 
@@ -61,3 +63,27 @@ def test_settings_are_in_the_fingerprint(
     one, other = HybridBackend(*engines), HybridBackend(*engines, depth=50)
     assert one.info.fingerprint == HybridBackend(*engines).info.fingerprint
     assert one.info.fingerprint != other.info.fingerprint
+
+
+def test_a_cut_of_queries_reaches_the_engine_that_has_one() -> None:
+    class Cutting(InMemoryRetriever):
+        cut = 99
+
+        def with_query_length(self, max_length: int) -> "Cutting":
+            other = Cutting(PASSAGES)
+            other.cut = max_length
+            return other
+
+        def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
+            return super().search([" ".join(q.split()[: self.cut]) for q in queries], topk)
+
+    plain = InMemoryRetriever(PASSAGES)
+    hybrid = HybridBackend(Cutting(PASSAGES), plain)
+    queries = random_queries(20)
+    firsts = [query.split()[0] for query in queries]
+    expected = [
+        fused([Cutting(PASSAGES).search([first], 1000)[0], plain.search([query], 1000)[0]])[:9]
+        for first, query in zip(firsts, queries, strict=True)
+    ]
+    assert hybrid.with_query_length(1).search(queries, 9) == expected
+    assert hybrid.search(queries, 9) != expected

@@ -4,12 +4,20 @@ import json
 from dataclasses import dataclass
 from pathlib import Path
 
-from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURN_INFO, TURNS
 from convsearch.data.mini.draw import Draw
 from convsearch.data.mini.talk import converse
 from convsearch.data.mini.world import make_entities, make_passages
 from convsearch.data.staging import staged_folder
-from convsearch.files import Qrels, atomic_write, write_passages, write_qrels, write_turns
+from convsearch.data.topics import pages_of_golds, topic_switches
+from convsearch.files import (
+    Qrels,
+    atomic_write,
+    write_passages,
+    write_qrels,
+    write_turn_info,
+    write_turns,
+)
 from convsearch.passport import sha256_of
 from convsearch.types import Passage, Turn
 
@@ -58,6 +66,9 @@ def write_mini(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, int]:
             "num_conversations": len({t.conv_id for t in data.turns}),
         }
         write_qrels(staging / QRELS, data.qrels)
+        titles = {passage.doc_id: passage.title for passage in data.passages}
+        switches = topic_switches(data.turns, pages_of_golds(data.qrels, titles))
+        write_turn_info(staging / TURN_INFO, switches)
         for split, _ in SPLITS:
             counts[f"num_turns_{split}"] = sum(t.split == split for t in data.turns)
         passport = {

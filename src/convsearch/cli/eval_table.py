@@ -1,0 +1,111 @@
+"""`convsearch eval` with several methods: a folder for each and one table of all."""
+
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from convsearch.cli import options as o
+from convsearch.data.dataset import Dataset
+from convsearch.passport import write_passport
+from convsearch.pipeline.evaluation import Evaluation
+from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.method_table import Row, markdown_table, write_table
+from convsearch.pipeline.methods import Method, MethodOptions, choose_methods, evaluate_methods
+from convsearch.pipeline.search import SearchOptions, open_retriever
+from convsearch.pipeline.searched import QueryLimits
+from convsearch.retrieval import Retriever
+from convsearch.retrieval.info import info_of
+
+
+@dataclass(frozen=True, kw_only=True)
+class Request:
+    """What `convsearch eval` is asked for."""
+
+    data: Dataset
+    split: str
+    methods: MethodOptions
+    search: SearchOptions
+    topk: int
+    limits: QueryLimits
+    paper_compat: bool
+    seed: int
+    out: Path
+
+    def settings(self, retriever: Retriever) -> dict[str, object]:
+        """For the passport."""
+        info = info_of(retriever)
+        return {
+            "dataset": self.data.name,
+            "split": self.split,
+            "retriever": str(self.search.index or self.search.url),
+            "fuse_with": str(self.search.fuse_with) if self.search.fuse_with else None,
+            "k1": self.search.k1,
+            "b": self.search.b,
+            "engine": asdict(info) if info else None,
+            "limits": asdict(self.limits),
+        }
+
+
+def make(request: Request) -> None:
+    """Evaluates all methods, writes a folder for each, then the table; the table is shown."""
+    started = time.monotonic()
+    data = request.data
+    methods = choose_methods(
+        data.turns(request.split),
+        request.methods,
+        switches=data.topic_switches(),
+        limits=request.limits,
+    )
+    rows: dict[str, Row] = {}
+    shared = [data.turns_path, data.qrels_path]
+    with open_retriever(**vars(request.search)) as retriever, ExitStack() as bars:
+        settings = request.settings(retriever)
+
+        def progress_of(name: str) -> Callable[[int, int], None]:
+            bars.close()  # one bar at a time
+            return bars.enter_context(o.progress_bar(f"searching {name}"))
+
+        def done(method: Method, evaluation: Evaluation) -> None:
+            record = write_evaluation(
+                request.out / method.folder,
+                evaluation,
+                tag=method.folder,
+                settings={**settings, "method": method.name, "trained": method.trained},
+                inputs=[*shared, *([method.source] if method.source else [])],
+                seed=request.seed,
+            )
+            rows[method.name] = Row(
+                name=method.name, trained=method.trained, folder=method.folder, record=record
+            )
+
+        evaluate_methods(
+            methods,
+            retriever,
+            data.qrels,
+            request.topk,
+            limits=request.limits,
+            paper_compat=request.paper_compat,
+            seed=request.seed,
+            progress_of=progress_of,
+            on_done=done,
+        )
+    title = f"{data.name}, {request.split}"
+    ordered = [rows[method.name] for method in methods]
+    write_table(request.out, ordered, title=title)
+    write_passport(
+        request.out / "run.json",
+        stage="eval table",
+        settings={
+            **settings,
+            "topk": request.topk,
+            "paper_compat": request.paper_compat,
+            "methods": [method.name for method in methods],
+        },
+        inputs=[*shared, *(method.source for method in methods if method.source)],
+        seed=request.seed,
+        seconds=round(time.monotonic() - started, 3),
+    )
+    o.say(markdown_table(ordered, title=title).rstrip())
+    o.say(f"written to {request.out}")

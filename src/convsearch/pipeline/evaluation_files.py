@@ -1,0 +1,109 @@
+"""The files of one evaluation: the ranking, `per_query.jsonl`, `metrics.json`, `run.json`."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TypedDict
+
+from convsearch.eval import METRICS, metric_label
+from convsearch.files import atomic_write, write_jsonl, write_run
+from convsearch.passport import write_passport
+from convsearch.pipeline.breakdown import Group, by_topic_switch, by_turn
+from convsearch.pipeline.evaluation import Evaluation, Intervals
+
+RUN_NAME = "run.trec"
+"""The ranking in the folder of an evaluation."""
+
+
+class MetricsRecord(TypedDict):
+    """`metrics.json`."""
+
+    convention: str
+    """`all_queries` or `paper_compat`."""
+    note: str
+    """The convention in words."""
+    mrr_depth: int
+    num_queries: int
+    answered: int
+    missing: int
+    malformed: int
+    failed: int
+    num_averaged: int
+    labels: dict[str, str]
+    """What tables call each metric; MRR has its depth there."""
+    metrics: dict[str, float]
+    mrr_interval_95: tuple[float, float] | None
+    intervals_95: Intervals | None
+    by_turn: dict[str, Group] | None
+    by_topic_switch: dict[str, Group] | None
+
+
+def write_evaluation(
+    out_dir: Path,
+    evaluation: Evaluation,
+    *,
+    tag: str,
+    settings: Mapping[str, object],
+    inputs: Sequence[Path] = (),
+    seed: int = 0,
+    seconds: float | None = None,
+    run_name: str = RUN_NAME,
+) -> MetricsRecord:
+    """Writes the ranking, per_query.jsonl, metrics.json and run.json into out_dir; returns what
+    metrics.json holds.
+
+    tag: the run's name in the last column of the ranking. run_name: file name of the ranking.
+    """
+    write_run(out_dir / run_name, evaluation.run, tag=tag)
+    write_jsonl(
+        out_dir / "per_query.jsonl",
+        (
+            {
+                "qid": s.qid,
+                "conv_id": s.conv_id,
+                "turn": s.turn,
+                "topic_switch": s.topic_switch,
+                "query": s.query,
+                "query_words": len(s.query.split()),
+                "status": s.status,
+                "rank": evaluation.ranks[s.qid],
+                "metrics": evaluation.per_query[s.qid],
+            }
+            for s in evaluation.searched
+        ),
+    )
+    record = metrics_record(evaluation)
+    with atomic_write(out_dir / "metrics.json") as out:
+        json.dump(record, out, indent=2)
+        out.write("\n")
+    write_passport(
+        out_dir / "run.json",
+        stage="eval",
+        settings={**settings, "topk": evaluation.topk, "paper_compat": evaluation.paper_compat},
+        inputs=inputs,
+        counts=evaluation.counts,
+        seed=seed,
+        seconds=seconds,
+    )
+    return record
+
+
+def metrics_record(evaluation: Evaluation) -> MetricsRecord:
+    """What `metrics.json` holds."""
+    return MetricsRecord(
+        convention="paper_compat" if evaluation.paper_compat else "all_queries",
+        note=evaluation.note,
+        mrr_depth=evaluation.topk,
+        num_queries=evaluation.num_queries,
+        answered=evaluation.counts["answered"],
+        missing=evaluation.counts["missing"],
+        malformed=evaluation.counts["malformed"],
+        failed=evaluation.counts["failed"],
+        num_averaged=evaluation.num_averaged,
+        labels={name: metric_label(name, evaluation.topk) for name in METRICS},
+        metrics={name: evaluation.metrics[name] for name in METRICS},
+        mrr_interval_95=evaluation.mrr_interval,
+        intervals_95=evaluation.intervals,
+        by_turn=by_turn(evaluation),
+        by_topic_switch=by_topic_switch(evaluation),
+    )

@@ -1,0 +1,77 @@
+"""Evaluation of a ranking that any program wrote as a TREC run, as trec_eval reads it."""
+
+from collections.abc import Mapping, Sequence
+
+from convsearch.errors import ConfigError, DataError
+from convsearch.eval import trec_eval_order
+from convsearch.files import Qrels, Run
+from convsearch.pipeline.evaluation import Evaluation, score_run
+from convsearch.pipeline.searched import QueryStatus, Searched
+from convsearch.types import Turn
+
+RUN_NOTE = (
+    "mean over all queries of the qrels or the split; one that the run does not hold scores 0 "
+    "(trec_eval -c)"
+)
+RUN_PAPER_COMPAT_NOTE = (
+    "paper_compat: mean over the queries that the run holds only (trec_eval without -c), so this "
+    "is not comparable with the default"
+)
+
+
+def evaluate_run(
+    run: Run,
+    qrels: Qrels,
+    turns: Sequence[Turn] | None = None,
+    *,
+    switches: Mapping[str, bool | None] | None = None,
+    topk: int | None = None,
+    paper_compat: bool = False,
+    seed: int = 0,
+) -> Evaluation:
+    """Metrics of a run, its hits ordered as trec_eval orders them.
+
+    The queries are those of `turns`, or of the qrels where no turns are given; one that is not in
+    the run counts as missing. What the run holds besides is not looked at, as in trec_eval.
+    topk: hits of each query that count; None takes all, and names MRR by the longest list.
+    Raises ConfigError for a topk below 1, DataError where run and qrels share no query or a turn
+    has no line in the qrels.
+    """
+    if topk is not None and topk < 1:
+        raise ConfigError(f"--topk must be 1 or more for a run file; got {topk}")
+    if not run:
+        raise DataError("the run file holds no line; check that its program ended well")
+    if turns is None:
+        searched = [Searched(qid=qid, query="", status=_status(run, qid)) for qid in qrels]
+    else:
+        searched = [
+            Searched(
+                qid=turn.qid,
+                query="",
+                status=_status(run, turn.qid),
+                conv_id=turn.conv_id,
+                turn=turn.turn,
+                topic_switch=(switches or {}).get(turn.qid),
+            )
+            for turn in turns
+        ]
+    if not any(s.status == "ok" for s in searched):
+        raise DataError(
+            f"none of the {len(run)} queries of the run (the first is {next(iter(run))!r}) is "
+            f"among the {len(searched)} to be measured (the first is {searched[0].qid!r}); use the "
+            "qrels and the split that belong to the run"
+        )
+    ordered = {s.qid: trec_eval_order(run[s.qid])[:topk] for s in searched if s.qid in run}
+    return score_run(
+        searched,
+        ordered,
+        qrels,
+        topk or max(len(hits) for hits in ordered.values()),
+        paper_compat=paper_compat,
+        note=RUN_PAPER_COMPAT_NOTE if paper_compat else RUN_NOTE,
+        seed=seed,
+    )
+
+
+def _status(run: Run, qid: str) -> QueryStatus:
+    return "ok" if qid in run else "missing"
