@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Literal
 
 from convsearch.data.corpus_job import check_found, make_corpus, prepared_folder
-from convsearch.data.dataset import PASSPORT, QRELS, TURNS
+from convsearch.data.dataset import PASSPORT, QRELS, TURN_INFO, TURNS
 from convsearch.data.json_array import read_json_array
 from convsearch.data.published import check_counts, check_early
 from convsearch.data.raw_turns import (
@@ -26,7 +26,7 @@ from convsearch.data.raw_turns import (
 )
 from convsearch.data.segments import Quoting, read_segments
 from convsearch.errors import DataError
-from convsearch.files import Qrels, Record, field, write_jsonl, write_qrels, write_turns
+from convsearch.files import Qrels, Record, field, write_qrels, write_turn_info, write_turns
 from convsearch.passport import write_passport
 from convsearch.types import Turn
 
@@ -39,7 +39,6 @@ PUBLISHED = {
     "num_passages_read": 25_700_592,
 }
 """arXiv 2505.15776, table 7, and the comment on the corpus in its authors' preprocessing."""
-TURN_INFO = "turn_info.jsonl"
 
 GoldChoice = Literal["all", "first"]
 """`all` positive passages of a turn are relevant; `first` is what the original takes."""
@@ -114,7 +113,7 @@ def convert_topiocqa(
         qrels: Qrels = {turn.qid: dict.fromkeys(golds[turn.qid], 1) for turn in turns}
         write_turns(folder / TURNS, turns)
         write_qrels(folder / QRELS, qrels)
-        write_jsonl(folder / TURN_INFO, _topic_switches(turns, topics))
+        write_turn_info(folder / TURN_INFO, _topic_switches(turns, topics))
         write_passport(
             folder / PASSPORT,
             stage="data topiocqa",
@@ -191,12 +190,14 @@ def _key(record: Record, conv_name: str, turn_name: str, where: str) -> tuple[st
     return str(conv).strip(), field(record, turn_name, int, where)
 
 
-def _topic_switches(turns: list[Turn], topics: Mapping[str, str]) -> list[dict[str, object]]:
-    """For each turn: whether its topic differs from the one before; None where one is not known."""
-    switches = []
+def _topic_switches(turns: list[Turn], topics: Mapping[str, str]) -> dict[str, bool | None]:
+    """qid -> whether the topic differs from the turn before's; None where one is not known.
+
+    Unlike `topics.topic_switches` it also looks at turns that are left out.
+    """
+    switches: dict[str, bool | None] = {}
     for turn in turns:
         before = topics.get(f"{turn.conv_id}_{turn.turn - 1}", "")
         own = topics[turn.qid]
-        known = bool(before and own)
-        switches.append({"qid": turn.qid, "topic_switch": before != own if known else None})
+        switches[turn.qid] = before != own if before and own else None
     return switches
