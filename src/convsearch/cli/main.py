@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from convsearch.cli import (
     ann,
+    compare,
     data,
     distill,
     doctor,
@@ -31,8 +32,8 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
-    "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "compare", "report",
+    "reproduce", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.command("sft")(sft.command)
 app.command("grpo")(grpo.command)
 app.command("infer")(infer.command)
 app.command("eval")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("report")(report.command)
 app.command("quickstart")(quickstart.command)
 app.add_typer(nano.app, name="nano")

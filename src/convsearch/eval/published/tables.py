@@ -58,7 +58,7 @@ def published_table(name: str) -> PublishedTable:
     """Reads one table. Raises ConfigError for a name not in TABLES."""
     if name not in TABLES:
         raise ConfigError(f"unknown published table {name!r}; choose one of {', '.join(TABLES)}")
-    path = resources.files(__package__) / f"{name}.json"
+    path = resources.files("convsearch.eval.published") / f"{name}.json"
     table = json.loads(path.read_text(encoding="utf-8"))
     source = table["source"]["where"]
     return PublishedTable(
