@@ -18,6 +18,7 @@ from convsearch.cli import (
     nano,
     quickstart,
     report,
+    reproduce,
     serve,
     sft,
 )
@@ -55,6 +56,7 @@ app.command("infer")(infer.command)
 app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)
 app.command("report")(report.command)
+app.command("reproduce")(reproduce.command)
 app.command("quickstart")(quickstart.command)
 app.add_typer(nano.app, name="nano")
 app.command("doctor")(doctor.command)

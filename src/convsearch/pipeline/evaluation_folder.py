@@ -88,7 +88,7 @@ def read_evaluation(folder: Path) -> EvaluationFolder:
         convention=field(measured, "convention", str, where),
         dataset=_text(settings, "dataset"),
         split=_text(settings, "split"),
-        engine=_text(settings, "retriever"),
+        engine=_engine(settings),
         inputs={k: str(v) for k, v in field(passport, "inputs", dict, passport_at).items()},
     )
     _check_whole(made)
@@ -149,6 +149,15 @@ def _read(path: Path) -> tuple[Record, str]:
     if not isinstance(record, dict):
         raise DataError(f"{path}: expected a JSON object; {_AGAIN}")
     return record, str(path)
+
+
+def _engine(settings: Mapping[str, object]) -> str | None:
+    """What the engine said of itself, which tells two indexes apart and not two addresses of one;
+    where it said nothing, the address."""
+    said = settings.get("engine")
+    if isinstance(said, dict) and isinstance(said.get("fingerprint"), str):
+        return f"{said.get('engine')} {said['fingerprint'][:12]}"
+    return _text(settings, "retriever")
 
 
 def _text(settings: Mapping[str, object], name: str) -> str | None:
