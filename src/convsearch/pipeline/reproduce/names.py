@@ -39,6 +39,8 @@ class Corpus:
     bm25_gb: float
     ance_gb: float
     """The index in bfloat16; searching holds it in memory."""
+    as_the_paper: tuple[str, ...]
+    """Options of `convsearch data` that make the paper's training set and relevance."""
 
     @property
     def folder(self) -> Path:
@@ -67,8 +69,22 @@ MODELS = {
 CORPORA = {
     corpus.name: corpus
     for corpus in (
-        Corpus(name="topiocqa", test_turns=2514, data_gb=40, bm25_gb=27, ance_gb=39.5),
-        Corpus(name="qrecc", test_turns=8124, data_gb=90, bm25_gb=57, ance_gb=83.9),
+        Corpus(
+            name="topiocqa",
+            test_turns=2514,
+            data_gb=40,
+            bm25_gb=27,
+            ance_gb=39.5,
+            as_the_paper=("--gold", "first", "--validation-share", "0"),
+        ),
+        Corpus(
+            name="qrecc",
+            test_turns=8124,
+            data_gb=90,
+            bm25_gb=57,
+            ance_gb=83.9,
+            as_the_paper=("--validation-share", "0"),
+        ),
     )
 }
 

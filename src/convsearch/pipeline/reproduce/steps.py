@@ -92,7 +92,10 @@ def data_step(corpus: Corpus) -> Step:
     return Step(
         phase="data",
         title=f"download {corpus.name} and convert it",
-        words=("convsearch", "data", corpus.name, "--out", str(corpus.folder)),
+        words=(
+            *("convsearch", "data", corpus.name, "--out", str(corpus.folder)),
+            *corpus.as_the_paper,
+        ),
         needs=Needs(disk_gb=corpus.data_gb),
         makes=corpus.folder / "run.json",
     )
@@ -113,6 +116,7 @@ def index_step(corpus: Corpus, engine: str) -> Step:
     return Step(
         phase="indexes",
         title=f"index {corpus.name} for {engine}",
+        env=_encoder(engine),
         words=("bash", corpus.build_script(engine)),
         needs=Needs(
             gpus=1 if engine == "ance" else 0, disk_gb=corpus.index_gb(engine), files=files
@@ -125,6 +129,7 @@ def serve_step(corpus: Corpus, engine: str) -> Step:
     return Step(
         phase="training",
         title=f"serve {corpus.name} by {engine}, in a terminal of its own",
+        env=_encoder(engine),
         words=("bash", corpus.serve_script(engine)),
         needs=Needs(
             ram_gb=corpus.index_gb(engine) if engine == "ance" else 8,
@@ -322,6 +327,11 @@ def rewrites_of(source: Source, corpus: Corpus, seed: int) -> Path:
 def evaluation_of(source: Source, corpus: Corpus, engine: str, seed: int) -> Path:
     name = source.method if source.baseline else f"{source.method}_{seed}"
     return n.RUNS / corpus.name / engine / name
+
+
+def _encoder(engine: str) -> tuple[tuple[str, str], ...]:
+    """The scripts take another encoder by default."""
+    return (("ENCODER", str(n.ENCODER)),) if engine == "ance" else ()
 
 
 def _merge(checkpoint: Path, out: Path, title: str) -> Step:
