@@ -180,6 +180,17 @@ def test_the_shape_of_the_reward_is_a_setting(tiny: Path, url: str) -> None:
         manager(tiny, url, reward="linear")
 
 
+def test_a_response_without_tokens_is_malformed(
+    tiny: Path, url: str, retriever: CountingRetriever
+) -> None:
+    made = manager(tiny, url)
+    data = rollout(made.tokenizer, "", query_id="q")
+    data.batch["attention_mask"][:, 2:] = 0  # not even the end token
+    found = asyncio.run(made.run_single(data))
+    assert found["reward_score"] == -0.1
+    assert retriever.calls == []
+
+
 def test_gold_ids_of_the_row_do_without_a_query_id(tiny: Path, url: str) -> None:
     (found,) = scores(manager(tiny, url), [format_response("x", "castle amber")])
     assert found["reward_extra_info"]["found"] == 1.0

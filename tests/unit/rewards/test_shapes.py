@@ -2,6 +2,7 @@
 
 import itertools
 import math
+from pathlib import Path
 
 import pytest
 from convsearch_verl.rewrite_score import compute_score, malformed_score, rank_score
@@ -13,6 +14,7 @@ from convsearch.errors import ConfigError
 from convsearch.eval.metrics import per_query_metrics
 from convsearch.rewards.rank_incentive import MALFORMED_REWARD, rank_incentive_reward
 from convsearch.rewards.shapes import REWARD_SHAPES, shaped_reward
+from convsearch.train.grpo import GrpoSettings, grpo_overrides
 from convsearch.types import Hit
 
 SERVER = {"url": "http://127.0.0.1:1"}
@@ -71,6 +73,17 @@ def test_the_default_is_the_papers_and_the_switch_changes_the_score_alone():
     assert exponential["score"] == math.exp(-2)
     assert {**exponential, "score": 0.0} == {**rank_score(3), "score": 0.0}
     assert malformed_score()["score"] == MALFORMED_REWARD
+
+
+def test_the_command_hands_the_shape_to_the_trainer(tmp_path: Path):
+    common = {"model_path": tmp_path, "train_file": tmp_path, "out_dir": tmp_path, "total_steps": 1}
+    told = {
+        shape: [o for o in grpo_overrides(GrpoSettings(**common, **chosen)) if "reward=" in o]
+        for shape, chosen in (("piecewise", {}), ("exponential", {"reward": "exponential"}))
+    }
+    assert told == {shape: [f"retriever.reward='{shape}'"] for shape in told}
+    with pytest.raises(ConfigError, match="unknown reward 'linear'"):
+        GrpoSettings(**common, reward="linear")
 
 
 def test_an_unknown_shape_is_named():
