@@ -78,7 +78,11 @@ def test_the_default_is_the_papers_and_the_switch_changes_the_score_alone():
 def test_the_command_hands_the_shape_to_the_trainer(tmp_path: Path):
     common = {"model_path": tmp_path, "train_file": tmp_path, "out_dir": tmp_path, "total_steps": 1}
     told = {
-        shape: [o for o in grpo_overrides(GrpoSettings(**common, **chosen)) if "reward=" in o]
+        shape: [
+            o
+            for o in grpo_overrides(GrpoSettings(**common, **chosen))
+            if o.startswith("retriever.reward=")
+        ]
         for shape, chosen in (("piecewise", {}), ("exponential", {"reward": "exponential"}))
     }
     assert told == {shape: [f"retriever.reward='{shape}'"] for shape in told}
