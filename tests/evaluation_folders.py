@@ -28,6 +28,7 @@ def write_folder(
     dataset: str | None = "toy",
     split: str = "test",
     engine: str = "runs/index",
+    fingerprint: str | None = None,
     topk: int = 100,
     convention: str = "all_queries",
     status: Mapping[str, str] | None = None,
@@ -64,7 +65,14 @@ def write_folder(
         "metrics": means if convention == "all_queries" else mean_metrics(averaged),
     }
     (folder / "metrics.json").write_text(json.dumps(metrics))
-    settings = {"dataset": dataset, "split": split, "retriever": engine, "topk": topk}
+    said = {"engine": "bm25", "num_passages": 9, "fingerprint": fingerprint}
+    settings = {
+        "dataset": dataset,
+        "split": split,
+        "retriever": engine,
+        "engine": said if fingerprint else None,
+        "topk": topk,
+    }
     passport = {"settings": settings, "inputs": dict(inputs or {})}
     (folder / "run.json").write_text(json.dumps(passport))
     return folder

@@ -9,10 +9,7 @@ from evaluation_folders import write_folder
 from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.eval import METRICS, bootstrap_interval
 from convsearch.pipeline.comparison import Method, check_comparable, compare
-from convsearch.pipeline.evaluation import evaluate_queries, write_evaluation
 from convsearch.pipeline.evaluation_folder import read_evaluation
-from convsearch.retrieval.memory import InMemoryRetriever
-from convsearch.types import Passage, Turn
 
 OLD = {"a_1": 1, "a_2": None, "b_1": 4, "b_2": 2, "c_1": None}
 NEW = {"a_1": 1, "a_2": 1, "b_1": 2, "b_2": 4, "c_1": 1}
@@ -129,6 +126,16 @@ def test_what_cannot_be_compared_is_refused(tmp_path: Path, changed: dict, said:
         check_comparable([one, other], allow_different_engines=True)
 
 
+def test_an_engine_is_known_by_what_it_says_of_itself(tmp_path: Path):
+    """One index at two addresses is one engine; two indexes at one address are not."""
+    one = method(tmp_path / "one", OLD, "one", engine="runs/a", fingerprint="1111")
+    moved = method(tmp_path / "moved", NEW, "moved", engine="http://b", fingerprint="1111")
+    check_comparable([one, moved])
+    rebuilt = method(tmp_path / "rebuilt", NEW, "rebuilt", engine="runs/a", fingerprint="2222")
+    with pytest.raises(ConfigError, match=r"different engines \(bm25 1111, bm25 2222\)"):
+        check_comparable([one, rebuilt])
+
+
 def test_other_questions_are_refused(tmp_path: Path):
     one = method(tmp_path / "one", OLD, "one")
     for ranks in ({**OLD, "d_1": 1}, {q: r for q, r in OLD.items() if q != "b_2"}):
@@ -193,28 +200,3 @@ def test_missing_files_are_named(tmp_path: Path):
     (folder / "run.json").unlink()
     with pytest.raises(MissingFileError, match=r"run\.json: no such file"):
         read_evaluation(folder)
-
-
-def test_what_convsearch_eval_writes_is_read(tmp_path: Path):
-    """The real writer, so that the two cannot drift apart."""
-    passages = [Passage(doc_id=f"p{i}", title="", text=f"word{i} amber") for i in range(4)]
-    retriever = InMemoryRetriever(passages)
-    turns = [
-        Turn(qid=f"c_{i}", conv_id="c", turn=i + 1, split="test", question=f"word{i}?")
-        for i in range(4)
-    ]
-    qrels = {turn.qid: {f"p{i}": 1} for i, turn in enumerate(turns)}
-    for name, queries in (("raw", {t.qid: t.question for t in turns}), ("none", {"c_0": "zzz"})):
-        write_evaluation(
-            tmp_path / name,
-            evaluate_queries(turns, queries, retriever, qrels),
-            tag=name,
-            settings={"dataset": "toy", "split": "test", "retriever": "memory"},
-        )
-    raw, none = (read_evaluation(tmp_path / name) for name in ("raw", "none"))
-    assert (raw.dataset, raw.split, raw.engine, raw.topk) == ("toy", "test", "memory", 100)
-    assert none.counts["missing"] == 3
-    made = [Method(name="none", seeds=(none,)), Method(name="raw", seeds=(raw,))]
-    check_comparable(made)
-    (pair,) = compare(made, metrics=["mrr"]).pairs
-    assert (pair.difference, pair.wins, pair.p) == (0.25, 1, 1.0)
