@@ -1,5 +1,6 @@
 """Plans of a reproduction: what they hold, what they expect, what a machine may run."""
 
+import json
 import math
 from pathlib import Path
 
@@ -11,6 +12,7 @@ from convsearch.cli.main import app
 from convsearch.errors import ConfigError, MissingFileError
 from convsearch.pipeline.reproduce.expected import expected_numbers, tolerance_points
 from convsearch.pipeline.reproduce.machine import Machine, lacks, this_machine
+from convsearch.pipeline.reproduce.run import run_plan
 from convsearch.pipeline.reproduce.steps import PHASES, Needs, Site, Step
 from convsearch.pipeline.reproduce.tables import TABLES, Choice, Plan, plan
 
@@ -145,6 +147,31 @@ def test_a_machine_lacks_what_it_lacks(tmp_path: Path):
     (tmp_path / "data").mkdir()
     (tmp_path / "data" / "t").touch()
     assert lacks(step, NODE, tmp_path) == []
+
+
+def test_a_training_counts_as_done_only_when_it_ended_well(tmp_path: Path):
+    """A checkpoint of verl is there long before the training is over."""
+    made = plan(Choice(table="table6", datasets=("topiocqa",)))
+    script = "verl/examples/sft/topiocqa/run_sft_qwen2.5-3b.sh"
+    (step,) = [step for step in made.steps if step.words == ("bash", script)]
+    path = tmp_path / script
+    path.parent.mkdir(parents=True)
+    for needed in step.needs.files:
+        (tmp_path / needed).parent.mkdir(parents=True)
+        (tmp_path / needed).touch()
+    checkpoint = tmp_path / "runs/qwen2.5-3b_topiocqa/sft/latest_checkpointed_iteration.txt"
+    outcomes = []
+    for body in ("exit 3", "kill -9 $$", "true", "exit 4"):
+        path.write_text(body)
+        checkpoint.parent.mkdir(exist_ok=True)
+        checkpoint.write_text("50")
+        ran = run_plan(made, [step], NODE, tmp_path, lambda *_: None)
+        outcomes.append((ran[0].outcome, ran[0].reason))
+    assert [outcome for outcome, _ in outcomes] == ["failed", "failed", "done", "kept"]
+    assert outcomes[0][1] == "exit code 3"
+    assert json.loads((checkpoint.parent / "reproduced.json").read_text())["settings"] == {
+        "command": f"bash {script}"
+    }
 
 
 def test_this_machine_is_looked_at(tmp_path: Path):

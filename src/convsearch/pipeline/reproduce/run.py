@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from convsearch.passport import write_passport
 from convsearch.pipeline.reproduce.machine import Machine, evaluated, lacks
 from convsearch.pipeline.reproduce.names import CORPORA
 from convsearch.pipeline.reproduce.steps import Step, compare_words
@@ -63,4 +64,8 @@ def _run(
         words = (sys.executable, "-m", "convsearch.cli", *words[1:])
     env = {**os.environ, **dict(step.env)}
     code = subprocess.run(words, cwd=root, env=env).returncode
-    return ("done", "") if code == 0 else ("failed", f"exit code {code}")
+    if code != 0:
+        return "failed", f"exit code {code}"
+    if step.marked and step.makes is not None:
+        write_passport(root / step.makes, stage="reproduce", settings={"command": step.line})
+    return "done", ""

@@ -11,6 +11,8 @@ from convsearch.pipeline.reproduce.names import Corpus, Model
 
 TRAIN_RAM_GB = 200
 """Host memory for one node with vLLM, FSDP2 and Ray: our judgement, not measured."""
+MARK = "reproduced.json"
+"""What `--run` writes where a step that leaves no other sign has ended well."""
 PHASES = ("data", "models", "indexes", "training", "inference", "evaluation", "comparison")
 
 
@@ -54,6 +56,9 @@ class Step:
     needs: Needs = field(default_factory=Needs)
     makes: Path | None = None
     """File that is there when the step is done; None for one that is never done, as a server."""
+    marked: bool = False
+    """Whether `makes` is a mark that `--run` leaves, because the command leaves nothing that tells
+    a finished result from a part of one."""
     stays: bool = False
     """Runs until it is stopped, in a terminal of its own."""
     compares: tuple[tuple[str, tuple[Path, ...]], ...] = ()
@@ -107,7 +112,8 @@ def models_step() -> Step:
         title="download the models",
         words=("bash", n.DOWNLOAD_MODELS),
         needs=Needs(disk_gb=20),
-        makes=n.ENCODER / "config.json",
+        makes=n.ENCODER.parent / MARK,
+        marked=True,
     )
 
 
@@ -171,7 +177,8 @@ def distill_steps(model: Model, corpus: Corpus, site: Site) -> list[Step]:
                 packages=("verl",),
                 files=(folder / "distill" / "sft_train.parquet",),
             ),
-            makes=folder / "sft" / "latest_checkpointed_iteration.txt",
+            makes=folder / "sft" / MARK,
+            marked=True,
         ),
         _merge(folder / "sft", folder / "sft_model", f"model folder of SFT, {what}"),
     ]
@@ -228,7 +235,8 @@ def grpo_steps(
                 files=tuple(needed),
                 server=True,
             ),
-            makes=folder / name / "latest_checkpointed_iteration.txt",
+            makes=folder / name / MARK,
+            marked=True,
         ),
         _merge(folder / name, folder / f"{name}_model", f"model folder of GRPO, {what}"),
     ]
@@ -339,6 +347,6 @@ def _merge(checkpoint: Path, out: Path, title: str) -> Step:
         phase="training",
         title=title,
         words=("bash", n.MERGE, "--checkpoint", str(checkpoint), "--out", str(out)),
-        needs=Needs(files=(checkpoint / "latest_checkpointed_iteration.txt",)),
+        needs=Needs(packages=("verl",), files=(checkpoint / MARK,)),
         makes=out / "config.json",
     )
