@@ -67,6 +67,17 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
         temporary.unlink(missing_ok=True)
 
 
+def atomic_write_bytes(path: Path, content: bytes) -> None:
+    """The same for content that is no text, such as a picture."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
+    try:
+        temporary.write_bytes(content)
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
 def read_lines(path: Path) -> Iterator[tuple[str, str]]:
     """Yields (`file:line`, line), empty ones left out. Raises DataError where bytes are damaged."""
     number = 0

@@ -166,6 +166,31 @@ def test_a_malformed_response_costs_no_search(
     assert [q for call in retriever.calls for q in call] == ["amber river"]
 
 
+def test_the_shape_of_the_reward_is_a_setting(tiny: Path, url: str) -> None:
+    responses = [format_response("x", "amber"), "no tags"]
+    piecewise, reciprocal = (
+        scores(manager(tiny, url, **shape), responses, query_id="q")
+        for shape in ({}, {"reward": "reciprocal"})
+    )
+    rank = piecewise[0]["reward_extra_info"]["rank"]
+    assert rank > 1
+    assert reciprocal[0]["reward_score"] == 1 / rank != piecewise[0]["reward_score"]
+    assert reciprocal[1]["reward_score"] == piecewise[1]["reward_score"] == -0.1
+    with pytest.raises(ConfigError, match="unknown reward 'linear'"):
+        manager(tiny, url, reward="linear")
+
+
+def test_a_response_without_tokens_is_malformed(
+    tiny: Path, url: str, retriever: CountingRetriever
+) -> None:
+    made = manager(tiny, url)
+    data = rollout(made.tokenizer, "", query_id="q")
+    data.batch["attention_mask"][:, 2:] = 0  # not even the end token
+    found = asyncio.run(made.run_single(data))
+    assert found["reward_score"] == -0.1
+    assert retriever.calls == []
+
+
 def test_gold_ids_of_the_row_do_without_a_query_id(tiny: Path, url: str) -> None:
     (found,) = scores(manager(tiny, url), [format_response("x", "castle amber")])
     assert found["reward_extra_info"]["found"] == 1.0

@@ -1,4 +1,4 @@
-"""verl's reward manager `rewrite_r1`: the rank-incentive reward, searched in micro-batches.
+"""verl's reward manager `rewrite_r1`: a reward by rank, searched in micro-batches.
 
 verl scores each rollout as it ends, so retrieval overlaps generation. The calls that come together
 share one request. A malformed response is scored without any search; a server that fails raises,
@@ -65,7 +65,9 @@ class RewriteRewardManager(RewardManagerBase):
                 item.non_tensor_batch["reward_model"]["ground_truth"],
                 item.non_tensor_batch.get("extra_info"),
             )
-            score = rank_score(await self._batcher.submit((parsed.rewrite, target)))
+            score = rank_score(
+                await self._batcher.submit((parsed.rewrite, target)), self._settings.reward
+            )
         return {"reward_score": score["score"], "reward_extra_info": score}
 
     async def _ranks(self, queries: list[Query]) -> Sequence["int | None"]:

@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING
 
 from convsearch.errors import DataError
 from convsearch.prompts.rewrite import parse_rewrite
-from convsearch.rewards.rank_incentive import MALFORMED_REWARD, rank_incentive_reward
+from convsearch.rewards.rank_incentive import MALFORMED_REWARD
+from convsearch.rewards.shapes import check_shape, shaped_reward
 from convsearch_verl.settings import URL_VARIABLE, RetrieverSettings, retriever_settings
 
 if TYPE_CHECKING:
@@ -66,10 +67,13 @@ def malformed_score() -> Score:
     }
 
 
-def rank_score(rank: int | None) -> Score:
-    """Score of a well-formed rewrite whose best gold passage came at this rank."""
+def rank_score(rank: int | None, reward: str = "piecewise") -> Score:
+    """Score of a well-formed rewrite whose best gold passage came at this rank.
+
+    reward: name of a shape in `convsearch.rewards.shapes`.
+    """
     return {
-        "score": rank_incentive_reward(rank),
+        "score": shaped_reward(reward, rank),
         "rank": NOT_FOUND_RANK if rank is None else float(rank),
         "reciprocal_rank": 0.0 if rank is None else 1.0 / rank,
         "found": 0.0 if rank is None else 1.0,
@@ -87,15 +91,17 @@ def compute_score(
     topk: int = 100,
     timeout_s: float = 120.0,
     attempts: int = 6,
+    reward: str = "piecewise",
     **_ignored: object,
 ) -> Score:
     """Scores one response by itself, with one request to the server (none if it is malformed).
 
-    retriever_url: address of the server; `RETRIEVER_URL` where not given.
+    retriever_url: address of the server; `RETRIEVER_URL` where not given. reward: its shape.
     Other keyword arguments, which verl may pass to every score function, have no effect.
-    Raises ConfigError without an address, DataError for a row without a target, RetrieverError
-    where the server does not answer: a broken server is never a reward.
+    Raises ConfigError without an address or for an unknown shape, DataError for a row without a
+    target, RetrieverError where the server does not answer: a broken server is never a reward.
     """
+    check_shape(reward)
     parsed = parse_rewrite(solution_str)
     if parsed is None:
         return malformed_score()
@@ -109,7 +115,7 @@ def compute_score(
         ranks = client.ranks_by_qid([parsed.rewrite], [target.qid], settings.topk)
     else:
         ranks = client.ranks([parsed.rewrite], [target.golds], settings.topk)
-    return rank_score(ranks[0])
+    return rank_score(ranks[0], reward)
 
 
 @functools.lru_cache(maxsize=4)

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, fields
 
 from convsearch.errors import ConfigError
+from convsearch.rewards.shapes import check_shape
 
 URL_VARIABLE = "RETRIEVER_URL"
 
@@ -25,6 +26,8 @@ class RetrieverSettings:
     """Most queries in one request."""
     max_wait_s: float = 0.05
     """Longest time that a query waits for company before its request leaves."""
+    reward: str = "piecewise"
+    """Shape of the reward, a name in `convsearch.rewards.shapes`; the paper's by default."""
 
 
 def retriever_settings(node: Mapping[str, object] | None) -> RetrieverSettings:
@@ -42,7 +45,10 @@ def retriever_settings(node: Mapping[str, object] | None) -> RetrieverSettings:
             "the reward manager rewrite_r1 has no retrieval server: start one with "
             f'"convsearch serve" and set {URL_VARIABLE} or retriever.url to its address'
         )
+    check_shape(values.get("reward", RetrieverSettings.reward))
     for name, value in values.items():
+        if name == "reward":
+            continue
         whole = name in ("topk", "attempts", "batch_size")
         if isinstance(value, bool) or not isinstance(value, int if whole else (int, float)):
             raise ConfigError(f"retriever.{name} must be a number, found {value!r}")

@@ -26,6 +26,7 @@ OVERLAY = {
         "attempts": 6,
         "batch_size": 64,
         "max_wait_s": 0.05,
+        "reward": "piecewise",
     },
     "custom_reward_function": {"name": "compute_score"},
     "reward_model": {"reward_manager": "naive"},

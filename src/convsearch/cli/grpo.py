@@ -6,6 +6,7 @@ from typing import Annotated
 import typer
 
 from convsearch.cli.train_progress import TrainBar
+from convsearch.rewards.shapes import RewardShape
 from convsearch.train.device import Device, Dtype
 from convsearch.train.grpo import GrpoSettings, run_grpo
 
@@ -48,6 +49,9 @@ def command(
         int, typer.Option(help="tokens")
     ] = GrpoSettings.max_response_length,
     topk: Annotated[int, typer.Option(help="depth of the search")] = GrpoSettings.topk,
+    reward: Annotated[
+        RewardShape, typer.Option(help="how a rank becomes a reward; the paper's is piecewise")
+    ] = GrpoSettings.reward,
     device: Annotated[Device, typer.Option(help="where it runs")] = GrpoSettings.device,
     num_gpus: Annotated[
         int | None, typer.Option(help="processes; 8 with cuda and 1 with cpu if not given")
@@ -98,6 +102,7 @@ def command(
         max_prompt_length=max_prompt_length,
         max_response_length=max_response_length,
         topk=topk,
+        reward=reward,
         device=device,
         num_gpus=num_gpus or (1 if on_cpu else GrpoSettings.num_gpus),
         dtype=dtype or ("float32" if on_cpu else GrpoSettings.dtype),

@@ -7,6 +7,7 @@ from typer.core import TyperGroup
 
 from convsearch.cli import (
     ann,
+    compare,
     data,
     distill,
     doctor,
@@ -19,6 +20,7 @@ from convsearch.cli import (
     nano,
     quickstart,
     report,
+    reproduce,
     serve,
     sft,
 )
@@ -33,8 +35,8 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "eval", "report",
-    "hub", "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "eval", "compare",
+    "report", "hub", "reproduce", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -55,8 +57,10 @@ app.command("grpo")(grpo.command)
 app.command("merge")(merge.command)
 app.command("infer")(infer.command)
 app.command("eval")(evaluate.command)
+app.command("compare")(compare.command)
 app.command("report")(report.command)
 app.add_typer(hub.app, name="hub")
+app.command("reproduce")(reproduce.command)
 app.command("quickstart")(quickstart.command)
 app.add_typer(nano.app, name="nano")
 app.command("doctor")(doctor.command)

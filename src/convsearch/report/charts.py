@@ -3,7 +3,7 @@
 import io
 import re
 from collections.abc import Callable, Mapping, Sequence
-from typing import TYPE_CHECKING
+from typing import IO, TYPE_CHECKING, Literal
 
 from convsearch.errors import DependencyError
 
@@ -49,10 +49,10 @@ def rank_histogram(ranks: Mapping[str, Sequence[int | None]]) -> str:
     """How many queries found the right passage in which band of ranks, for each source."""
 
     def draw(axes: "Axes") -> None:
-        labels = [str(a) if a == b else f"{a}-{b}" for a, b in RANK_BINS] + ["not found"]
+        labels = band_labels()
         width = 0.8 / max(len(ranks), 1)
         for i, (name, values) in enumerate(ranks.items()):
-            counts = _band_counts(values)
+            counts = band_counts(values)
             at = [x + (i - (len(ranks) - 1) / 2) * width for x in range(len(labels))]
             axes.bar(at, counts, width, color=COLOURS[name], label=name)
         axes.set_xticks(range(len(labels)), labels)
@@ -86,13 +86,30 @@ def curve_chart(name: str, curves: Mapping[str, Curve], *, ylabel: str) -> str:
     return _svg(name, draw)
 
 
-def _band_counts(ranks: Sequence[int | None]) -> list[int]:
+def band_labels() -> list[str]:
+    """The bands of ranks as text, and one for what was not found."""
+    return [str(a) if a == b else f"{a}-{b}" for a, b in RANK_BINS] + ["not found"]
+
+
+def band_counts(ranks: Sequence[int | None]) -> list[int]:
+    """How many ranks lie in each band of `band_labels`."""
     counts = [sum(1 for r in ranks if r is not None and a <= r <= b) for a, b in RANK_BINS]
     return [*counts, len(ranks) - sum(counts)]
 
 
-def _svg(name: str, draw: "Callable[[Axes], None]") -> str:
-    """Raises DependencyError where matplotlib is not installed."""
+def draw_chart(
+    out: IO[bytes],
+    draw: "Callable[[Axes], None]",
+    *,
+    name: str,
+    ink: str,
+    form: Literal["svg", "png"] = "svg",
+    transparent: bool = False,
+) -> None:
+    """Writes one chart in the style of the project. ink: colour of text and frame.
+
+    The same drawing gives the same bytes. Raises DependencyError where matplotlib is not installed.
+    """
     try:
         from matplotlib import rc_context
         from matplotlib.figure import Figure
@@ -106,9 +123,10 @@ def _svg(name: str, draw: "Callable[[Axes], None]") -> str:
         "font.family": "sans-serif",
         "font.size": 9,
         **dict.fromkeys(
-            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), _INK
+            ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
         ),
     }
+    no_date = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
     with rc_context(style):
         figure = Figure(figsize=SIZE_INCHES, layout="constrained")
         axes = figure.add_subplot()
@@ -116,11 +134,14 @@ def _svg(name: str, draw: "Callable[[Axes], None]") -> str:
         axes.grid(axis="y", color=COLOURS["raw"], alpha=0.25, linewidth=0.6)
         axes.set_axisbelow(True)
         draw(axes)
-        out = io.StringIO()
-        figure.savefig(
-            out, format="svg", transparent=True, metadata={"Date": None, "Creator": None}
-        )
-    return _inline(out.getvalue(), name)
+        figure.savefig(out, format=form, dpi=200, transparent=transparent, metadata=no_date)
+
+
+def _svg(name: str, draw: "Callable[[Axes], None]") -> str:
+    """The chart as an element of the page. Raises DependencyError without matplotlib."""
+    out = io.BytesIO()
+    draw_chart(out, draw, name=name, ink=_INK, transparent=True)
+    return _inline(out.getvalue().decode(), name)
 
 
 def _inline(svg: str, name: str) -> str:

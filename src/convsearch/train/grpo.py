@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError, StageError
 from convsearch.passport import write_passport
+from convsearch.rewards.shapes import RewardShape, check_shape
 from convsearch.train.checkpoint import latest_step, publish, require_model
 from convsearch.train.device import (
     Device,
@@ -82,6 +83,8 @@ class GrpoSettings:
     """Tokens."""
     topk: int = 100
     """Depth to which the server looks for gold passages."""
+    reward: RewardShape = "piecewise"
+    """How a rank becomes a reward; the others are those of the paper's table 6 and figure 5."""
     device: Device = "cuda"
     """Where it runs; `cpu` samples with the rollout `hf_cpu`, `cuda` with vLLM."""
     num_gpus: int = 8
@@ -109,6 +112,7 @@ class GrpoSettings:
             check_positive(f"grpo.{name}", getattr(self, name))
         for name in _ZERO_OR_MORE:
             check_positive(f"grpo.{name}", getattr(self, name), zero_allowed=True)
+        check_shape(self.reward)
         if self.rollouts < 2:
             raise ConfigError("grpo.rollouts must be 2 or more: a group of one has no baseline")
         if self.prompts_per_step % (self.mini_batch or self.prompts_per_step):
@@ -128,6 +132,7 @@ def grpo_overrides(settings: GrpoSettings) -> list[str]:
         "reward_model.reward_manager": "rewrite_r1",
         "reward.num_workers": 1 if settings.device == "cpu" else 8,
         "retriever.topk": settings.topk,
+        "retriever.reward": settings.reward,
         "data.train_files": settings.train_file.absolute(),
         "data.val_files": val_file.absolute(),
         "data.val_max_samples": -1 if settings.val_file else 1,

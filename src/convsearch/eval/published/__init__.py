@@ -1,0 +1,19 @@
+"""Numbers that others published, as data: one JSON file a table, each with its source."""
+
+from convsearch.eval.published.tables import (
+    TABLES,
+    PublishedMean,
+    PublishedRow,
+    PublishedTable,
+    published_rows,
+    published_table,
+)
+
+__all__ = [
+    "TABLES",
+    "PublishedMean",
+    "PublishedRow",
+    "PublishedTable",
+    "published_rows",
+    "published_table",
+]
