@@ -61,9 +61,12 @@ def cut_to_tokens(text: str, max_tokens: int, count_tokens: Callable[[str], int]
             low = middle
         else:
             high = middle - 1
-    head = text[:low]
-    return head.rsplit(None, 1)[0] if len(head.split()) > 1 else head
+    head = text[:low].rstrip()
+    whole_words = head[: -len(head.split()[-1])].rstrip() if head.split() else head
+    return whole_words if 0 < len(whole_words) > len(head) - _LONGEST_WORD_CHARS else head
 
 
+_LONGEST_WORD_CHARS = 64
+"""What is longer, such as a line of a script without blanks, is cut inside."""
 _MOST_CHARS_OF_A_TOKEN = 32
 """Nothing longer is counted: a passage of a megabyte is cut before it is looked at."""
