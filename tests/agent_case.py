@@ -1,6 +1,7 @@
 """Scripted agents and hostile passages for the tests of the search agents."""
 
-from collections.abc import Sequence
+import re
+from collections.abc import Callable, Mapping, Sequence
 
 from convsearch.agent import (
     AgentState,
@@ -12,6 +13,10 @@ from convsearch.agent import (
     strategy,
     tool_format,
 )
+from convsearch.errors import EngineError
+from convsearch.infer import Generation, SamplingParams
+from convsearch.infer.token_engine import TokenGeneration
+from convsearch.types import ChatMessage, Passage, Question
 
 FORMS = ("plain", "hermes", "search_r1")
 STRATEGY_OF = {"plain": "expand_search", "hermes": "expand_search", "search_r1": "search_r1"}
@@ -44,6 +49,130 @@ def play(state: AgentState, texts: Sequence[str], passage: str) -> AgentState:
         if isinstance(outcome, SearchCall):
             state = observe(state, Evidence(text=passage, doc_ids=("d1",)))
     return state
+
+
+PASSAGES = [
+    Passage(doc_id="d1", title="Ada Lovelace", text="Ada wrote the first program."),
+    Passage(doc_id="d2", title="Charles Babbage", text="Babbage built the engine."),
+    Passage(doc_id="d3", title="Tea", text="Tea is a hot drink."),
+]
+Script = Callable[[str, int], str | None]
+"""(the dialogue so far, turns of the model in it) -> what the model says; None: no answer."""
+
+
+def some_questions(number: int) -> list[Question]:
+    """Questions q0, q1, ... about word0, word1, ..."""
+    return [
+        Question(
+            qid=f"q{i}",
+            dataset="made",
+            question=f"who wrote program word{i}?",
+            answers=("Ada Lovelace",),
+            type="bridge",
+            split="dev",
+        )
+        for i in range(number)
+    ]
+
+
+def search_then_answer(form: str, final: str = "Ada Lovelace") -> Script:
+    """Searches once for the question's own word, then answers."""
+
+    def script(dialogue: str, turn: int) -> str:
+        word = re.findall(r"word\d+", dialogue)[0]
+        return call(form, f"Ada {word}") if turn == 0 else answer(final)
+
+    return script
+
+
+class ScriptedChat:
+    """An engine that takes chats and says what a script tells it."""
+
+    def __init__(self, script: Script, *, dies_at: int | None = None) -> None:
+        self.identity: Mapping[str, str | int | float | None] = {"engine": "scripted"}
+        self.script = script
+        self.batches: list[int] = []
+        self.seeds: list[int] = []
+        self._dies_at = dies_at
+
+    def generate(
+        self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
+    ) -> list[Generation]:
+        if len(self.batches) == self._dies_at:
+            raise EngineError("the engine broke; start it again")
+        self.batches.append(len(chats))
+        self.seeds += seeds
+        made = []
+        for chat in chats:
+            turn = sum(m["role"] == "assistant" for m in chat)
+            text = self.script("\n".join(m["content"] for m in chat), turn)
+            made.append(Generation(error="too long") if text is None else Generation(text=text))
+        return made
+
+    def close(self) -> None: ...
+
+
+SPECIAL_TOKENS = ("<|im_start|>", "<|im_end|>", "<|eot_id|>", "<|endoftext|>")
+END_ID = 0x110000 + 1
+
+
+class ScriptedTokens(ScriptedChat):
+    """The same over ids: a character is its code point, a chat token one id above them all."""
+
+    def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
+        text = "".join(f"<|im_start|>{m['role']}\n{m['content']}<|im_end|>\n" for m in chat)
+        if chat[-1]["role"] == "assistant":
+            return encode(text.removesuffix("<|im_end|>\n"))
+        return encode(f"{text}<|im_start|>assistant\n")
+
+    def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
+        if after is None:
+            return encode(text)
+        end = "" if after and after[-1] == END_ID else "<|im_end|>"
+        frame = f"{end}\n<|im_start|>user\n{text}<|im_end|>\n<|im_start|>assistant\n"
+        return encode(frame)
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+    ) -> list[TokenGeneration]:
+        if len(self.batches) == self._dies_at:
+            raise EngineError("the engine broke; start it again")
+        self.batches.append(len(prompts))
+        self.seeds += seeds
+        made = []
+        for prompt in prompts:
+            dialogue = decode(prompt)
+            own = dialogue.split("<|im_start|>assistant\n", 1)[1]
+            inline = bool(stop)
+            turn = own.count("</information>") if inline else own.count("<|im_start|>assistant")
+            text = self.script(dialogue, turn)
+            if text is None:
+                made.append(TokenGeneration(error="too long"))
+                continue
+            ids = [*encode(text), *([] if inline else [END_ID])]
+            made.append(TokenGeneration(ids=tuple(ids), text=text))
+        return made
+
+
+def encode(text: str) -> list[int]:
+    """Chat tokens become one id wherever they stand, as in real tokenizers."""
+    parts = re.split(f"({'|'.join(map(re.escape, SPECIAL_TOKENS))})", text)
+    return [
+        number
+        for part in parts
+        for number in (
+            [0x110000 + SPECIAL_TOKENS.index(part)] if part in SPECIAL_TOKENS else map(ord, part)
+        )
+    ]
+
+
+def decode(ids: Sequence[int]) -> str:
+    """The inverse of `encode`."""
+    return "".join(SPECIAL_TOKENS[i - 0x110000] if i >= 0x110000 else chr(i) for i in ids)
 
 
 _TAGS = ("tool_response", "information", "results")

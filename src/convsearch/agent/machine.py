@@ -9,8 +9,8 @@ Only the text given to `step` is parsed, so nothing that a search brings back ca
 end. Every bad input has an outcome that keeps the run alive and is counted in `state.counts`.
 """
 
-from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from convsearch.agent.escape import escape
@@ -69,6 +69,11 @@ class Evidence:
     """Whether a squeezer wrote the text; False where it failed, None where none was asked."""
 
 
+def estimate_tokens(text: str) -> int:
+    """Tokens of a text where nobody counted them: a quarter of its bytes in UTF-8, rounded up."""
+    return -(-len(text.encode("utf-8", "replace")) // 4)
+
+
 @dataclass(frozen=True, kw_only=True)
 class AgentState:
     """One episode so far. Immutable: each function returns the next one."""
@@ -77,6 +82,7 @@ class AgentState:
     question: str
     strategy: Strategy
     form: ToolFormat
+    count_tokens: Callable[[str], int] = field(compare=False, repr=False)
     wants: Wants = "text"
     """What the driver has to bring next."""
     spans: tuple[Span, ...] = ()
@@ -96,15 +102,27 @@ class AgentState:
     error: str | None = None
 
 
-def estimate_tokens(text: str) -> int:
-    """Tokens of a text where nobody counted them: a quarter of its bytes in UTF-8, rounded up."""
-    return -(-len(text.encode("utf-8", "replace")) // 4)
+def start(
+    qid: str,
+    question: str,
+    strategy: Strategy,
+    form: ToolFormat,
+    *,
+    count_tokens: Callable[[str], int] = estimate_tokens,
+) -> AgentState:
+    """The state before the first text. count_tokens: the model's own, where the driver has it.
 
-
-def start(qid: str, question: str, strategy: Strategy, form: ToolFormat) -> AgentState:
-    """The state before the first text. Raises ConfigError where strategy and form do not fit."""
+    Raises ConfigError where strategy and form do not fit.
+    """
     check_together(strategy, form)
-    state = AgentState(qid=qid, question=question, strategy=strategy, form=form, counts={})
+    state = AgentState(
+        qid=qid,
+        question=question,
+        strategy=strategy,
+        form=form,
+        count_tokens=count_tokens,
+        counts={},
+    )
     if not strategy.retrieves_first:
         return state
     return replace(state, wants="results", pending=(_clean(question, strategy.budget)[0] or "?",))
@@ -115,13 +133,14 @@ def step(
 ) -> tuple[AgentState, SearchCall | FinalAnswer | Correction]:
     """Takes one text of the model and says what follows from it. Never raises for what it says.
 
-    num_tokens: of the text; estimated where None. ValueError if the state does not want a text.
+    num_tokens: of the text, where the engine says; else they are counted. ValueError if the state
+    does not want a text.
     """
     if state.wants != "text":
         raise ValueError(f"the agent wants {state.wants}, not a text")
     model_text = model_text.encode("utf-8", "replace").decode("utf-8")
     parsed = state.form.parse(model_text)
-    tokens = estimate_tokens(model_text) if num_tokens is None else num_tokens
+    tokens = num_tokens or state.count_tokens(model_text)
     fault, calls = parsed.fault, ()
     if parsed.queries:
         if state.strategy.searches:
@@ -161,11 +180,8 @@ def step(
     return state, SearchCall(queries=calls)
 
 
-def observe(state: AgentState, evidence: Evidence, num_tokens: int | None = None) -> AgentState:
-    """Takes the results of the pending call. num_tokens: of the escaped text, else estimated.
-
-    ValueError if the state does not want results.
-    """
+def observe(state: AgentState, evidence: Evidence) -> AgentState:
+    """Takes the results of the pending call. ValueError if the state does not want results."""
     if state.wants != "results":
         raise ValueError(f"the agent wants {state.wants}, not results")
     queries = (*state.queries, *state.pending)
@@ -177,7 +193,7 @@ def observe(state: AgentState, evidence: Evidence, num_tokens: int | None = None
     if not text:
         state, text = _count(state, "no_results"), "Nothing was found."
     if not state.spans and state.strategy.retrieves_first:
-        tokens = estimate_tokens(text) if num_tokens is None else num_tokens
+        tokens = state.count_tokens(text)
         span = Span(
             kind="tool",
             text=text,
@@ -189,7 +205,7 @@ def observe(state: AgentState, evidence: Evidence, num_tokens: int | None = None
         return replace(
             state, wants="text", pending=(), passages=text, spans=(span,), tool_tokens=tokens
         )
-    return _add_results(state, text, evidence, num_tokens)
+    return _add_results(state, text, evidence)
 
 
 def fail(state: AgentState, error: str) -> AgentState:
@@ -271,15 +287,13 @@ def _clean(query: str, budget: Budget) -> tuple[str, bool]:
     return line[: budget.max_query_chars].strip(), len(line) > budget.max_query_chars
 
 
-def _add_results(
-    state: AgentState, text: str, evidence: Evidence | None = None, num_tokens: int | None = None
-) -> AgentState:
+def _add_results(state: AgentState, text: str, evidence: Evidence | None = None) -> AgentState:
     budget = state.strategy.budget
     last = state.num_turns + 1 >= budget.max_turns or len(state.queries) >= budget.max_queries
     if last and state.strategy.searches:
         text = f"{text}\n{_ANSWER_NOW}"
     rendered = state.form.render_results(text)
-    tokens = estimate_tokens(rendered) if num_tokens is None else num_tokens
+    tokens = state.count_tokens(rendered)
     span = Span(
         kind="tool",
         text=rendered,
