@@ -8,6 +8,7 @@ import typer
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.pooled import convert_pooled
+from convsearch.data.questions import convert_questions
 from convsearch.prompts import PromptStyle
 
 app = typer.Typer(
@@ -38,6 +39,17 @@ def pooled(
 ) -> None:
     """Convert a folder in the pooled format (README of the real data)."""
     _show(out, convert_pooled(source, out, name=name))
+
+
+@app.command()
+def qa(
+    source: Annotated[
+        Path, typer.Option(help="Folder with corpus.jsonl and train, dev or test.jsonl (or .gz).")
+    ],
+    out: Out,
+) -> None:
+    """Convert questions with answers and gold passages, for search agents."""
+    _show(out, convert_questions(source, out))
 
 
 @app.command()

@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from convsearch.cli import (
+    agent,
     ann,
     data,
     distill,
@@ -31,8 +32,8 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
-    "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "agent",
+    "report", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -52,6 +53,7 @@ app.command("sft")(sft.command)
 app.command("grpo")(grpo.command)
 app.command("infer")(infer.command)
 app.command("eval")(evaluate.command)
+app.add_typer(agent.app, name="agent")
 app.command("report")(report.command)
 app.command("quickstart")(quickstart.command)
 app.add_typer(nano.app, name="nano")
