@@ -292,6 +292,9 @@ def ablate(
     out: Annotated[Path, typer.Option(help="Folder for ablation.json and ablation.md.")],
     split: Split = "dev",
     set_name: SetName = None,
+    type_name: Annotated[
+        str | None, typer.Option("--type", help="Only this kind of question, such as comparison.")
+    ] = None,
     variants: Annotated[str, typer.Option(help="Numbers of queries.")] = "1,2,3,5",
     topk: Annotated[str, typer.Option(help="Passages of each query.")] = "3,5,10",
     top: Annotated[int, typer.Option(help="Depth of the fused list that is scored.")] = 10,
@@ -303,9 +306,14 @@ def ablate(
     """Measure what several queries find, without a model: variants by rules, all-gold recall."""
     started = time.monotonic()
     data = load_questions(dataset)
-    questions = [q for q in data.questions(split, set_name) if data.golds(q.qid)]
+    chosen = data.questions(split, set_name)
+    questions = [q for q in chosen if data.golds(q.qid) and type_name in (None, q.type)]
     if not questions:
-        raise DataError(f"{data.qrels_path}: no question of this split has a gold passage")
+        types = ", ".join(sorted({q.type for q in chosen}))
+        raise DataError(
+            f"{data.questions_path}: no question of type {type_name or 'any'} with a gold passage "
+            f"in this split; types here: {types}"
+        )
     ns, ks = _numbers(variants, "--variants"), _numbers(topk, "--topk")
     golds = {question.qid: data.golds(question.qid) for question in questions}
     with open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever:
@@ -321,8 +329,8 @@ def ablate(
         out / "run.json",
         stage="agent ablate",
         settings={
-            "split": split, "set": set_name, "variants": ns, "topk": ks, "top": top,
-            "retriever": str(index or retriever_url),
+            "split": split, "set": set_name, "type": type_name, "variants": ns, "topk": ks,
+            "top": top, "retriever": str(index or retriever_url),
         },
         inputs=[data.questions_path, data.qrels_path],
         counts={"questions": len(questions)},

@@ -198,6 +198,13 @@ def test_ablate_writes_a_table_of_its_rows(cli: Cli, made: SimpleNamespace):
     assert [(row["k"], row["n"]) for row in rows] == [(1, 1), (1, 2), (3, 1), (3, 2)]
     assert rows[0]["all_gold_top"] == 1.0
     assert (folder / "ablation.md").read_text().strip() in out
+    words = ["agent", "ablate", "--dataset", made.data, "--index", made.index, "--out", folder]
+    code, _, err = cli(*words, "--type", "comparison")
+    assert code == 2
+    assert "types here: bridge" in err
+    code, _, err = cli(*words, "--topk", "3,x")
+    assert code == 2
+    assert "--topk takes numbers" in err
 
 
 @pytest.mark.parametrize(

@@ -8,13 +8,18 @@ from agent_case import INJECTIONS, PASSAGES, some_questions
 from tiny_model import make_tiny_model
 
 from convsearch.agent import strategy, tool_format
+from convsearch.agent.model_squeezer import ModelSqueezer, SqueezeBudget
 from convsearch.agent.search import SearchSettings, SearchTool
+from convsearch.agent.squeeze import SqueezeRequest
 from convsearch.episodes import AgentRun, infer_episodes
+from convsearch.episodes.dialogue import token_counter
 from convsearch.episodes.runner import play_block
+from convsearch.episodes.squeezing import engine_squeezer
 from convsearch.infer import SamplingParams
 from convsearch.infer.token_engine import TokenEngine
 from convsearch.infer.transformers_engine import TransformersEngine
 from convsearch.retrieval.memory import InMemoryRetriever
+from convsearch.types import Passage
 
 GREEDY = SamplingParams(temperature=0, max_tokens=12)
 DRAWN = SamplingParams(temperature=1.0, max_tokens=12)
@@ -137,3 +142,29 @@ def test_greedy_runs_repeat_and_resume_to_the_same_bytes(engine, tmp_path: Path)
     assert journal.exists()
     infer_episodes(some_questions(2), engine, a_tool(), run, out_path=tmp_path / "c.jsonl")
     assert (tmp_path / "c.jsonl").read_bytes() == paths[0].read_bytes()
+
+
+def test_a_model_in_this_process_squeezes(engine):
+    squeezer = engine_squeezer(
+        engine,
+        name="hf:tiny",
+        max_tokens=8,
+        budget=SqueezeBudget(max_input_tokens=200),
+        count_tokens=token_counter(engine),
+    )
+    request = SqueezeRequest(question="?", queries=("amber",), passages=tuple(PASSAGES))
+    first, second = squeezer.squeeze([request, request], 8)
+    assert first == second
+    assert first is not None
+    assert token_counter(engine)(first) <= 8
+    assert squeezer.spent_tokens > 8
+    huge = ModelSqueezer(
+        squeezer._generate,
+        name="hf:tiny",
+        identity="tiny",
+        budget=SqueezeBudget(max_input_tokens=9000),
+        count_tokens=token_counter(engine),
+    )
+    long = Passage(doc_id="l", title="", text="amber " * 9000)
+    too_long = SqueezeRequest(question="?", queries=("amber",), passages=(long,))
+    assert huge.squeeze([too_long], 8) == [None]  # does not fit the model: a failure, and seen
