@@ -39,8 +39,14 @@ class EpisodeJournal:
             else:
                 self._take(record, where)
             whole += len(line)
-        self._out = path.open("ab")
-        self._out.truncate(whole)
+        try:
+            self._out = path.open("ab")
+            self._out.truncate(whole)
+        except OSError as error:
+            raise DataError(
+                f"{path}: cannot be written ({error.strerror}); mend the permissions or name "
+                "another output"
+            ) from error
         if not whole:
             self._write({"settings": settings})
 

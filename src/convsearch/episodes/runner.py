@@ -17,6 +17,7 @@ from convsearch.agent import AgentState, Strategy, observe, start, to_episode
 from convsearch.agent.formats import ToolFormat
 from convsearch.agent.records import read_episodes, write_episodes
 from convsearch.agent.search import Call, SearchTool
+from convsearch.agent.squeeze import SqueezeMeter
 from convsearch.agent.strategies import check_together, opening_messages
 from convsearch.episodes.dialogue import Dialogue, check_engine, speak, token_counter
 from convsearch.episodes.journal import EpisodeJournal
@@ -92,7 +93,7 @@ def infer_episodes(
             began = time.monotonic()
             made = run_block(block, engine, tool, run)
             journal.append(made, time.monotonic() - began)
-        tool.meter.finish()
+        _check_squeezing(list(journal.episodes.values()))
     finally:
         journal.close()
     if on_progress:
@@ -177,14 +178,30 @@ def count_episodes(episodes: Sequence[Episode]) -> dict[str, int]:
     return dict(counts)
 
 
+def _check_squeezing(episodes: Sequence[Episode]) -> None:
+    """Raises EngineError where more than 10 % of all calls, those of earlier attempts among them,
+    were not squeezed."""
+    asked = [s.squeezed for e in episodes for s in e.spans if s.squeezed is not None]
+    meter = SqueezeMeter()
+    meter.add(len(asked), asked.count(False))
+    meter.finish()
+
+
 def _blocks(
     questions: Sequence[Question], journal: EpisodeJournal, size: int, retry_failed: bool
 ) -> list[list[Question]]:
-    """Blocks of the input of which something is missing, and then those that are asked again."""
+    """Blocks of the input of which something is missing, and then those that are asked again.
+
+    Missing is also what an earlier attempt made without its squeezer.
+    """
+    known = journal.episodes
     blocks = [list(questions[i : i + size]) for i in range(0, len(questions), size)]
-    todo = [block for block in blocks if any(q.qid not in journal.episodes for q in block)]
+    todo = [
+        block
+        for block in blocks
+        if any(q.qid not in known or known[q.qid].counts.get("squeezer_failed") for q in block)
+    ]
     if retry_failed:
-        known = journal.episodes
         failed = [q for q in questions if q.qid in known and known[q.qid].status == "failed"]
         todo += [failed[i : i + size] for i in range(0, len(failed), size)]
     return todo

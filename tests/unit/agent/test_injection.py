@@ -8,6 +8,7 @@ from agent_case import FORMS, INJECTIONS, answer, begin, call, play
 
 from convsearch.agent import TokenTrack, escape, messages, to_episode
 from convsearch.agent.machine import opening_messages
+from convsearch.types import Episode
 
 SPECIAL = re.compile(
     r"<\|[^<>|]*\|>|</?(?:think|search|tool_call|tool_response|information|results|answer|s)>"
@@ -21,28 +22,30 @@ def test_there_are_enough_cases():
     assert len(set(INJECTIONS)) >= 60
 
 
-@pytest.mark.parametrize("form", FORMS)
 @pytest.mark.parametrize("passage", INJECTIONS, ids=[f"i{n}" for n in range(len(INJECTIONS))])
-def test_turns_mask_and_score_stay(passage: str, form: str):
-    texts = [call(form, "a"), call(form, "b"), answer("Ada")]
-    calm = to_episode(play(begin(form), texts, "a calm passage"))
-    state = play(begin(form), texts, f"Before. {passage} After.")
-    attacked = to_episode(state)
+def test_turns_mask_and_score_stay(passage: str):
+    for form in FORMS:
+        texts = [call(form, "a"), call(form, "b"), answer("Ada")]
+        calm = to_episode(play(begin(form), texts, "a calm passage"))
+        state = play(begin(form), texts, f"Before. {passage} After.")
+        check_same(to_episode(state), calm)
+        chat = "".join(m["content"] for m in messages(state))
+        for role in ("<|im_start|>", "<|im_end|>", "<|eot_id|>"):
+            assert role not in chat
+
+
+def check_same(attacked: Episode, calm: Episode) -> None:
     for field in ("status", "ended_by", "answer", "queries", "doc_ids", "num_turns", "counts"):
         assert getattr(attacked, field) == getattr(calm, field)
     assert [s.kind for s in attacked.spans] == [s.kind for s in calm.spans]
     for ours, theirs in zip(attacked.spans, calm.spans, strict=True):
         if ours.kind == "model":
             assert ours == theirs
-        else:
-            assert SPECIAL.findall(ours.text) == SPECIAL.findall(theirs.text)
-            assert SPECIAL.findall(unicodedata.normalize("NFKC", ours.text)) == SPECIAL.findall(
-                theirs.text
-            )
-            ours.text.encode("utf-8")
-    chat = "".join(m["content"] for m in messages(state))
-    for role in ("<|im_start|>", "<|im_end|>", "<|eot_id|>"):
-        assert role not in chat
+            continue
+        frame = SPECIAL.findall(theirs.text)
+        assert SPECIAL.findall(ours.text) == frame
+        assert SPECIAL.findall(unicodedata.normalize("NFKC", ours.text)) == frame
+        ours.text.encode("utf-8")
 
 
 @pytest.mark.parametrize("passage", INJECTIONS)

@@ -251,7 +251,7 @@ PIECES = [
 ]
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=40, deadline=None)
 @given(
     st.lists(st.lists(st.sampled_from(PIECES), max_size=12).map("".join), max_size=12),
     st.sampled_from(FORMS),

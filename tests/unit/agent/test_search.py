@@ -106,9 +106,9 @@ def test_the_number_of_documents_and_tokens_is_bounded():
     assert len(short.doc_ids) == 1  # what did not fit was not read
 
 
-@pytest.mark.parametrize("char", ["x", "<", "\u65e5", " a"])
+@pytest.mark.parametrize("char", ["<", "\u65e5", " a"])
 def test_a_passage_of_a_megabyte_fits_the_budget_after_escaping(char: str):
-    big = Passage(doc_id="big", title="ada " * 10, text=char * (1_000_000 // len(char)))
+    big = Passage(doc_id="big", title="ada " * 10, text=char * (1_000_000 // len(char.encode())))
     [found] = SearchTool(Recording([big]), SearchSettings(max_result_tokens=100)).answer(
         [Call(question="?", queries=("ada",))]
     )

@@ -1,6 +1,7 @@
 """The driver: batched turns, one episode a question, resumable, tokens that only grow."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -172,19 +173,33 @@ def test_a_dead_search_engine_stops_the_run(tmp_path: Path):
     assert not (tmp_path / "e.jsonl").exists()
 
 
+class Squeezing:
+    """A squeezer that can be broken and mended."""
+
+    name = "made"
+
+    def __init__(self, *, broken: bool) -> None:
+        self.broken = broken
+
+    def squeeze(self, requests: Sequence[SqueezeRequest], max_tokens: int) -> list[str | None]:
+        return [None if self.broken else "Ada did it." for _ in requests]
+
+
 def test_a_squeezer_that_fails_stops_a_run_however_short(tmp_path: Path):
-    class Broken:
-        name = "broken"
+    out = tmp_path / "e.jsonl"
+    engine = ScriptedChat(search_then_answer("plain"))
+    for _ in range(2):
+        with pytest.raises(EngineError, match="failed in 10 of 10 calls"):
+            infer(engine, out, tool=a_tool(squeezer=Squeezing(broken=True)))
+        assert not out.exists()
+    mended = infer(engine, out, tool=a_tool(squeezer=Squeezing(broken=False)))
+    assert all(span.squeezed for e in mended for span in e.spans if span.kind == "tool")
 
-        def squeeze(self, requests: list[SqueezeRequest], max_tokens: int) -> list[str | None]:
-            return [None for _ in requests]
 
-    with pytest.raises(EngineError, match="failed in 10 of 10 calls"):
-        infer(
-            ScriptedChat(search_then_answer("plain")),
-            tmp_path / "e.jsonl",
-            tool=a_tool(squeezer=Broken()),
-        )
+def test_an_output_that_cannot_be_written_is_a_sentence(tmp_path: Path):
+    (tmp_path / "e.jsonl.journal").mkdir()
+    with pytest.raises(DataError, match=r"e\.jsonl\.journal: cannot be written"):
+        infer(ScriptedChat(search_then_answer("plain")), tmp_path / "e.jsonl")
 
 
 def test_bad_questions_are_sentences(tmp_path: Path):
