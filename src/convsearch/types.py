@@ -1,11 +1,14 @@
 """The nouns of the project. One home each; everything else passes them around."""
 
 import hashlib
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Literal
 
 Role = Literal["user", "agent"]
 Status = Literal["ok", "malformed", "failed"]
+EpisodeStatus = Literal["answered", "no_answer", "failed"]
+SpanKind = Literal["model", "tool"]
 ChatMessage = dict[str, str]
 """One message as chat templates take it: `{"role": ..., "content": ...}`."""
 
@@ -78,6 +81,70 @@ class Rewrite:
     candidate: int = 0
     num_tokens: int = 0
     error: str | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """One question for a search agent. Answers and type are for scoring, never for a prompt."""
+
+    qid: str
+    dataset: str
+    question: str
+    answers: tuple[str, ...]
+    """Every accepted answer; empty where the source has none."""
+    type: str
+    """Kind of question, such as `bridge` or `comparison`; empty where the source has none."""
+    split: str
+
+
+@dataclass(frozen=True, kw_only=True)
+class Span:
+    """A stretch of an episode that one side wrote."""
+
+    kind: SpanKind
+    """`model`: sampled by the policy. `tool`: search results and corrections, escaped."""
+    text: str
+    num_tokens: int = 0
+    """Of this span; estimated from its length where the engine does not say."""
+    queries: tuple[str, ...] = ()
+    """tool: what was searched for it; empty for a correction."""
+    doc_ids: tuple[str, ...] = ()
+    """tool: the passages behind it, in fused order."""
+    squeezed: bool | None = None
+    """tool: whether the squeezer wrote it; None where none was asked."""
+    fault: str | None = None
+    """model: why the turn was no valid call and no answer."""
+    well_formed: bool = False
+    """model: exactly one thought, then exactly one action, and nothing else."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Episode:
+    """All that an agent did about one question. Failure is a value: one episode a question."""
+
+    qid: str
+    strategy: str
+    tool_format: str
+    status: EpisodeStatus
+    ended_by: str
+    """What ended it: `answer`, `turns`, `queries`, `tokens`, `faults` or `error`."""
+    answer: str | None
+    """From the model's own text; None exactly where status is not `answered`."""
+    spans: tuple[Span, ...]
+    """What model and tools wrote, in order; the prompt comes before them."""
+    queries: tuple[str, ...]
+    """Every query that was searched, in order."""
+    doc_ids: tuple[str, ...]
+    """Distinct passages that were read, in the order of reading."""
+    counts: Mapping[str, int] = field(default_factory=dict)
+    """What was mended or refused on the way, by name."""
+    num_turns: int = 0
+    """Texts that the model wrote."""
+    num_model_tokens: int = 0
+    num_tool_tokens: int = 0
+    seed: int = 0
+    error: str | None = None
+    """failed: what the engine said."""
 
 
 def derive_seed(seed: int, qid: str, candidate: int = 0) -> int:

@@ -22,6 +22,7 @@ RINGS = {
     "hub": 2,
     "agent": 2,
     "distill": 3,
+    "episodes": 3,
     "infer": 3,
     "train": 3,
     "nano": 3,
@@ -93,6 +94,8 @@ def test_packages_beside_the_library_are_imported_late_and_from_the_outer_rings(
         "convsearch.data.dataset, convsearch.data.mini, convsearch.data.pooled, "
         "convsearch.data.parquet, convsearch.retrieval, convsearch.retrieval.client, "
         "convsearch.retrieval.memory",
+        "convsearch.agent, convsearch.agent.search, convsearch.agent.model_squeezer, "
+        "convsearch.rewards.search_agent, convsearch.episodes",
         "convsearch.distill, convsearch.infer, convsearch.train.sft, convsearch.train.grpo",
         "convsearch.pipeline.pipeline, convsearch.pipeline.presets, convsearch.report.page",
         "convsearch.cli.main",

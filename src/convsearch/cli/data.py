@@ -12,6 +12,7 @@ from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import write_field_rewrites
+from convsearch.data.questions import convert_questions
 from convsearch.prompts import PromptStyle
 
 app = typer.Typer(
@@ -74,6 +75,17 @@ def own(
         seed=seed,
     )
     show(out, counts)
+
+
+@app.command()
+def qa(
+    source: Annotated[
+        Path, typer.Option(help="Folder with corpus.jsonl and train, dev or test.jsonl (or .gz).")
+    ],
+    out: Out,
+) -> None:
+    """Convert questions with answers and gold passages, for search agents."""
+    show(out, convert_questions(source, out))
 
 
 @app.command()

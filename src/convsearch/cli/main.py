@@ -6,6 +6,7 @@ import typer
 from typer.core import TyperGroup
 
 from convsearch.cli import (
+    agent,
     ann,
     compare,
     data,
@@ -36,7 +37,7 @@ class _InOrder(TyperGroup):
 
 FLOW = (
     "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "eval", "compare",
-    "report", "hub", "reproduce", "quickstart", "nano", "doctor",
+    "report", "agent", "hub", "reproduce", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -58,6 +59,7 @@ app.command("merge")(merge.command)
 app.command("infer")(infer.command)
 app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)
+app.add_typer(agent.app, name="agent")
 app.command("report")(report.command)
 app.add_typer(hub.app, name="hub")
 app.command("reproduce")(reproduce.command)

@@ -12,6 +12,7 @@ from convsearch.errors import CheckpointError, DependencyError, EngineError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
 from convsearch.infer.sampling import next_tokens, row_uniforms
+from convsearch.infer.token_engine import ChatFrames, TokenGeneration
 from convsearch.types import ChatMessage
 
 if TYPE_CHECKING:
@@ -85,6 +86,7 @@ class TransformersEngine:
         self._context = getattr(loaded.config, "max_position_embeddings", None) or _NO_LIMIT
         self._end_ids = self._find_end_ids()
         self._absent_ids: torch.Tensor | None = None
+        self._frames: ChatFrames | None = None
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "transformers",
             "model": model_name(model),
@@ -130,6 +132,47 @@ class TransformersEngine:
         if self._device.type == "cuda":
             self._torch.cuda.empty_cache()
 
+    def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
+        """See TokenEngine."""
+        return list(self._prompt_ids(list(chat)))
+
+    def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
+        """See TokenEngine."""
+        if self._frames is None:
+            self._frames = ChatFrames(self._tokenizer, self._end_ids)
+        return self._frames.reply_ids(text, after)
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+    ) -> list[TokenGeneration]:
+        """See TokenEngine. A prompt without room is an error of that prompt, as in `generate`."""
+        limits = [min(params.max_tokens, self._context - len(prompt)) for prompt in prompts]
+        made = [
+            TokenGeneration(
+                error=f"the dialogue has {len(prompt)} tokens and the model reads at most "
+                f"{self._context}"
+            )
+            for prompt in prompts
+        ]
+        rows = [i for i, limit in enumerate(limits) if limit > 0]
+        if rows:
+            with self._torch.inference_mode():
+                responses = self._decode(
+                    [tuple(prompts[i]) for i in rows],
+                    [limits[i] for i in rows],
+                    params,
+                    [seeds[i] for i in rows],
+                    stop,
+                )
+            for i, ids in zip(rows, responses, strict=True):
+                text = self._tokenizer.decode(ids, skip_special_tokens=True)
+                made[i] = TokenGeneration(ids=tuple(ids), text=str(text))
+        return made
+
     def _prompt_ids(self, chat: list[ChatMessage]) -> tuple[int, ...]:
         text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
@@ -138,6 +181,14 @@ class TransformersEngine:
         configured = self._model.generation_config.eos_token_id
         ids = configured if isinstance(configured, list) else [configured]
         return frozenset(i for i in [*ids, self._tokenizer.eos_token_id] if i is not None)
+
+    def _says(self, response: list[int], stop: Sequence[str]) -> bool:
+        """Whether the end of a response holds one of the strings."""
+        if not stop:
+            return False
+        longest = max(len(text.encode()) for text in stop)  # no token is shorter than a byte
+        tail = str(self._tokenizer.decode(response[-longest - 1 :]))
+        return any(text in tail for text in stop)
 
     def _mask_absent(self, logits_BV: "torch.Tensor") -> "torch.Tensor":
         """-inf for ids that the tokenizer has no token for (padding of the embedding matrix)."""
@@ -161,6 +212,7 @@ class TransformersEngine:
         limits: Sequence[int],
         params: SamplingParams,
         seeds: Sequence[int],
+        stop: Sequence[str] = (),
     ) -> list[list[int]]:
         """Token ids of each response, the end token included. B rows, V ids, L positions."""
         torch, device = self._torch, self._device
@@ -196,6 +248,7 @@ class TransformersEngine:
                 if not finished[row]:
                     responses[row].append(token)
                     finished[row] = token in self._end_ids or step + 1 >= limits[row]
+                    finished[row] = finished[row] or self._says(responses[row], stop)
             left = [b for b, row in enumerate(rows) if not finished[row]]
             if not left:
                 break

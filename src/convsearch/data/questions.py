@@ -1,0 +1,226 @@
+"""Questions for search agents: their file, their folder, and the adapter from the pooled format.
+
+A question folder holds `questions.jsonl` (one `Question` a line), `corpus.jsonl`, `qrels.trec`
+with the gold passages, and `run.json`. Questions may lack answers (then only retrieval is
+measured) or gold passages (then only answers are); both are counted.
+"""
+
+import re
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, find_file
+from convsearch.data.staging import staged_folder
+from convsearch.errors import DataError, MissingFileError
+from convsearch.files import (
+    Qrels,
+    Record,
+    field,
+    gold_ids,
+    id_field,
+    read_jsonl,
+    read_qrels,
+    write_jsonl,
+    write_passages,
+    write_qrels,
+)
+from convsearch.passport import write_passport
+from convsearch.types import Passage, Question
+
+QUESTIONS = "questions.jsonl"
+SPLITS = ("train", "dev", "test")
+_LIST_COMMA = re.compile(r",\s*(?=['\"])")
+_NEXT_STEP = 'make a question folder with "convsearch data qa"'
+
+
+@dataclass(frozen=True, kw_only=True)
+class QuestionSet:
+    """An opened question folder. The corpus stays on disk."""
+
+    folder: Path
+    questions_path: Path
+    corpus_path: Path
+    qrels_path: Path
+    all_questions: tuple[Question, ...]
+    qrels: Qrels
+
+    def questions(self, split: str | None = None, dataset: str | None = None) -> list[Question]:
+        """Those of a split and a data set. Raises DataError where there are none."""
+        kept = [
+            q
+            for q in self.all_questions
+            if split in (None, q.split) and dataset in (None, q.dataset)
+        ]
+        if not kept:
+            there = sorted({f"{q.dataset}/{q.split}" for q in self.all_questions})
+            raise DataError(
+                f"{self.questions_path}: no questions of {dataset or 'any set'}/{split or 'any'}; "
+                f"here are {', '.join(there)}"
+            )
+        return kept
+
+    def golds(self, qid: str) -> list[str]:
+        """The gold passages of a question; empty where none are known."""
+        return gold_ids(self.qrels, qid) if qid in self.qrels else []
+
+
+def load_questions(folder: Path) -> QuestionSet:
+    """Opens a question folder. Raises MissingFileError that names each file not there, DataError
+    for a bad file, or relevance judgements of other questions."""
+    if not folder.is_dir():
+        raise MissingFileError(f"{folder}: no such folder; {_NEXT_STEP}")
+    paths = {name: find_file(folder, name) for name in (QUESTIONS, CORPUS, QRELS)}
+    missing = [name for name, path in paths.items() if path is None]
+    if missing:
+        raise MissingFileError(f"{folder}: {' and '.join(missing)} missing; {_NEXT_STEP}")
+    questions_path, corpus_path, qrels_path = (path for path in paths.values() if path is not None)
+    questions, qrels = tuple(read_questions(questions_path)), read_qrels(qrels_path)
+    strange = sorted(set(qrels) - {q.qid for q in questions})
+    if strange:
+        raise DataError(
+            f"{qrels_path}: judges qid {strange[0]!r}, which is not in {questions_path.name}; use "
+            "the qrels of the same questions"
+        )
+    return QuestionSet(
+        folder=folder,
+        questions_path=questions_path,
+        corpus_path=corpus_path,
+        qrels_path=qrels_path,
+        all_questions=questions,
+        qrels=qrels,
+    )
+
+
+def read_questions(path: Path) -> list[Question]:
+    """Reads `questions.jsonl`. Raises DataError for a bad line, a repeated qid, or none at all."""
+    questions: dict[str, Question] = {}
+    for where, record in read_jsonl(path):
+        question = _question(record, "qid", where)
+        if question.qid in questions:
+            raise DataError(f"{where}: qid {question.qid!r} occurs twice; ids must be unique")
+        questions[question.qid] = question
+    if not questions:
+        raise DataError(f"{path}: no questions in this file; {_NEXT_STEP}")
+    return list(questions.values())
+
+
+def write_questions(path: Path, questions: Iterable[Question]) -> int:
+    """Writes `questions.jsonl`; returns how many."""
+    return write_jsonl(path, map(asdict, questions))
+
+
+def convert_questions(source: Path, out: Path) -> dict[str, int]:
+    """Writes a question folder from one in the pooled format; returns the counts of its passport.
+
+    The source holds `corpus.jsonl` (`id`, `title`, `text`) and one or more of `train.jsonl`,
+    `dev.jsonl`, `test.jsonl` (`id`, `dataset`, `question`, `answers`, `type`, `split`, `gold`),
+    each plain or `.gz`. Every question and passage of it is kept. The split is the file's; the
+    field `split` tells of the set that a question came from. Answers that are one text in the shape
+    of a list are taken apart and counted. Raises DataError or MissingFileError for what is wrong;
+    `out` is then untouched.
+    """
+    started = time.monotonic()
+    if not source.is_dir():
+        raise MissingFileError(f"{source}: no such folder; name a folder with {CORPUS} in it")
+    if out.resolve() == source.resolve():
+        raise DataError(f"{out}: is the source itself; name another output folder")
+    corpus_path = find_file(source, CORPUS)
+    found = [find_file(source, f"{split}.jsonl") for split in SPLITS]
+    paths = [path for path in found if path is not None]
+    if corpus_path is None or not paths:
+        wanted = CORPUS if corpus_path is None else " or ".join(f"{s}.jsonl" for s in SPLITS)
+        raise MissingFileError(f"{source}: {wanted} missing (also looked for .gz); check the path")
+    counts: Counter[str] = Counter({"without_answers": 0, "without_gold": 0, "mended_answers": 0})
+    questions, qrels, mentions = _collect(paths, counts)
+    with staged_folder(out) as staging:
+        counts["num_questions"] = write_questions(staging / QUESTIONS, questions)
+        counts["num_passages"] = write_passages(staging / CORPUS, _passages(corpus_path, mentions))
+        if mentions:
+            doc_id, where = next(iter(mentions.items()))
+            raise DataError(f"{where}: gold passage {doc_id!r} is not in {corpus_path.name}")
+        write_qrels(staging / QRELS, qrels)
+        write_passport(
+            staging / PASSPORT,
+            stage="data qa",
+            settings={"name": source.resolve().name, "source": str(source)},
+            inputs=[corpus_path, *paths],
+            counts=counts,
+            seconds=round(time.monotonic() - started, 3),
+        )
+    return dict(counts)
+
+
+def _collect(
+    paths: list[Path], counts: Counter[str]
+) -> tuple[list[Question], Qrels, dict[str, str]]:
+    """Questions, their gold passages, and for each gold passage the first line that names it."""
+    questions: dict[str, Question] = {}
+    qrels: Qrels = {}
+    mentions: dict[str, str] = {}
+    for path in paths:
+        for where, record in read_jsonl(path):
+            if isinstance(record.get("answers"), str):
+                record = {**record, "answers": _taken_apart(str(record["answers"]))}
+                counts["mended_answers"] += 1
+            split = path.name.partition(".")[0]
+            question = _question({**record, "split": split}, "id", where)
+            if question.qid in questions:
+                raise DataError(f"{where}: id {question.qid!r} occurs twice; ids must be unique")
+            golds = _texts(record, "gold", where)
+            for gold in golds:
+                mentions.setdefault(gold, where)
+            if golds:
+                qrels[question.qid] = dict.fromkeys(golds, 1)
+            questions[question.qid] = question
+            counts[f"{question.dataset}_{question.split}"] += 1
+            counts["without_answers"] += not question.answers
+            counts["without_gold"] += not golds
+    if not questions:
+        raise DataError(f"{paths[0].parent}: no questions in {', '.join(p.name for p in paths)}")
+    return list(questions.values()), qrels, mentions
+
+
+def _passages(path: Path, mentions: dict[str, str]) -> Iterator[Passage]:
+    """Streams the corpus and takes what it holds out of `mentions`."""
+    seen: set[str] = set()
+    for where, record in read_jsonl(path):
+        doc_id = id_field(record, "id", where)
+        if doc_id in seen:
+            raise DataError(f"{where}: id {doc_id!r} occurs twice; passage ids must be unique")
+        seen.add(doc_id)
+        mentions.pop(doc_id, None)
+        title, text = (field(record, name, str, where) for name in ("title", "text"))
+        yield Passage(doc_id=doc_id, title=title, text=text)
+    if not seen:
+        raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
+
+
+def _question(record: Record, id_name: str, where: str) -> Question:
+    text = field(record, "question", str, where)
+    if not text.strip():
+        raise DataError(f'{where}: field "question" is empty; remove the line or mend it')
+    return Question(
+        qid=id_field(record, id_name, where),
+        dataset=id_field(record, "dataset", where),
+        question=text,
+        answers=_texts(record, "answers", where),
+        type=field(record, "type", str, where),
+        split=id_field(record, "split", where),
+    )
+
+
+def _taken_apart(listed: str) -> list[str]:
+    """The answers of a list that was printed with its quotes half lost: `[A b, 'C', "D's"]`."""
+    inner = listed.strip().removeprefix("[").removesuffix("]")
+    parts = (part.strip().strip("'\"").strip() for part in _LIST_COMMA.split(inner))
+    return [part for part in parts if part]
+
+
+def _texts(record: Record, name: str, where: str) -> tuple[str, ...]:
+    values = field(record, name, list, where)
+    if not all(isinstance(value, str) and value.strip() for value in values):
+        raise DataError(f'{where}: field "{name}" must hold texts that are not empty')
+    return tuple(str(value) for value in values)

@@ -1,0 +1,101 @@
+"""One agent and the engine that speaks for it: by ids where it takes them, else by chats."""
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+
+from convsearch.agent import AgentState, TokenTrack, fail, messages, step
+from convsearch.agent.formats import ToolFormat
+from convsearch.agent.machine import estimate_tokens
+from convsearch.errors import ConfigError, EngineError
+from convsearch.infer.engine import Engine, SamplingParams
+from convsearch.infer.token_engine import TokenEngine
+from convsearch.types import derive_seed
+
+
+@dataclass(kw_only=True)
+class Dialogue:
+    """An episode in progress."""
+
+    state: AgentState
+    seed: int
+    """Of the run; each turn draws from a seed of its own, derived from it and the qid."""
+    track: TokenTrack = field(default_factory=TokenTrack)
+    """The ids and who wrote them; stays empty where the engine takes chats."""
+    num_read: int = 0
+    """Spans whose ids are in the track."""
+
+    @property
+    def turn_seed(self) -> int:
+        """Seed of the next text."""
+        return derive_seed(self.seed, self.state.qid, self.state.num_turns)
+
+
+def check_engine(engine: Engine, form: ToolFormat) -> None:
+    """Raises ConfigError where the engine cannot hold such a dialogue."""
+    if form.inline and not isinstance(engine, TokenEngine):
+        raise ConfigError(
+            f"tool format {form.name!r} continues the model's own turn, which engine "
+            f"{engine.identity.get('engine')!r} cannot do; choose --engine transformers, or "
+            "another --format"
+        )
+
+
+def token_counter(engine: Engine) -> Callable[[str], int]:
+    """The engine's own count of a text's tokens, or an estimate where it takes chats."""
+    if isinstance(engine, TokenEngine):
+        return lambda text: len(engine.reply_ids(text, None))
+    return estimate_tokens
+
+
+def speak(engine: Engine, dialogues: Sequence[Dialogue], params: SamplingParams) -> None:
+    """Every dialogue wants a text and gets one, all in one batch; one that the engine cannot
+    answer fails alone. Raises EngineError where the engine as a whole fails."""
+    if isinstance(engine, TokenEngine):
+        _speak_ids(engine, dialogues, params)
+        return
+    chats = [messages(dialogue.state) for dialogue in dialogues]
+    made = engine.generate(chats, params, [dialogue.turn_seed for dialogue in dialogues])
+    _check_count(engine, len(made), len(dialogues))
+    for dialogue, generation in zip(dialogues, made, strict=True):
+        if generation.error is not None:
+            dialogue.state = fail(dialogue.state, generation.error)
+        else:
+            dialogue.state, _ = step(dialogue.state, generation.text, generation.num_tokens)
+
+
+def _speak_ids(engine: TokenEngine, dialogues: Sequence[Dialogue], params: SamplingParams) -> None:
+    for dialogue in dialogues:
+        dialogue.track = _read(engine, dialogue)
+        dialogue.num_read = len(dialogue.state.spans)
+    made = engine.generate_ids(
+        [dialogue.track.ids for dialogue in dialogues],
+        params,
+        [dialogue.turn_seed for dialogue in dialogues],
+        dialogues[0].state.form.stop if dialogues else (),
+    )
+    _check_count(engine, len(made), len(dialogues))
+    for dialogue, generation in zip(dialogues, made, strict=True):
+        if generation.error is not None:
+            dialogue.state = fail(dialogue.state, generation.error)
+            continue
+        dialogue.track = dialogue.track.sampled(generation.ids)
+        dialogue.num_read += 1
+        dialogue.state, _ = step(dialogue.state, generation.text, len(generation.ids))
+
+
+def _read(engine: TokenEngine, dialogue: Dialogue) -> TokenTrack:
+    """The track with what tools wrote since the model's last text."""
+    state, track = dialogue.state, dialogue.track
+    if not track.ids:
+        return track.given(engine.chat_ids(messages(state)))
+    for span in state.spans[dialogue.num_read :]:
+        after = None if state.form.inline else track.ids
+        track = track.given(engine.reply_ids(span.text, after))
+    return track
+
+
+def _check_count(engine: Engine, made: int, wanted: int) -> None:
+    if made != wanted:
+        raise EngineError(
+            f"engine {engine.identity.get('engine')} gave {made} answers to {wanted} prompts"
+        )

@@ -1,0 +1,230 @@
+"""`convsearch agent` as typed: over a real index, with an endpoint that plays the model."""
+
+import json
+import re
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from types import SimpleNamespace
+
+import pytest
+from agent_case import answer, call
+from fastapi import FastAPI, Request
+from live_server import serving
+
+from convsearch.cli.main import main
+from convsearch.files import write_jsonl
+
+NUMBER = 6
+Cli = Callable[..., tuple[int, str, str]]
+
+
+def endpoint() -> tuple[FastAPI, SimpleNamespace]:
+    """A model that searches for the word of the question and answers with what it read; asked to
+    shorten, it repeats the passages, or gives nothing where `deaf` says so."""
+    app = FastAPI()
+    seen = SimpleNamespace(bodies=[], deaf=False, wise=True)
+
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request):
+        body = await request.json()
+        seen.bodies.append(body)
+        text = "\n".join(m["content"] for m in body["messages"])
+        if "You shorten search results" in text:
+            said = "" if seen.deaf else text.split("Passages:\n")[1]
+        elif "Doc 1 (Title" in text or "made by" in text:
+            maker = re.search(r"made by (\w+)", text)
+            said = answer(maker[1] if maker and seen.wise else "nobody")
+        else:
+            word = re.search(r"made thing(\d+)", text)
+            assert word is not None
+            said = call("plain", f"thing{word[1]} maker", f"thing{word[1]}")
+        return {"choices": [{"message": {"content": said}}], "usage": {"completion_tokens": 9}}
+
+    return app, seen
+
+
+@pytest.fixture
+def live() -> Iterator[tuple[str, SimpleNamespace]]:
+    app, seen = endpoint()
+    with serving(app) as url:
+        yield url, seen
+
+
+@pytest.fixture
+def cli(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> Cli:
+    def run(*words: object) -> tuple[int, str, str]:
+        monkeypatch.setattr(sys, "argv", ["convsearch", *map(str, words)])
+        with pytest.raises(SystemExit) as ended:
+            main()
+        said = capsys.readouterr()
+        code = ended.value.code
+        return code if isinstance(code, int) else 0, said.out, said.err
+
+    return run
+
+
+@pytest.fixture
+def made(tmp_path: Path, cli: Cli) -> SimpleNamespace:
+    """A question folder and its index, made by the commands."""
+    source = tmp_path / "source"
+    source.mkdir()
+    write_jsonl(
+        source / "corpus.jsonl",
+        [
+            {"id": f"w{i}", "title": f"thing{i}", "text": f"thing{i} was made by Maker{i}."}
+            for i in range(40)
+        ],
+    )
+    write_jsonl(
+        source / "dev.jsonl",
+        [
+            {
+                "id": f"q{i}", "dataset": "made", "split": "dev", "type": "bridge",
+                "question": f"Who made thing{i}?", "answers": [f"Maker{i}"], "gold": [f"w{i}"],
+            }
+            for i in range(NUMBER)
+        ],
+    )  # fmt: skip
+    data, index = tmp_path / "data", tmp_path / "index"
+    assert cli("data", "qa", "--source", source, "--out", data)[0] == 0
+    assert cli("index", "--corpus", data / "corpus.jsonl", "--out", index, "--workers", 1)[0] == 0
+    return SimpleNamespace(data=data, index=index, root=tmp_path)
+
+
+def test_infer_and_eval_side_by_side(cli: Cli, made: SimpleNamespace, live):
+    url, seen = live
+    common = [
+        "--dataset", made.data, "--index", made.index, "--engine", "openai", "--model", "m",
+        "--engine-url", url,
+    ]  # fmt: skip
+    paths = {}
+    for name, options in {
+        "expand": [],
+        "rag": ["--strategy", "rag", "--topk", 1],
+        "squeezed": ["--squeezer", "extractive"],
+    }.items():
+        paths[name] = made.root / f"{name}.jsonl"
+        code, out, _ = cli("agent", "infer", *common, "--out", paths[name], *options)
+        assert code == 0
+        assert f"answered {NUMBER}" in out
+    code, out, _ = cli(
+        "agent", "eval", *paths.values(), "--dataset", made.data, "--out", made.root / "scores"
+    )
+    assert code == 0
+    metrics = json.loads((made.root / "scores" / "metrics.json").read_text())
+    means = {run["name"]: run["means"] for run in metrics["runs"]}
+    assert {name: mean["em"] for name, mean in means.items()} == dict.fromkeys(paths, 1.0)
+    assert means["expand"]["queries"] == 2
+    assert means["rag"]["documents"] == 1
+    assert metrics["runs"][2]["labels"]["squeezer"] == "extractive"
+    assert metrics["equal_budget"]["documents"] == 1
+    assert "EM" in out
+    assert "s a question" in out
+    again = len(seen.bodies)
+    assert cli("agent", "infer", *common, "--out", paths["expand"])[0] == 0
+    assert len(seen.bodies) == again
+    code, _, err = cli("agent", "infer", *common, "--out", paths["expand"], "--topk", 2)
+    assert code == 2
+    assert "was made with other settings: search" in err
+
+
+def test_a_model_squeezes_with_a_cost_and_a_cache(cli: Cli, made: SimpleNamespace, live):
+    url, seen = live
+    words = [
+        "agent", "infer", "--dataset", made.data, "--index", made.index, "--engine", "openai",
+        "--model", "m", "--engine-url", url, "--squeezer", "llm", "--squeezer-model", "s",
+        "--squeezer-url", url, "--squeezer-cache", made.root / "cache.sqlite",
+        "--usd-per-million-input", 1,
+    ]  # fmt: skip
+    code, out, err = cli(*words, "--out", made.root / "a.jsonl")
+    assert code == 0
+    assert "the squeezer is asked at most 18 times" in err
+    assert "USD" in err
+    assert f"answered {NUMBER}" in out
+    asked = sum(body["model"] == "s" for body in seen.bodies)
+    assert asked == NUMBER
+    assert cli(*words, "--out", made.root / "b.jsonl")[0] == 0
+    assert sum(body["model"] == "s" for body in seen.bodies) == asked
+    seen.deaf = True
+    code, _, err = cli(*words[:-4], "--out", made.root / "c.jsonl")
+    assert code == 2
+    assert f"the squeezer failed in {NUMBER} of {NUMBER} calls" in err
+    assert not (made.root / "c.jsonl").exists()
+    tight = [*words[:-4], "--squeezer-max-tokens", 10, "--out", made.root / "d.jsonl"]
+    code, _, err = cli(*tight)
+    assert code == 2
+    assert "of its 10 tokens" in err
+
+
+def test_chat_shows_its_turns(cli: Cli, made: SimpleNamespace, live, monkeypatch):
+    url, _ = live
+    words = ["agent", "chat", "--index", made.index, "--engine", "openai", "--model", "m"]
+    code, out, _ = cli(*words, "--engine-url", url, "Who made thing3?")
+    assert code == 0
+    assert "searching: thing3 maker | thing3" in out
+    assert "results (" in out
+    assert "Maker3\n" in out
+    assert "2 turns, 2 queries" in out
+    monkeypatch.setattr(sys, "stdin", iter_lines("Who made thing4?\n", "\n", "never asked\n"))
+    code, out, _ = cli(*words, "--engine-url", url)
+    assert "Maker4\n" in out
+    assert "never asked" not in out
+
+
+def iter_lines(*lines: str) -> SimpleNamespace:
+    left = list(lines)
+    return SimpleNamespace(readline=lambda: left.pop(0) if left else "", isatty=lambda: False)
+
+
+def test_direct_needs_no_search_engine(cli: Cli, made: SimpleNamespace):
+    out_path = made.root / "direct.jsonl"
+    code, out, _ = cli(
+        "agent", "infer", "--dataset", made.data, "--engine", "echo", "--strategy", "direct",
+        "--out", out_path,
+    )  # fmt: skip
+    assert code == 0
+    assert f"no_answer {NUMBER}" in out
+
+
+def test_ablate_writes_a_table_of_its_rows(cli: Cli, made: SimpleNamespace):
+    folder = made.root / "ablation"
+    code, out, _ = cli(
+        "agent", "ablate", "--dataset", made.data, "--index", made.index, "--out", folder,
+        "--variants", "1,2", "--topk", "1,3",
+    )  # fmt: skip
+    assert code == 0
+    rows = json.loads((folder / "ablation.json").read_text())
+    assert [(row["k"], row["n"]) for row in rows] == [(1, 1), (1, 2), (3, 1), (3, 2)]
+    assert rows[0]["all_gold_top"] == 1.0
+    assert (folder / "ablation.md").read_text().strip() in out
+    words = ["agent", "ablate", "--dataset", made.data, "--index", made.index, "--out", folder]
+    code, _, err = cli(*words, "--type", "comparison")
+    assert code == 2
+    assert "types here: bridge" in err
+    code, _, err = cli(*words, "--topk", "3,x")
+    assert code == 2
+    assert "--topk takes numbers" in err
+
+
+@pytest.mark.parametrize(
+    ("words", "reason"),
+    [
+        (["--engine", "echo"], "name the search engine"),
+        (["--engine", "echo", "--format", "search_r1"], "holds one query a call"),
+        (["--engine", "echo", "--strategy", "rag", "--variants", "3"], "one query at a time"),
+        (["--engine", "echo", "--split", "test"], "no questions of any set/test"),
+        (["--engine", "echo", "--index", "nowhere"], "nowhere"),
+        (["--engine", "echo", "--topk", "0"], "topk must be 1"),
+        (["--engine", "echo", "--index", "I", "--squeezer", "llm"], "needs --squeezer-model"),
+        (["--engine", "echo", "--index", "I", "--squeezer-model", "x"], "asks no model"),
+        (["--engine", "openai", "--model", "m"], "--engine-url"),
+    ],
+)  # fmt: skip
+def test_bad_flags_are_sentences(words: list[str], reason: str, cli: Cli, made: SimpleNamespace):
+    words = [str(made.index) if word == "I" else word for word in words]
+    out = made.root / "e.jsonl"
+    code, _, err = cli("agent", "infer", "--dataset", made.data, "--out", out, *words)
+    assert code == 2
+    assert reason in err
+    assert not out.exists()

@@ -1,0 +1,105 @@
+"""Scores of runs: every question counts, and equal budgets stand beside unequal ones."""
+
+import json
+from pathlib import Path
+
+import pytest
+from agent_case import some_questions
+
+from convsearch.episodes.evaluation import equal_budget, score_run, write_scores
+from convsearch.errors import ConfigError, DataError
+from convsearch.types import Episode, Span
+
+QUESTIONS = some_questions(4)
+GOLDS = {"q0": ["d1", "d2"], "q1": ["d1"], "q2": ["d9"]}
+
+
+def episode(i: int, answer: str | None, *docs: str, status: str | None = None) -> Episode:
+    spans = (
+        Span(kind="model", text="t", num_tokens=5, fault=None if answer else "no_action"),
+        Span(kind="tool", text="r", queries=("a", "b"), doc_ids=docs, squeezed=False),
+    )
+    return Episode(
+        qid=f"q{i}",
+        strategy="expand_search",
+        tool_format="plain",
+        status=status or ("answered" if answer else "no_answer"),  # pyright: ignore
+        ended_by="answer",
+        answer=answer,
+        spans=spans,
+        queries=("a", "b"),
+        doc_ids=docs,
+        num_turns=1,
+        num_model_tokens=5,
+        num_tool_tokens=7,
+    )
+
+
+MANY = [
+    episode(0, "Ada Lovelace", "d1", "x1", "x2", "x3", "x4", "d2"),
+    episode(1, "Ada", "d1"),
+    episode(2, None, "x1"),
+    episode(3, None, status="failed"),
+]
+FEW = [episode(i, "the Ada Lovelace" if i < 2 else "Bob", "d1", "d2") for i in range(4)]
+
+
+def test_means_go_over_all_questions():
+    run = score_run("many", MANY, QUESTIONS, GOLDS)
+    assert run.means["em"] == 1 / 4
+    assert run.means["f1"] == pytest.approx((1 + 2 / 3) / 4)
+    assert run.means["all_gold_5"] == pytest.approx(1 / 3)
+    assert run.means["all_gold_10"] == run.means["all_gold_read"] == pytest.approx(2 / 3)
+    assert run.means["documents"] == 2.0
+    assert (run.counts["failed"], run.counts["with_gold"], run.counts["faults"]) == (1, 3, 2)
+    assert run.counts["squeezer_failures"] == 4
+    assert run.em_interval is not None
+    assert run.em_interval[0] <= 0.25 <= run.em_interval[1]
+    assert run.scores[0].gold_rank == 6
+
+
+def test_within_one_budget_only_what_was_read_within_it_counts():
+    runs = [score_run("many", MANY, QUESTIONS, GOLDS), score_run("few", FEW, QUESTIONS, GOLDS)]
+    shared = equal_budget(runs)
+    assert shared["documents"] == 2
+    assert shared["runs"]["many"] == {
+        "em": 0.0, "all_gold": pytest.approx(1 / 3), "within": 0.75,
+    }  # fmt: skip
+    assert shared["runs"]["few"] == {"em": 0.5, "all_gold": pytest.approx(2 / 3), "within": 1.0}
+    assert equal_budget(runs, 6)["runs"]["many"]["em"] == 0.25
+    with pytest.raises(ConfigError, match="0 or more"):
+        equal_budget(runs, -1)
+    with pytest.raises(ConfigError, match="nothing to compare"):
+        equal_budget([])
+
+
+def test_a_run_over_other_questions_is_refused():
+    with pytest.raises(DataError, match=r"'q3' has no episode \(1 missing, 0 unknown\)"):
+        score_run("short", MANY[:3], QUESTIONS, GOLDS)
+    with pytest.raises(DataError, match="not among the questions"):
+        score_run("long", MANY, QUESTIONS[:3], GOLDS)
+
+
+def test_the_passport_gives_labels_and_latency(tmp_path: Path):
+    passport = {
+        "seconds": 8.0,
+        "settings": {"squeezer": "extractive", "engine": {"engine": "openai", "model": "m"}},
+    }
+    run = score_run("many", MANY, QUESTIONS, GOLDS, passport=passport)
+    assert run.seconds_per_question == 2.0
+    assert (run.labels["squeezer"], run.labels["engine"]) == ("extractive", "m")
+    write_scores(tmp_path, [run], equal_budget([run]), settings={}, inputs=[], seed=0)
+    metrics = json.loads((tmp_path / "metrics.json").read_text())
+    assert metrics["runs"][0]["means"]["em"] == 0.25
+    assert metrics["equal_budget"]["documents"] == 6
+    assert len((tmp_path / "per_question.jsonl").read_text().splitlines()) == 4
+
+
+def test_questions_without_answers_or_gold_are_left_out_of_those_means():
+    from dataclasses import replace
+
+    bare = [replace(q, answers=()) for q in QUESTIONS]
+    run = score_run("many", MANY, bare, {})
+    assert not {"em", "all_gold_5"} & set(run.means)
+    assert run.em_interval is None
+    assert run.means["searches"] == 1.0
