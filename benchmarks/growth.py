@@ -5,12 +5,13 @@
 
 Each corpus is the beginning of the largest one, made as for `bm25.py`; corpora stay in
 `runs/bench/growth`. Every index is built, and opened, by a process of its own. The rows are written
-as they are measured. From the last two of them follows what larger corpora would need; with one
-size only there is no such table.
+as they are measured, beside older ones of other sizes, so that `--passages 5000000` adds a row.
+From the last two of all follows what larger corpora would need; with one there is no such table.
 """
 
 import argparse
 import itertools
+import json
 import math
 import os
 import shutil
@@ -28,9 +29,10 @@ from typing import TypeVar
 import psutil
 from bm25 import TOPK, WORDS, make_queries, queries_of
 from synthetic_corpus import SyntheticCorpus
-from tables import Row, interleaved, markdown, processor, write_results
+from tables import RESULTS, Row, interleaved, markdown, processor, write_results
 
 from convsearch.files import write_passages
+from convsearch.passport import git_revision
 from convsearch.types import Passage
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.indexing.bm25 import build_bm25_index
@@ -231,6 +233,7 @@ def measure(corpus: Path, size: int, num_queries: int, rounds: int) -> Row:
         **row,
         "load_before": round(load_before, 1),
         "load_after": round(os.getloadavg()[0], 1),
+        "commit": git_revision(),
         "machine": processor(),
     }
     shutil.rmtree(out)
@@ -274,6 +277,12 @@ def extrapolate(rows: list[Row]) -> list[Row]:
     return found
 
 
+def older_rows() -> list[Row]:
+    """The rows of an earlier run."""
+    path = RESULTS / "growth.json"
+    return json.loads(path.read_text(encoding="utf-8"))["rows"] if path.is_file() else []
+
+
 def _number(row: Row, name: str) -> float:
     value = row[name]
     assert isinstance(value, int | float)
@@ -292,10 +301,11 @@ def main() -> None:
     sizes = sorted([10_000, 100_000] if options.quick else options.passages)
     options.folder.mkdir(parents=True, exist_ok=True)
     corpora = make_corpora(options.folder, sizes)
-    rows: list[Row] = []
+    rows = [] if options.quick else [row for row in older_rows() if row["passages"] not in sizes]
     for size in sizes:
         rows.append(measure(corpora[size], size, options.queries, options.rounds))
         print(markdown(rows[-1:]), file=sys.stderr, flush=True)
+        rows.sort(key=lambda row: _number(row, "passages"))
         if not options.quick:
             command = " ".join(["python3 benchmarks/growth.py", *sys.argv[1:]])
             write_results("growth", command, {"rows": rows, "needs": extrapolate(rows)})

@@ -11,6 +11,7 @@ import hashlib
 import heapq
 import itertools
 import json
+import mmap
 import os
 import tempfile
 from collections.abc import Iterable, Iterator, Sequence
@@ -121,7 +122,10 @@ class PassageStore:
         self._hashes: npt.NDArray[np.uint64] = self._table(_HASHES, np.uint64)
         self._hash_positions: npt.NDArray[np.int32] = self._table(_POSITIONS, np.int32)
         self._passages = self._lines(_PASSAGES, self._offsets)
-        self._ids = self._lines(_IDS, self._id_offsets)
+        with self._lines(_IDS, self._id_offsets) as ids:
+            # mapped: a read for each id would give the interpreter's lock away a hundred times a
+            # list, and the threads that wait for it would queue up in front of the event loop
+            self._ids = mmap.mmap(ids.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
         lengths = {len(self), *map(len, (self.id_order_N, self._hashes, self._hash_positions))}
         if len(self._id_offsets) != len(self._offsets) or len(lengths) > 1:
             raise self._error("passages, ids and their tables differ in number")
@@ -131,8 +135,14 @@ class PassageStore:
 
     def doc_id(self, position: int) -> str:
         """The id of the passage at a position."""
-        start, end = int(self._id_offsets[position]), int(self._id_offsets[position + 1])
-        return os.pread(self._ids.fileno(), end - start - 1, start).decode()
+        return self.doc_ids([position])[0]
+
+    def doc_ids(self, positions: Sequence[int] | range | Int64s) -> list[str]:
+        """The ids of the passages at these positions."""
+        places = np.asarray(positions, dtype=np.int64)
+        starts, ends = self._id_offsets[places].tolist(), self._id_offsets[places + 1].tolist()
+        ids = self._ids
+        return [ids[a : b - 1].decode() for a, b in zip(starts, ends, strict=True)]
 
     def positions(self, doc_ids: Sequence[str]) -> list[int]:
         """Positions of these ids. Raises DataError for an id that is not in the index."""

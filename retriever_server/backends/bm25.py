@@ -162,9 +162,10 @@ class Bm25Backend:
                     batch.weights[own], depth, docs, scores,
                 )  # fmt: skip
                 order = np.lexsort((self.store.id_order_N[docs[:count]], -scores[:count]))
+                ids = self.store.doc_ids(docs[order])
                 found[query] = [
-                    Hit(doc_id=self.store.doc_id(doc), score=score)
-                    for doc, score in zip(docs[order].tolist(), scores[order].tolist(), strict=True)
+                    Hit(doc_id=doc_id, score=score)
+                    for doc_id, score in zip(ids, scores[order].tolist(), strict=True)
                 ]
 
         self._share(search, len(queries))

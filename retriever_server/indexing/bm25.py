@@ -118,6 +118,8 @@ def _write_parts(
                 on_passages((len(folders) - len(running)) * size)
         while running:
             running = _finish(running)
+            if on_passages is not None:
+                on_passages((len(folders) - len(running)) * size)
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)
