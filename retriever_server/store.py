@@ -14,6 +14,7 @@ import json
 import mmap
 import os
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -38,25 +39,33 @@ def passage_line(passage: Passage) -> bytes:
     return json.dumps([passage.doc_id, passage.title, passage.text]).encode() + b"\n"
 
 
+class RepeatedIdError(DataError):
+    """An id that two passages have."""
+
+    def __init__(self, doc_id: str) -> None:
+        super().__init__(f"doc_id {doc_id!r} occurs twice; passage ids must be unique")
+        self.doc_id = doc_id
+
+
 def write_store(folder: Path, passages: Iterable[Passage]) -> Iterator[Passage]:
     """Yields each passage after writing it; the store is complete when this is exhausted.
 
-    Raises DataError at the end where an id occurs twice.
+    Raises RepeatedIdError at the end where an id occurs twice.
     """
-    ends, id_ends = [0], [0]
+    ends, id_ends = array("q", [0]), array("q", [0])
     with (folder / _PASSAGES).open("wb") as out, (folder / _IDS).open("wb") as ids:
         for passage in passages:
             ends.append(ends[-1] + out.write(passage_line(passage)))
             id_ends.append(id_ends[-1] + ids.write(passage.doc_id.encode() + b"\n"))
             yield passage
-    finish_store(folder, np.asarray(ends), np.asarray(id_ends))
+    finish_store(folder, np.frombuffer(ends, np.int64), np.frombuffer(id_ends, np.int64))
 
 
 def finish_store(folder: Path, ends: Int64s, id_ends: Int64s) -> None:
     """Writes the tables of a store whose lines are written.
 
     ends, id_ends: 0 and the end of each line of the passages and of the ids, in bytes.
-    Raises DataError where an id occurs twice.
+    Raises RepeatedIdError where an id occurs twice.
     """
     np.save(folder / _OFFSETS, ends.astype(np.int64))
     np.save(folder / _ID_OFFSETS, id_ends.astype(np.int64))
@@ -87,9 +96,7 @@ def _id_order(path: Path, num_ids: int) -> npt.NDArray[np.int32]:
         merged = heapq.merge(*map(_read_run, runs))
         for place, (doc_id, position) in enumerate(merged):
             if doc_id == previous:
-                raise DataError(
-                    f"doc_id {doc_id.decode()!r} occurs twice; passage ids must be unique"
-                )
+                raise RepeatedIdError(doc_id.decode())
             order[position] = place
             previous = doc_id
     return order
@@ -146,7 +153,7 @@ class PassageStore:
 
     def positions(self, doc_ids: Sequence[str]) -> list[int]:
         """Positions of these ids. Raises DataError for an id that is not in the index."""
-        positions = self._find(doc_ids)
+        positions = self.find(doc_ids)
         for doc_id, position in zip(doc_ids, positions, strict=True):
             if position is None:
                 raise DataError(
@@ -157,10 +164,11 @@ class PassageStore:
 
     def unknown(self, doc_ids: Sequence[str]) -> list[str]:
         """Those of the ids that are not in the index."""
-        found = zip(doc_ids, self._find(doc_ids), strict=True)
+        found = zip(doc_ids, self.find(doc_ids), strict=True)
         return [doc_id for doc_id, position in found if position is None]
 
-    def _find(self, doc_ids: Sequence[str]) -> list[int | None]:
+    def find(self, doc_ids: Sequence[str]) -> list[int | None]:
+        """The position of each id, None for one that is not in the index."""
         hashes = np.asarray([_hash(doc_id.encode()) for doc_id in doc_ids], dtype=np.uint64)
         places = np.searchsorted(self._hashes, hashes).tolist()
         return [
