@@ -110,7 +110,12 @@ def create_app(
     )
     app.state.stopping = False
     app.state.searching = corpora.searching
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, metrics=metrics)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=limits.max_body_bytes,
+        max_bodies_bytes=limits.max_bodies_bytes,
+        metrics=metrics,
+    )
     app.add_middleware(Deadline, deadline_s=limits.deadline_s, metrics=metrics)
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
