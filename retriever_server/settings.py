@@ -39,6 +39,8 @@ class IndexSettings:
     """As k1; 0.4 where it is not known."""
     java_heap: str | None = None
     """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
+    verify: bool = False
+    """Read a BM25 index through and compare its hashes first; of a dense one that is always done."""
 
 
 @dataclass(frozen=True, kw_only=True)

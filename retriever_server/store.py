@@ -169,12 +169,18 @@ class PassageStore:
 
     def find(self, doc_ids: Sequence[str]) -> list[int | None]:
         """The position of each id, None for one that is not in the index."""
+        if not len(self):
+            return [None] * len(doc_ids)
         hashes = np.asarray([_hash(doc_id.encode()) for doc_id in doc_ids], dtype=np.uint64)
-        places = np.searchsorted(self._hashes, hashes).tolist()
+        places = np.searchsorted(self._hashes, hashes)
+        likely = self._hash_positions[np.minimum(places, len(self) - 1)]
         return [
-            self._position(doc_id, key, place)
-            for doc_id, key, place in zip(doc_ids, hashes.tolist(), places, strict=True)
-        ]
+            position if found == doc_id else self._position(doc_id, key, place)
+            for doc_id, found, position, key, place in zip(
+                doc_ids, self.doc_ids(likely), likely.tolist(), hashes.tolist(), places.tolist(),
+                strict=True,
+            )
+        ]  # fmt: skip
 
     def _position(self, doc_id: str, key: int, place: int) -> int | None:
         while place < len(self) and int(self._hashes[place]) == key:  # two ids may share a hash
