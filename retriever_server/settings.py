@@ -40,7 +40,7 @@ class IndexSettings:
     java_heap: str | None = None
     """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
     verify: bool = False
-    """Read a BM25 index through and compare its hashes first; of a dense one that is always done."""
+    """Read a BM25 index through and compare its hashes before serving; dense ones always are."""
 
 
 @dataclass(frozen=True, kw_only=True)
