@@ -12,8 +12,8 @@ From the last two of all follows what larger corpora would need; with one there 
 import argparse
 import itertools
 import json
-import math
 import os
+import resource
 import shutil
 import statistics
 import sys
@@ -24,12 +24,12 @@ from dataclasses import dataclass, replace
 from multiprocessing import get_context
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import TypeVar
+from typing import Any
 
 import psutil
 from bm25 import TOPK, WORDS, make_queries, queries_of
 from synthetic_corpus import SyntheticCorpus
-from tables import RESULTS, Row, interleaved, markdown, processor, write_results
+from tables import RESULTS, Row, markdown, processor, write_results
 
 from convsearch.files import write_passages
 from convsearch.passport import git_revision
@@ -48,18 +48,19 @@ VOCABULARY = 300_000
 SAMPLE_S = 0.2
 MANY_CORES = 32
 """Of a larger machine, to which the analysis is scaled; the merge runs on one core everywhere."""
-T = TypeVar("T")
 
 
 @dataclass(frozen=True, kw_only=True)
-class Peak:
-    """The most that a process and its children held at once, seen every fifth of a second."""
+class Sample:
+    """What a process and its children hold at one moment."""
 
-    private_mb: float = 0.0
+    at_s: float
+    """`time.perf_counter()`, which is one clock for all processes."""
+    private_mb: float
     """Memory of their own (RssAnon), all together."""
-    process_mb: float = 0.0
+    largest_mb: float
     """Of the largest one, with the pages of files it has mapped."""
-    disk_mb: float = 0.0
+    disk_mb: float
     """Of the folder in making, parts and whole."""
 
 
@@ -87,7 +88,7 @@ def make_corpora(folder: Path, sizes: list[int]) -> dict[int, Path]:
     return paths
 
 
-def in_a_process(work: Callable[[Connection], None], *args: object) -> tuple[T, Peak]:
+def in_a_process(work: Callable[..., None], *args: object) -> tuple[Any, list[Sample]]:
     """What `work(*args, connection)` sends, and what its process and their children held."""
     context = get_context("spawn")
     ours, theirs = context.Pipe(duplex=False)
@@ -95,9 +96,9 @@ def in_a_process(work: Callable[[Connection], None], *args: object) -> tuple[T, 
     process.start()
     theirs.close()
     over = threading.Event()
-    peaks = [Peak()]
+    samples: list[Sample] = []
     folders = [partial_folder(arg) for arg in args if isinstance(arg, Path)]
-    watcher = threading.Thread(target=_watch, args=(process.pid, folders, over, peaks))
+    watcher = threading.Thread(target=_watch, args=(process.pid, folders, over, samples))
     watcher.start()
     try:
         found = ours.recv()
@@ -107,10 +108,10 @@ def in_a_process(work: Callable[[Connection], None], *args: object) -> tuple[T, 
         over.set()
         watcher.join()
         process.join()
-    return found, peaks[-1]
+    return found, samples
 
 
-def _watch(pid: int, folders: list[Path], over: threading.Event, peaks: list[Peak]) -> None:
+def _watch(pid: int, folders: list[Path], over: threading.Event, samples: list[Sample]) -> None:
     while not over.wait(SAMPLE_S):
         try:
             parent = psutil.Process(pid)
@@ -118,12 +119,12 @@ def _watch(pid: int, folders: list[Path], over: threading.Event, peaks: list[Pea
         except psutil.NoSuchProcess:
             return
         held = [_memory_mb(process.pid) for process in family]
-        last = peaks[-1]
-        peaks.append(
-            Peak(
-                private_mb=max(last.private_mb, sum(private for private, _ in held)),
-                process_mb=max(last.process_mb, *(whole for _, whole in held)),
-                disk_mb=max(last.disk_mb, sum(map(_folder_mb, folders))),
+        samples.append(
+            Sample(
+                at_s=time.perf_counter(),
+                private_mb=sum(private for private, _ in held),
+                largest_mb=max(whole for _, whole in held),
+                disk_mb=sum(map(_folder_mb, folders)),
             )
         )
 
@@ -150,17 +151,21 @@ def _folder_mb(folder: Path) -> float:
 
 
 def build(corpus: Path, out: Path, answer: Connection) -> None:
-    """Builds the index; sends the seconds of the analysis and of the merge."""
-    start = time.perf_counter()
-    analysed = [start]
+    """Builds the index; sends when it began, when the analysis was over and when all was, and the
+    processor seconds of the two halves."""
+    begun = time.perf_counter()
+    analysed = [begun, 0.0]
 
     def on_progress(phase: str, _: float) -> None:
         if phase == "analysing":
-            analysed[0] = time.perf_counter()
+            analysed[:] = time.perf_counter(), time.process_time()
 
     build_bm25_index(corpus, out, on_progress=on_progress)
-    end = time.perf_counter()
-    answer.send((analysed[0] - start, end - analysed[0]))
+    done, own_s = time.perf_counter(), time.process_time()
+    workers = resource.getrusage(resource.RUSAGE_CHILDREN)
+    merge_cpu_s = own_s - analysed[1]
+    cpu_s = (workers.ru_utime + workers.ru_stime + analysed[1], merge_cpu_s)
+    answer.send(((begun, analysed[0], done), cpu_s))
 
 
 def serve(index: Path, num_queries: int, rounds: int, answer: Connection) -> None:
@@ -184,8 +189,15 @@ def serve(index: Path, num_queries: int, rounds: int, answer: Connection) -> Non
         def ranks(queries: list[str] = queries, golds: list[list[str]] = golds) -> object:
             return engine.ranks(queries, golds, TOPK)
 
-        [seconds] = interleaved({"ranks": ranks}, rounds).values()
+        ranks()
+        seconds, cpu_seconds = [], []
+        for _ in range(rounds):
+            start, cpu_start = time.perf_counter(), time.process_time()
+            ranks()
+            seconds.append(time.perf_counter() - start)
+            cpu_seconds.append(time.process_time() - cpu_start)
         row[f"ranks_per_s_{num_words}_words"] = count / statistics.median(seconds)
+        row[f"ranks_per_core_s_{num_words}_words"] = count / statistics.median(cpu_seconds)
     row["private_mb"] = _memory_mb(os.getpid())[0] - private_before
     answer.send(row)
 
@@ -213,19 +225,25 @@ def measure(corpus: Path, size: int, num_queries: int, rounds: int) -> Row:
     shutil.rmtree(out, ignore_errors=True)
     shutil.rmtree(partial_folder(out), ignore_errors=True)
     load_before = os.getloadavg()[0]
-    (analysis_s, merge_s), built = in_a_process(build, corpus, out)
+    (times, cpu_s), samples = in_a_process(build, corpus, out)
+    begun, analysed, done = times
+    analysis = [sample.private_mb for sample in samples if sample.at_s < analysed]
+    merge = [sample.private_mb for sample in samples if sample.at_s >= analysed]
     forget_pages(out)
     cold_s, _ = in_a_process(open_cold, out)
     row, _ = in_a_process(serve, out, num_queries, rounds)
     index_mb = _folder_mb(out)
     row = {
         "passages": size,
-        "build_s": analysis_s + merge_s,
-        "analysis_s": analysis_s,
-        "merge_s": merge_s,
-        "peak_private_mb": built.private_mb,
-        "largest_process_mb": built.process_mb,
-        "peak_disk_mb": built.disk_mb,
+        "build_s": done - begun,
+        "analysis_s": analysed - begun,
+        "merge_s": done - analysed,
+        "analysis_cpu_s": cpu_s[0],
+        "merge_cpu_s": cpu_s[1],
+        "analysis_private_mb": max(analysis, default=None),
+        "merge_private_mb": max(merge, default=None),
+        "largest_process_mb": max(sample.largest_mb for sample in samples),
+        "peak_disk_mb": max(sample.disk_mb for sample in samples),
         "corpus_mb": corpus.stat().st_size / 1e6,
         "index_mb": index_mb,
         "searched_mb": index_bytes(out) / 1e6,
@@ -241,9 +259,13 @@ def measure(corpus: Path, size: int, num_queries: int, rounds: int) -> Row:
 
 
 def extrapolate(rows: list[Row]) -> list[Row]:
-    """Needs of larger corpora: sums and sizes by the straight line through the last two rows, the
-    time of a query by the power law through them. Memory to serve: all that is searched, resident,
-    and the private memory of the last row, which does not grow."""
+    """Needs of larger corpora.
+
+    Sizes and the memory of the merge by the straight line through the last two rows; times by
+    proportion to the last one, from its processor seconds, so that other programs that ran do not
+    count. The memory of the analysis does not grow; all that is searched should be resident. The
+    time of a query grows less than in proportion, so its figures are the slowest to be expected.
+    """
     if len(rows) < 2:
         return []
     cores = os.cpu_count() or 1
@@ -254,22 +276,24 @@ def extrapolate(rows: list[Row]) -> list[Row]:
             (x, y), (x2, y2) = [(_number(r, "passages"), _number(r, name)) for r in rows[-2:]]
             return y2 + (target - x2) * (y2 - y) / (x2 - x)
 
-        def power(name: str, target: int = target) -> float:
-            (x, y), (x2, y2) = [(_number(r, "passages"), _number(r, name)) for r in rows[-2:]]
-            return y2 * (target / x2) ** (math.log(y2 / y) / math.log(x2 / x))
-
-        analysis_s, merge_s = line("analysis_s"), line("merge_s")
+        times = target / _number(rows[-1], "passages")
+        analysis_s = times * _number(rows[-1], "analysis_cpu_s")
+        merge_s = times * _number(rows[-1], "merge_cpu_s")
+        build_mb = max(_number(rows[-1], "analysis_private_mb"), line("merge_private_mb"))
         found.append(
             {
                 "passages": target,
                 "disk_while_building_gb": (line("corpus_mb") + line("peak_disk_mb")) / 1000,
                 "index_gb": line("index_mb") / 1000,
-                "ram_to_build_gb": line("peak_private_mb") / 1000,
+                f"ram_to_build_gb_{cores}_workers": build_mb / 1000,
                 "ram_to_serve_gb": (line("searched_mb") + _number(rows[-1], "private_mb")) / 1000,
-                f"hours_{cores}_cores": (analysis_s + merge_s) / 3600,
-                f"hours_{MANY_CORES}_cores": (analysis_s * cores / MANY_CORES + merge_s) / 3600,
+                f"hours_{cores}_cores": (analysis_s / cores + merge_s) / 3600,
+                f"hours_{MANY_CORES}_cores": (analysis_s / MANY_CORES + merge_s) / 3600,
                 **{
-                    f"ranks_per_s_{words}_words": power(f"ranks_per_s_{words}_words")
+                    f"ranks_per_core_s_{words}_words": _number(
+                        rows[-1], f"ranks_per_core_s_{words}_words"
+                    )
+                    / times
                     for words in WORDS
                 },
             }
