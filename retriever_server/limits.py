@@ -26,8 +26,8 @@ class Limits:
     max_body_bytes: int = MAX_BODY_BYTES
     """Of one request; more is 413."""
     max_bodies_bytes: int = 256 * 1024 * 1024
-    """Of all requests being worked on, together; more is 503. A body takes some four times its size
-    in memory: bytes, parsed JSON, texts. 512 ordinary requests of half a megabyte fit."""
+    """Of all requests being worked on, together; more is 503. A body takes 2.3 times its size in
+    memory, more where its texts are not ASCII. 512 requests of half a megabyte fit."""
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     """Requests being worked on; more is 503, which the clients of verl and SkyRL try again (429
     is final for them)."""

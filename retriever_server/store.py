@@ -144,7 +144,7 @@ class PassageStore:
         """The id of the passage at a position."""
         return self.doc_ids([position])[0]
 
-    def doc_ids(self, positions: Sequence[int] | range | Int64s) -> list[str]:
+    def doc_ids(self, positions: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
         """The ids of the passages at these positions."""
         places = np.asarray(positions, dtype=np.int64)
         starts, ends = self._id_offsets[places].tolist(), self._id_offsets[places + 1].tolist()
