@@ -97,7 +97,7 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
 
     def _announce(task: asyncio.Task[object]) -> None:
         if not task.cancelled() and task.exception() is None:
-            _spare_the_collector()
+            spare_the_collector()
             print(f"ready: {url}", file=sys.stderr, flush=True)
 
     # uvicorn raises the signal again when it is done; these handlers make that a quiet end
@@ -115,9 +115,10 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
     return app.state.searching()
 
 
-def _spare_the_collector() -> None:
-    """What is loaded by now stays, so the garbage collector need not visit it again: some 300,000
-    objects of libraries, and every visit stops all threads, health checks among them."""
+def spare_the_collector() -> None:
+    """What is loaded by now stays, so the garbage collector need not visit it again: 160,000
+    objects of libraries, 70 ms of a processor, and no thread runs meanwhile, health checks
+    included."""
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
