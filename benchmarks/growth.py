@@ -6,7 +6,7 @@
 Each corpus is the beginning of the largest one, made as for `bm25.py`; corpora stay in
 `runs/bench/growth`. Every index is built, and opened, by a process of its own. The rows are written
 as they are measured, beside older ones of other sizes, so that `--passages 5000000` adds a row.
-From the last two of all follows what larger corpora would need; with one there is no such table.
+From the last two from 100,000 passages on follows what larger corpora would need.
 """
 
 import argparse
@@ -45,6 +45,8 @@ TARGETS = (25_700_000, 54_600_000)
 PIECE = 250_000
 """Passages that are made at once."""
 VOCABULARY = 300_000
+LEAST_PASSAGES = 100_000
+"""Rows of smaller corpora tell nothing of larger ones: they fit into one range of the merge."""
 SAMPLE_S = 0.2
 MANY_CORES = 32
 """Of a larger machine, to which the analysis is scaled; the merge runs on one core everywhere."""
@@ -261,11 +263,13 @@ def measure(corpus: Path, size: int, num_queries: int, rounds: int) -> Row:
 def extrapolate(rows: list[Row]) -> list[Row]:
     """Needs of larger corpora.
 
-    Sizes and the memory of the merge by the straight line through the last two rows; times by
+    Sizes and the memory of the merge by the straight line through the last two rows from 100,000
+    passages on; times by
     proportion to the last one, from its processor seconds, so that other programs that ran do not
     count. The memory of the analysis does not grow; all that is searched should be resident. The
     time of a query grows less than in proportion, so its figures are the slowest to be expected.
     """
+    rows = [row for row in rows if _number(row, "passages") >= LEAST_PASSAGES]
     if len(rows) < 2:
         return []
     cores = os.cpu_count() or 1
