@@ -14,6 +14,7 @@ import resource
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -103,22 +104,35 @@ def make_indexes(num_passages: int) -> tuple[SyntheticCorpus, Path, Path, list[R
 
 
 def make_queries(
-    corpus: SyntheticCorpus, num_queries: int, num_words: int, seed: int
+    text_of: Callable[[int], str],
+    id_of: Callable[[int], str],
+    num_passages: int,
+    num_queries: int,
+    num_words: int,
+    seed: int,
 ) -> tuple[list[str], list[list[str]]]:
-    """Queries as rewrites are: words of the gold passage among words of other passages."""
+    """Queries as rewrites are: words of the gold passage among words of other passages.
+
+    text_of, id_of: of a passage, by its position.
+    """
     rng = np.random.default_rng(seed)
     queries, golds = [], []
     while len(queries) < num_queries:
-        gold, *others = rng.integers(0, len(corpus.ids), 3).tolist()
-        own = corpus.text(gold).split()
-        rest = [word for other in others for word in corpus.text(other).split()]
+        gold, *others = rng.integers(0, num_passages, 3).tolist()
+        own = text_of(gold).split()
+        rest = [word for other in others for word in text_of(other).split()]
         if len(own) < 20 or len(rest) < 20:
             continue
         count = round(num_words * GOLD_SHARE)
         words = rng.choice(own, count).tolist() + rng.choice(rest, num_words - count).tolist()
         queries.append(" ".join(words))
-        golds.append([corpus.ids[gold]])
+        golds.append([id_of(gold)])
     return queries, golds
+
+
+def queries_of(num_words: int, num_queries: int) -> int:
+    """How many queries of a length are asked: fewer of the long ones."""
+    return max(32, num_queries // (1 if num_words < 60 else 2 if num_words < 200 else 4))
 
 
 def measure(num_passages: int, num_queries: int, rounds: int) -> tuple[list[Row], list[Row]]:
@@ -130,8 +144,10 @@ def measure(num_passages: int, num_queries: int, rounds: int) -> tuple[list[Row]
     pyserini = Pyserini(lucene_dir, threads)
     rows: list[Row] = []
     for num_words in WORDS:
-        count = max(32, num_queries // (1 if num_words < 60 else 2 if num_words < 200 else 4))
-        queries, golds = make_queries(corpus, count, num_words, seed=num_words)
+        count = queries_of(num_words, num_queries)
+        queries, golds = make_queries(
+            corpus.text, corpus.ids.__getitem__, num_passages, count, num_words, seed=num_words
+        )
         found = numba.ranks(queries, golds, TOPK)
         assert found == lucene.ranks(queries, golds, TOPK), "engines disagree"
 

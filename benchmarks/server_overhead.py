@@ -142,19 +142,8 @@ def ask_until(load: Load, answers: "multiprocessing.Queue[tuple[int, list[float]
     answers.put((served, refused))
 
 
-def saturated(url: str, seconds: float) -> dict[str, float]:
-    """Latency of the health checks, and of refusals, while more clients ask than are admitted."""
-    texts = zipf_texts(SATURATING_QUERIES, QUERY_WORDS, seed=3)
-    body = json.dumps({"queries": texts, "topk": TOPK, "with_contents": False}).encode()
-    context = multiprocessing.get_context("fork")
-    load = Load(url=url, body=body, stop=context.Event())
-    answers: multiprocessing.Queue[tuple[int, list[float]]] = context.Queue()
-    clients = [
-        context.Process(target=ask_until, args=(load, answers)) for _ in range(SATURATING_CLIENTS)
-    ]
-    for client in clients:
-        client.start()
-    time.sleep(1)
+def health_seconds(url: str, seconds: float) -> list[float]:
+    """Times of health checks, one after the other."""
     line, times = connect(url), []
     end = time.perf_counter() + seconds
     while time.perf_counter() < end:
@@ -167,6 +156,24 @@ def saturated(url: str, seconds: float) -> dict[str, float]:
             if answer.status != 200:
                 raise SystemExit(f"{path} answered {answer.status}")
         time.sleep(0.005)
+    return times
+
+
+def saturated(url: str, seconds: float) -> dict[str, float]:
+    """Latency of the health checks, and of refusals, while more clients ask than are admitted."""
+    texts = zipf_texts(SATURATING_QUERIES, QUERY_WORDS, seed=3)
+    body = json.dumps({"queries": texts, "topk": TOPK, "with_contents": False}).encode()
+    context = multiprocessing.get_context("fork")
+    load = Load(url=url, body=body, stop=context.Event())
+    answers: multiprocessing.Queue[tuple[int, list[float]]] = context.Queue()
+    clients = [
+        context.Process(target=ask_until, args=(load, answers)) for _ in range(SATURATING_CLIENTS)
+    ]
+    idle = health_seconds(url, seconds / 3)
+    for client in clients:
+        client.start()
+    time.sleep(1)
+    times = health_seconds(url, seconds)
     load.stop.set()
     reports = [answers.get(timeout=60) for _ in clients]
     for client in clients:
@@ -175,6 +182,7 @@ def saturated(url: str, seconds: float) -> dict[str, float]:
     return {
         "clients": SATURATING_CLIENTS,
         "health_checks": len(times),
+        "idle_health_p99_ms": 1000 * percentile(idle, 99),
         "health_p50_ms": 1000 * percentile(times, 50),
         "health_p99_ms": 1000 * percentile(times, 99),
         "searches_answered": sum(served for served, _ in reports),
@@ -197,6 +205,8 @@ def table(found: dict[str, dict[str, float]], machine: str) -> str:
         ("difference", f"{cost['overhead_percent']:.1f} %"),
         ("of the same request, time outside of the engine",
          f"{cost['around_engine_ms']:.1f} ms, {cost['around_engine_percent']:.1f} %"),
+        ("health checks of an idle server: 99th percentile",
+         f"{load['idle_health_p99_ms']:.1f} ms"),
         (f"health checks, {load['clients']} clients at work: median",
          f"{load['health_p50_ms']:.1f} ms"),
         ("the same: 99th percentile", f"{load['health_p99_ms']:.1f} ms"),

@@ -2,6 +2,7 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
 from typing import Annotated
@@ -40,6 +41,9 @@ from retriever_server.request_log import RequestLog
 from retriever_server.settings import DEFAULT_INDEX
 
 API_VERSION = "1"
+ANSWER_THREADS = 2
+"""Threads that write long answers. All that are at it and the event loop share the interpreter, so
+each of them makes health checks wait; two, that a huge answer does not hold up all small ones."""
 Responses = dict[int | str, dict[str, object]]
 
 
@@ -95,6 +99,8 @@ def create_app(
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        answering = ThreadPoolExecutor(ANSWER_THREADS, thread_name_prefix="answers")
+        asyncio.get_running_loop().set_default_executor(answering)  # of `asyncio.to_thread`
         app.state.first_queries = corpora.open()
         yield
         app.state.stopping = True
@@ -110,7 +116,12 @@ def create_app(
     )
     app.state.stopping = False
     app.state.searching = corpora.searching
-    app.add_middleware(BodyLimit, max_bytes=limits.max_body_bytes, metrics=metrics)
+    app.add_middleware(
+        BodyLimit,
+        max_bytes=limits.max_body_bytes,
+        max_bodies_bytes=limits.max_bodies_bytes,
+        metrics=metrics,
+    )
     app.add_middleware(Deadline, deadline_s=limits.deadline_s, metrics=metrics)
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
@@ -165,11 +176,12 @@ def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
         return json_response(b'{"live": true}')
 
     @app.get("/readyz", response_model=ReadyResponse, responses=_READY_ERRORS)
-    async def readyz(index: IndexName = None) -> dict[str, object] | Response:
+    async def readyz(index: IndexName = None) -> Response:
         reason = "the server is stopping" if app.state.stopping else corpora.not_ready
         if reason is not None:
             return error(503, reason, headers={"Retry-After": "1"})
-        return {"ready": True, **corpora[index].card.model_dump(), "indexes": corpora.cards}
+        facts = {"ready": True, **corpora[index].card.model_dump(), "indexes": corpora.cards}
+        return json_response(ReadyResponse.model_validate(facts).model_dump_json().encode())
 
     @app.get(
         "/metrics",

@@ -2,6 +2,7 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from convsearch.errors import ConfigError
@@ -38,6 +39,8 @@ def parser() -> argparse.ArgumentParser:
         help="one of several indexes, for /retrieve?index=NAME; may be repeated")  # fmt: skip
     add("--qrels", action="append", default=[], metavar="NAME=FILE", help="its qrels")
     add("--encoder", action="append", default=[], metavar="NAME=FOLDER", help="its encoder")
+    add("--verify", action="store_true",
+        help="BM25: read the index through and compare its hashes first")  # fmt: skip
     add("--host", default=DEFAULT_HOST, help="address to listen on")
     add("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port")
     add("--api_key_file", type=Path, help="file with the key that clients must send")
@@ -73,9 +76,9 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
     else:
         raise ConfigError("name an index: --index_path FOLDER, or --index NAME=FOLDER for several")
     return ServerSettings(
-        **vars(first),
+        **vars(replace(first, verify=options.verify)),
         name=name,
-        further=named,
+        further={key: replace(one, verify=options.verify) for key, one in named.items()},
         host=options.host,
         port=options.port,
         api_key=read_api_key(options.api_key_file),

@@ -25,6 +25,9 @@ class Limits:
 
     max_body_bytes: int = MAX_BODY_BYTES
     """Of one request; more is 413."""
+    max_bodies_bytes: int = 256 * 1024 * 1024
+    """Of all requests being worked on, together; more is 503. A body takes 2.3 times its size in
+    memory, more where its texts are not ASCII. 512 requests of half a megabyte fit."""
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     """Requests being worked on; more is 503, which the clients of verl and SkyRL try again (429
     is final for them)."""
@@ -35,36 +38,72 @@ class Limits:
 
 
 class BodyLimit:
-    """Answers 413 where a request body is larger than `max_bytes`, before it is in memory."""
+    """Answers 413 where a request body is larger than `max_bytes`, before it is in memory, and 503
+    where the bodies of all requests being worked on would be larger than `max_bodies_bytes`."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, metrics: Metrics) -> None:
+    def __init__(
+        self, app: ASGIApp, *, max_bytes: int, max_bodies_bytes: int, metrics: Metrics
+    ) -> None:
         self._app = app
         self._max_bytes = max_bytes
+        self._max_bodies_bytes = max_bodies_bytes
         self._metrics = metrics
+        self._held_bytes = 0
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Checks the declared length at once, and what really comes as it comes."""
+        """Checks the declared length at once, and what really comes as it comes. A declared length
+        has its room from the beginning, so that what was admitted is also read to its end; all is
+        given back when the request is answered."""
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        sentence = f"the request is larger than {self._max_bytes} bytes; send fewer queries at once"
-        declared = dict(scope["headers"]).get(b"content-length", b"0")
-        if declared.isdigit() and int(declared) > self._max_bytes:
-            self._metrics.rejected("body")
-            await error(413, sentence)(scope, receive, send)
+        header = dict(scope["headers"]).get(b"content-length", b"0")
+        declared = int(header) if header.isdigit() else 0
+        if refusal := self._refusal(declared, declared):
+            await error(refusal.status_code, refusal.detail, headers=refusal.headers)(
+                scope, receive, send
+            )
             return
-        received = 0
+        received, held = 0, declared
+        self._hold(declared)
 
         async def counted() -> Message:
-            nonlocal received
+            nonlocal received, held
             message = await receive()
             received += len(message.get("body", b""))
-            if received > self._max_bytes:
-                self._metrics.rejected("body")
-                raise HTTPException(413, sentence)  # which FastAPI lets through while it reads
+            more = max(0, received - held)
+            if refusal := self._refusal(received, more):
+                raise refusal  # which FastAPI lets through while it reads
+            self._hold(more)
+            held += more
             return message
 
-        await self._app(scope, counted, send)
+        try:
+            await self._app(scope, counted, send)
+        finally:
+            self._hold(-held)
+
+    def _refusal(self, size: int, more: int) -> HTTPException | None:
+        """Why a body of this size, `more` of it not held yet, is not read; None where it is."""
+        if size > self._max_bytes:
+            self._metrics.rejected("body")
+            return HTTPException(
+                413,
+                f"the request is larger than {self._max_bytes} bytes; send fewer queries at once",
+            )
+        if more and self._held_bytes + more > self._max_bodies_bytes:
+            self._metrics.rejected("bodies")
+            return HTTPException(
+                503,
+                f"requests of {self._held_bytes} bytes are being worked on and "
+                f"{self._max_bodies_bytes} are admitted; try again in a second",
+                headers=_RETRY_AFTER,
+            )
+        return None
+
+    def _hold(self, num_bytes: int) -> None:
+        self._held_bytes += num_bytes
+        self._metrics.body_bytes.set(self._held_bytes)
 
 
 class InFlightLimit:

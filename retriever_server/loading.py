@@ -7,7 +7,7 @@ from convsearch.files import Qrels, read_qrels
 from convsearch.retrieval.protocol import Retriever
 from retriever_server.backends.hybrid import HybridBackend
 from retriever_server.backends.lucene import LuceneBackend
-from retriever_server.manifest import is_plain_lucene, read_manifest
+from retriever_server.manifest import is_plain_lucene, read_manifest, refuse_damaged
 from retriever_server.memory import check_memory, index_bytes
 from retriever_server.settings import IndexSettings
 
@@ -25,6 +25,9 @@ def load_backend(settings: IndexSettings) -> tuple[Retriever, Qrels | None]:
         folders.append(settings.fuse_with)
     engines = [_engine(folder) for folder in folders]
     _check_fit(settings, engines)
+    for folder, engine in zip(folders, engines, strict=True):
+        if settings.verify and engine == "bm25":
+            refuse_damaged(folder)
     opened = [_open(*pair, settings) for pair in zip(folders, engines, strict=True)]
     backend = opened[0] if len(opened) == 1 else HybridBackend(*opened)
     if settings.trec_path is None:

@@ -49,6 +49,9 @@ class Metrics:
         self.in_flight = Gauge(
             "retriever_in_flight", "Searches being worked on.", registry=registry
         )
+        self.body_bytes = Gauge(
+            "retriever_body_bytes", "Bodies of requests being worked on.", registry=registry
+        )
         self.truncated = Counter(
             "retriever_truncated_queries", "Queries cut for length.", registry=registry
         )
@@ -86,7 +89,8 @@ class Metrics:
         self._seconds.labels(path).observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """A request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`, `body`."""
+        """A request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`, `body`
+        (too large by itself) or `bodies` (too large together with the others)."""
         self._rejected.labels(reason).inc()
 
     def queue(self, index: str) -> QueueMetrics:

@@ -39,6 +39,8 @@ class IndexSettings:
     """As k1; 0.4 where it is not known."""
     java_heap: str | None = None
     """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
+    verify: bool = False
+    """Read a BM25 index through and compare its hashes before serving; dense ones always are."""
 
 
 @dataclass(frozen=True, kw_only=True)

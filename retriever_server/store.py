@@ -11,8 +11,10 @@ import hashlib
 import heapq
 import itertools
 import json
+import mmap
 import os
 import tempfile
+from array import array
 from collections.abc import Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import IO
@@ -37,25 +39,33 @@ def passage_line(passage: Passage) -> bytes:
     return json.dumps([passage.doc_id, passage.title, passage.text]).encode() + b"\n"
 
 
+class RepeatedIdError(DataError):
+    """An id that two passages have."""
+
+    def __init__(self, doc_id: str) -> None:
+        super().__init__(f"doc_id {doc_id!r} occurs twice; passage ids must be unique")
+        self.doc_id = doc_id
+
+
 def write_store(folder: Path, passages: Iterable[Passage]) -> Iterator[Passage]:
     """Yields each passage after writing it; the store is complete when this is exhausted.
 
-    Raises DataError at the end where an id occurs twice.
+    Raises RepeatedIdError at the end where an id occurs twice.
     """
-    ends, id_ends = [0], [0]
+    ends, id_ends = array("q", [0]), array("q", [0])
     with (folder / _PASSAGES).open("wb") as out, (folder / _IDS).open("wb") as ids:
         for passage in passages:
             ends.append(ends[-1] + out.write(passage_line(passage)))
             id_ends.append(id_ends[-1] + ids.write(passage.doc_id.encode() + b"\n"))
             yield passage
-    finish_store(folder, np.asarray(ends), np.asarray(id_ends))
+    finish_store(folder, np.frombuffer(ends, np.int64), np.frombuffer(id_ends, np.int64))
 
 
 def finish_store(folder: Path, ends: Int64s, id_ends: Int64s) -> None:
     """Writes the tables of a store whose lines are written.
 
     ends, id_ends: 0 and the end of each line of the passages and of the ids, in bytes.
-    Raises DataError where an id occurs twice.
+    Raises RepeatedIdError where an id occurs twice.
     """
     np.save(folder / _OFFSETS, ends.astype(np.int64))
     np.save(folder / _ID_OFFSETS, id_ends.astype(np.int64))
@@ -86,9 +96,7 @@ def _id_order(path: Path, num_ids: int) -> npt.NDArray[np.int32]:
         merged = heapq.merge(*map(_read_run, runs))
         for place, (doc_id, position) in enumerate(merged):
             if doc_id == previous:
-                raise DataError(
-                    f"doc_id {doc_id.decode()!r} occurs twice; passage ids must be unique"
-                )
+                raise RepeatedIdError(doc_id.decode())
             order[position] = place
             previous = doc_id
     return order
@@ -121,7 +129,10 @@ class PassageStore:
         self._hashes: npt.NDArray[np.uint64] = self._table(_HASHES, np.uint64)
         self._hash_positions: npt.NDArray[np.int32] = self._table(_POSITIONS, np.int32)
         self._passages = self._lines(_PASSAGES, self._offsets)
-        self._ids = self._lines(_IDS, self._id_offsets)
+        with self._lines(_IDS, self._id_offsets) as ids:
+            # mapped: a read for each id would give the interpreter's lock away a hundred times a
+            # list, and the threads that wait for it would queue up in front of the event loop
+            self._ids = mmap.mmap(ids.fileno(), 0, access=mmap.ACCESS_READ) if len(self) else b""
         lengths = {len(self), *map(len, (self.id_order_N, self._hashes, self._hash_positions))}
         if len(self._id_offsets) != len(self._offsets) or len(lengths) > 1:
             raise self._error("passages, ids and their tables differ in number")
@@ -131,12 +142,18 @@ class PassageStore:
 
     def doc_id(self, position: int) -> str:
         """The id of the passage at a position."""
-        start, end = int(self._id_offsets[position]), int(self._id_offsets[position + 1])
-        return os.pread(self._ids.fileno(), end - start - 1, start).decode()
+        return self.doc_ids([position])[0]
+
+    def doc_ids(self, positions: Sequence[int] | npt.NDArray[np.integer]) -> list[str]:
+        """The ids of the passages at these positions."""
+        places = np.asarray(positions, dtype=np.int64)
+        starts, ends = self._id_offsets[places].tolist(), self._id_offsets[places + 1].tolist()
+        ids = self._ids
+        return [ids[a : b - 1].decode() for a, b in zip(starts, ends, strict=True)]
 
     def positions(self, doc_ids: Sequence[str]) -> list[int]:
         """Positions of these ids. Raises DataError for an id that is not in the index."""
-        positions = self._find(doc_ids)
+        positions = self.find(doc_ids)
         for doc_id, position in zip(doc_ids, positions, strict=True):
             if position is None:
                 raise DataError(
@@ -147,16 +164,23 @@ class PassageStore:
 
     def unknown(self, doc_ids: Sequence[str]) -> list[str]:
         """Those of the ids that are not in the index."""
-        found = zip(doc_ids, self._find(doc_ids), strict=True)
+        found = zip(doc_ids, self.find(doc_ids), strict=True)
         return [doc_id for doc_id, position in found if position is None]
 
-    def _find(self, doc_ids: Sequence[str]) -> list[int | None]:
+    def find(self, doc_ids: Sequence[str]) -> list[int | None]:
+        """The position of each id, None for one that is not in the index."""
+        if not len(self):
+            return [None] * len(doc_ids)
         hashes = np.asarray([_hash(doc_id.encode()) for doc_id in doc_ids], dtype=np.uint64)
-        places = np.searchsorted(self._hashes, hashes).tolist()
+        places = np.searchsorted(self._hashes, hashes)
+        likely = self._hash_positions[np.minimum(places, len(self) - 1)]
         return [
-            self._position(doc_id, key, place)
-            for doc_id, key, place in zip(doc_ids, hashes.tolist(), places, strict=True)
-        ]
+            position if found == doc_id else self._position(doc_id, key, place)
+            for doc_id, found, position, key, place in zip(
+                doc_ids, self.doc_ids(likely), likely.tolist(), hashes.tolist(), places.tolist(),
+                strict=True,
+            )
+        ]  # fmt: skip
 
     def _position(self, doc_id: str, key: int, place: int) -> int | None:
         while place < len(self) and int(self._hashes[place]) == key:  # two ids may share a hash

@@ -15,7 +15,7 @@ from convsearch.errors import DataError, DependencyError
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
-from retriever_server.manifest import check_sizes, fact, index_info, read_manifest
+from retriever_server.manifest import check_files, fact, index_info, read_manifest
 from retriever_server.store import PassageStore
 
 if TYPE_CHECKING:
@@ -97,7 +97,7 @@ class Bm25Backend:
                     f"{index_dir}: made with {name} {manifest[name]!r}, this program has "
                     f'{ours!r}; rebuild the index with "convsearch index"'
                 )
-        check_sizes(manifest, index_dir)
+        check_files(manifest, index_dir)
         arrays, store = open_arrays(index_dir), PassageStore(index_dir)
         if len(arrays.lengths) != len(store):
             raise DataError(
@@ -162,9 +162,10 @@ class Bm25Backend:
                     batch.weights[own], depth, docs, scores,
                 )  # fmt: skip
                 order = np.lexsort((self.store.id_order_N[docs[:count]], -scores[:count]))
+                ids = self.store.doc_ids(docs[order])
                 found[query] = [
-                    Hit(doc_id=self.store.doc_id(doc), score=score)
-                    for doc, score in zip(docs[order].tolist(), scores[order].tolist(), strict=True)
+                    Hit(doc_id=doc_id, score=score)
+                    for doc_id, score in zip(ids, scores[order].tolist(), strict=True)
                 ]
 
         self._share(search, len(queries))

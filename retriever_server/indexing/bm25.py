@@ -14,7 +14,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
-from convsearch.files import read_lines
+from convsearch.files import read_lines, refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
 from retriever_server.making import parts_and_whole
 from retriever_server.manifest import Manifest, file_table, write_manifest
@@ -53,6 +53,7 @@ def build_bm25_index(
         from retriever_server.analyzer import ANALYZER
         from retriever_server.bm25.arrays import BLOCK
         from retriever_server.indexing.bm25_merge import merge_parts
+        from retriever_server.store import RepeatedIdError
     except ImportError as error:
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
@@ -68,6 +69,9 @@ def build_bm25_index(
         parts = _write_parts(corpus_path, parts_dir, size, part_blocks, workers, on_passages)
         try:
             counts = merge_parts(parts, folder, k1=k1, b=b, on_progress=on_merged)
+        except RepeatedIdError as error:
+            refuse_repeated_ids(corpus_path, [hash(error.doc_id)])
+            raise
         except DataError as error:
             raise DataError(f"{corpus_path}: {error}") from None
         facts = {**counts, **settings, "corpus_sha256": corpus_hash}
@@ -118,6 +122,8 @@ def _write_parts(
                 on_passages((len(folders) - len(running)) * size)
         while running:
             running = _finish(running)
+            if on_passages is not None:
+                on_passages((len(folders) - len(running)) * size)
     finally:
         if pool is not None:
             pool.shutdown(cancel_futures=True)

@@ -31,7 +31,7 @@ def merge_parts(
     """Writes store and arrays of the whole index to the folder `out`; returns its counts.
 
     folders: of the parts, in the order of passages. on_progress: called with the share done.
-    Raises DataError where an id occurs twice or no passage holds a term.
+    Raises RepeatedIdError where an id occurs twice, DataError where no passage holds a term.
     """
     parts = [open_part(folder) for folder in folders]
     _merge_stores(folders, parts, out)

@@ -47,7 +47,7 @@ def passage_text(passage: Passage) -> str:
 
 def ids_at(store: PassageStore, positions: Sequence[int] | range) -> list[str]:
     """Ids of the passages at these positions."""
-    return [store.doc_id(position) for position in positions]
+    return store.doc_ids(positions)
 
 
 def build_dense_index(

@@ -19,7 +19,7 @@ from retriever_server.dense.forecast import check_disk
 from retriever_server.dense.formats import check_format, item_bytes
 from retriever_server.dense.pickled_array import read_pickled_array
 from retriever_server.dense.vectors import FORMAT_VERSION, SHARD_ROWS, write_shard
-from retriever_server.indexing.dense import finish_index, ids_at, store_passages
+from retriever_server.indexing.dense import finish_index, store_passages
 from retriever_server.indexing.dense_job import Job
 from retriever_server.manifest import Manifest, read_manifest
 from retriever_server.store import PassageStore
@@ -27,6 +27,8 @@ from retriever_server.store import PassageStore
 _SAME = 1e-2
 """Part of its length by which two vectors of one passage may differ: batches differ in rounding, in
 half precision by up to that."""
+_LOOKUP_IDS = 100_000
+"""Ids that are looked up in the store at once."""
 Ints = npt.NDArray[np.int64]
 
 
@@ -99,22 +101,23 @@ def import_dense_index(
 
 def _rows(store: PassageStore, embeddings: np.ndarray, ids: np.ndarray, ids_path: Path) -> Ints:
     """The row of the embeddings for each position of the store."""
-    places = {doc_id: position for position, doc_id in enumerate(ids_at(store, range(len(store))))}
     row_N = np.full(len(store), -1, dtype=np.int64)
-    for row, number in enumerate(ids.tolist()):
-        position = places.get(str(number))
-        if position is None:
-            raise DataError(
-                f"{ids_path}: row {row} is of passage {str(number)!r}, which is not in the corpus; "
-                "name the corpus that was encoded, with its ids as doc_id"
-            )
-        if row_N[position] < 0:
-            row_N[position] = row
-        else:
-            _check_same(embeddings, int(row_N[position]), row, number, ids_path)
+    for first in range(0, len(ids), _LOOKUP_IDS):
+        numbers = ids[first : first + _LOOKUP_IDS].tolist()
+        for place, position in enumerate(store.find(list(map(str, numbers)))):
+            row, number = first + place, numbers[place]
+            if position is None:
+                raise DataError(
+                    f"{ids_path}: row {row} is of passage {str(number)!r}, which is not in the "
+                    "corpus; name the corpus that was encoded, with its ids as doc_id"
+                )
+            if row_N[position] < 0:
+                row_N[position] = row
+            else:
+                _check_same(embeddings, int(row_N[position]), row, number, ids_path)
     missing = np.flatnonzero(row_N < 0)
     if len(missing):
-        doc_id = ids_at(store, [int(missing[0])])[0]
+        doc_id = store.doc_id(int(missing[0]))
         raise DataError(
             f"{ids_path}: {len(missing)} passages of the corpus have no embedding, such as "
             f"{doc_id!r}; merge the files of all processes, or encode again"

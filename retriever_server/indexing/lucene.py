@@ -43,7 +43,7 @@ def build_lucene_index(
     blank, text, so Pyserini reads the folder too. k1, b: used where the index is opened without
     others. threads: None takes all cores; java_heap: None takes 2g.
     The folder appears when it is complete; an older index of that name is replaced. Memory does
-    not grow with the corpus, apart from its ids.
+    not grow with the corpus, apart from eight bytes for each passage.
     Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index,
     DependencyError where Java or the jar is missing.
     """

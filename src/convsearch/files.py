@@ -18,7 +18,8 @@ import json
 import math
 import os
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from array import array
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -34,6 +35,8 @@ Run = dict[str, list[Hit]]
 """qid -> hits, best first."""
 T = TypeVar("T")
 
+_SUSPECTS = 1_000_000
+"""Ids that are compared at once where their hashes are equal."""
 _STATUSES = ("ok", "malformed", "failed")
 
 
@@ -233,18 +236,48 @@ def parse_passage(record: Record, where: str) -> Passage:
 
 
 def iter_passages(path: Path) -> Iterator[Passage]:
-    """Streams `corpus.jsonl`. Raises DataError for a repeated id, and at the end if it is empty."""
-    seen: set[str] = set()
+    """Streams `corpus.jsonl`. Raises DataError at the end, where an id occurred twice or the file
+    is empty: use what was read only when this is exhausted. Holds eight bytes for each passage."""
+    hashes = array("q")
     for where, record in read_jsonl(path):
         passage = parse_passage(record, where)
-        if passage.doc_id in seen:
-            raise DataError(
-                f"{where}: doc_id {passage.doc_id!r} occurs twice; passage ids must be unique"
-            )
-        seen.add(passage.doc_id)
+        hashes.append(hash(passage.doc_id))
         yield passage
-    if not seen:
+    if not hashes:
         raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
+    refuse_repeated_ids(path, _repeated(hashes))
+
+
+def refuse_repeated_ids(path: Path, suspects: Collection[int]) -> None:
+    """Reads a corpus again and raises DataError with the first line that repeats an id.
+
+    suspects: values of `hash(doc_id)` that occurred more than once; where they are of different
+    ids after all, nothing is raised.
+    """
+    rest = sorted(suspects)
+    for first in range(0, len(rest), _SUSPECTS):  # of a corpus that is there twice, not all at once
+        now = set(rest[first : first + _SUSPECTS])
+        seen: dict[str, str] = {}
+        for where, record in read_jsonl(path):
+            doc_id = id_field(record, "doc_id", where)
+            if hash(doc_id) not in now:
+                continue
+            if doc_id in seen:
+                raise DataError(
+                    f"{where}: doc_id {doc_id!r} occurs twice, first in line "
+                    f"{seen[doc_id].rpartition(':')[2]}; passage ids must be unique: remove one of "
+                    "the two, or give it another id"
+                )
+            seen[doc_id] = where
+
+
+def _repeated(hashes: "array[int]") -> list[int]:
+    """Values that occur more than once; sorts them in place."""
+    import numpy as np
+
+    values = np.frombuffer(hashes, dtype=np.int64)
+    values.sort()
+    return np.unique(values[1:][values[1:] == values[:-1]]).tolist()
 
 
 def write_passages(path: Path, passages: Iterable[Passage]) -> int:

@@ -201,7 +201,7 @@ GOOD = '{"doc_id": "a", "title": "", "text": "amber"}\n'
     [
         ("", "empty"),
         (GOOD + "{oops\n", "corpus.jsonl:2: not valid JSON"),
-        (GOOD + GOOD, "corpus.jsonl: doc_id 'a' occurs twice"),
+        (GOOD + GOOD, "corpus.jsonl:2: doc_id 'a' occurs twice, first in line 1"),
         (
             GOOD + '{"doc_id": "b", "title": 3, "text": ""}\n',
             'corpus.jsonl:2: field "title" must be',

@@ -1,5 +1,6 @@
 """BM25 indexes of several blocks: exact scores, and the same files however they were built."""
 
+import json
 import os
 import random
 import shutil
@@ -21,7 +22,10 @@ from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.bm25.arrays import BLOCK
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.indexing.forecast import forecast_bm25
+from retriever_server.loading import load_backend
 from retriever_server.making import parts_and_whole
+from retriever_server.manifest import PAGE_BYTES, SAMPLED_PAGES
+from retriever_server.settings import IndexSettings
 
 NUM_PASSAGES = 3 * BLOCK + 500
 
@@ -197,3 +201,33 @@ def test_a_file_of_another_size_is_refused_at_once(index_dir: Path, tmp_path: Pa
         out.write(b"[]\n")
     with pytest.raises(DataError, match=r"passages\.jsonl: has \d+ bytes, it was made with"):
         Bm25Backend.load(copy)
+
+
+def test_half_a_file_is_refused_at_once_and_a_byte_with_verify(
+    index_dir: Path, tmp_path: Path
+) -> None:
+    copy = tmp_path / "index"
+    shutil.copytree(index_dir, copy)
+    path = copy / "passages.jsonl"
+    whole = path.read_bytes()
+    assert len(whole) > PAGE_BYTES * (SAMPLED_PAGES + 1)
+    path.write_bytes(whole[: len(whole) // 2].ljust(len(whole), b"\0"))
+    with pytest.raises(DataError, match=r"passages\.jsonl: its content is not what was written"):
+        Bm25Backend.load(copy)
+    between = PAGE_BYTES + 100  # the first page of the sample and before the second
+    path.write_bytes(whole[:between] + bytes([whole[between] ^ 1]) + whole[between + 1 :])
+    load_backend(IndexSettings(index_path=copy))
+    with pytest.raises(DataError, match=r"index: passages\.jsonl not what was written; copy it"):
+        load_backend(IndexSettings(index_path=copy, verify=True))
+    path.write_bytes(whole)
+    load_backend(IndexSettings(index_path=copy, verify=True))
+
+
+def test_an_index_from_before_the_samples_is_opened(index_dir: Path, tmp_path: Path) -> None:
+    copy = tmp_path / "index"
+    shutil.copytree(index_dir, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    for entry in manifest["files"].values():
+        del entry["sample_sha256"]
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    assert len(Bm25Backend.load(copy).store) == NUM_PASSAGES

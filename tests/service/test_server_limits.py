@@ -69,6 +69,7 @@ def test_the_figures_of_the_contract() -> None:
     assert (limits.max_body_bytes, limits.max_in_flight, limits.deadline_s) == (
         16 * 1024 * 1024, 512, 25.0,
     )  # fmt: skip
+    assert limits.max_bodies_bytes == 256 * 1024 * 1024
     assert (MAX_QUERIES, MAX_QUERY_CHARS, MAX_BODY_BYTES) == (2048, 8192, 16 * 1024 * 1024)
 
 
@@ -90,6 +91,35 @@ def test_beyond_the_limit_the_answer_is_503_at_once(engine: Gated) -> None:
         engine.gate.set()
         assert [one.result().status_code for one in waiting] == [200] * 3
         assert post(url, {"query": "amber"}).status_code == 200
+
+
+def test_bodies_have_a_bound_together(engine: Gated) -> None:
+    limits = Limits(max_body_bytes=2000, max_bodies_bytes=3000)
+    large = {"query": "slow " + "x" * 1300}
+
+    def in_pieces() -> Iterator[bytes]:
+        yield b'{"query": "amber", "padding": "'
+        yield b"x" * 1500
+        yield b'"}'
+
+    def post_in_pieces(url: str) -> httpx.Response:
+        kind = {"Content-Type": "application/json"}
+        return httpx.post(url + "/retrieve", content=in_pieces(), headers=kind, timeout=60)
+
+    with serving(create_app(engine, limits=limits)) as url, ThreadPoolExecutor(2) as pool:
+        waiting = [pool.submit(post, url, large) for _ in range(2)]
+        until(lambda: metric(url, "retriever_body_bytes") > 2600, "two large bodies")
+        for refused in (post(url, large), post_in_pieces(url)):
+            assert (refused.status_code, refused.headers["retry-after"]) == (503, "1")
+            assert "3000 are admitted" in refused.json()["error"]
+        assert metric(url, 'retriever_rejected_total{reason="bodies"}') == 2
+        assert httpx.get(url + "/readyz").status_code == 200
+        assert post(url, {"query": "slow " + "x" * 2000}).status_code == 413
+        engine.gate.set()
+        assert [one.result().status_code for one in waiting] == [200, 200]
+        until(lambda: metric(url, "retriever_body_bytes") == 0, "the room of the answered ones")
+        assert post_in_pieces(url).status_code == 200
+        assert metric(url, "retriever_body_bytes") == 0
 
 
 def test_two_thousand_at_once_get_200_or_503(engine: Gated) -> None:

@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from convsearch import files
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import (
     atomic_write,
@@ -262,6 +263,31 @@ def test_no_turns_is_an_error(tmp_path: Path) -> None:
 def test_a_bad_corpus_is_named(tmp_path: Path, records: list[object], sentence: str) -> None:
     with pytest.raises(DataError, match=sentence):
         list(iter_passages(lines(tmp_path / "corpus.jsonl", *records)))
+
+
+def corpus_of(path: Path, *doc_ids: str) -> Path:
+    return lines(path, *({**PASSAGE, "doc_id": doc_id} for doc_id in doc_ids))
+
+
+def test_ids_whose_hashes_are_equal_are_told_apart(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(files, "hash", lambda doc_id: len(doc_id), raising=False)
+    monkeypatch.setattr(files, "_SUSPECTS", 1)
+    different = corpus_of(tmp_path / "corpus.jsonl", "a", "b", "cc", "dd", "c")
+    assert [passage.doc_id for passage in iter_passages(different)] == ["a", "b", "cc", "dd", "c"]
+    repeated = corpus_of(tmp_path / "repeated.jsonl", "a", "b", "cc", "dd", "c", "dd")
+    with pytest.raises(DataError, match=r"repeated\.jsonl:6: doc_id 'dd' .* first in line 4;"):
+        list(iter_passages(repeated))
+
+
+def test_a_corpus_that_is_there_twice_is_refused_at_its_first_repeat(tmp_path: Path) -> None:
+    ids = [f"d{number}" for number in range(300)]
+    plain = corpus_of(tmp_path / "corpus.jsonl", *ids, *ids)
+    path = plain.with_suffix(".jsonl.gz")
+    path.write_bytes(gzip.compress(plain.read_bytes()))
+    with pytest.raises(DataError, match=r"corpus\.jsonl\.gz:301: doc_id 'd0' occurs twice"):
+        list(iter_passages(path))
 
 
 @pytest.mark.parametrize(

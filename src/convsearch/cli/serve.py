@@ -32,6 +32,9 @@ def command(
     java_heap: Annotated[
         str | None, typer.Option(help="lucene: largest heap of Java, such as 4g")
     ] = None,
+    verify: Annotated[
+        bool, typer.Option(help="BM25: read the index through and compare its hashes first")
+    ] = False,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free port")] = 8000,
     api_key_file: Annotated[
@@ -57,11 +60,11 @@ def command(
         raise ConfigError('name an index: --index with a folder made by "convsearch index"')
     name, first = next(iter(named.items()))
     del named[name]
-    first = replace(first, fuse_with=fuse_with, k1=k1, b=b, java_heap=java_heap)
+    first = replace(first, fuse_with=fuse_with, k1=k1, b=b, java_heap=java_heap, verify=verify)
     settings = ServerSettings(
         **vars(first),
         name=name,
-        further=named,
+        further={key: replace(one, verify=verify) for key, one in named.items()},
         host=host,
         port=port,
         api_key=read_api_key(api_key_file),

@@ -1,5 +1,6 @@
 """Who may listen where, which keys are keys, which indexes fit, and what fits into memory."""
 
+import gc
 import socket
 from pathlib import Path
 
@@ -10,7 +11,7 @@ from retriever_server import memory
 from retriever_server.flags import named_indexes, parser, settings_of
 from retriever_server.loading import load_backend
 from retriever_server.manifest import write_manifest
-from retriever_server.server import _bind
+from retriever_server.server import _bind, spare_the_collector
 from retriever_server.settings import IndexSettings, ServerSettings, check_exposure, read_api_key
 
 
@@ -125,3 +126,23 @@ def test_the_listener_sends_small_answers_at_once() -> None:
     with _bind("127.0.0.1", 0) as listener:
         # what asyncio looks at before it sets TCP_NODELAY
         assert listener.proto == socket.IPPROTO_TCP
+
+
+def test_the_collector_does_not_visit_what_is_loaded() -> None:
+    thresholds, visited = gc.get_threshold(), len(gc.get_objects())
+    try:
+        spare_the_collector()
+        assert gc.get_freeze_count() > 1000
+        assert len(gc.get_objects()) < visited / 10
+        assert gc.get_threshold()[0] > thresholds[0]
+    finally:
+        gc.unfreeze()
+        gc.set_threshold(*thresholds)
+
+
+def test_verify_is_for_every_index() -> None:
+    named = ["--index", "a=x", "--index", "b=y"]
+    plain = settings_of(parser().parse_args(named))
+    verified = settings_of(parser().parse_args([*named, "--verify"]))
+    assert [plain.verify, plain.further["b"].verify] == [False, False]
+    assert [verified.verify, verified.further["b"].verify] == [True, True]
