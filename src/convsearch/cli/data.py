@@ -8,7 +8,7 @@ import typer
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.pooled import convert_pooled
-from convsearch.prompts import PromptStyle
+from convsearch.prompts import TrainedStyle
 
 app = typer.Typer(
     help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.", no_args_is_help=True
@@ -46,7 +46,7 @@ def prompts(
     out: Annotated[Path, typer.Option(help="Parquet file to write, for convsearch grpo.")],
     split: Annotated[str, typer.Option(help="Which turns.")] = "train",
     prompt: Annotated[
-        PromptStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
+        TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
     ] = "instruct",
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""
