@@ -18,6 +18,7 @@ from convsearch.cli import (
     quickstart,
     report,
     serve,
+    serve_rewriter,
     sft,
 )
 from convsearch.errors import ConvsearchError
@@ -31,8 +32,8 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "eval", "report",
-    "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "infer", "serve-rewriter",
+    "eval", "report", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -51,6 +52,7 @@ app.command("distill")(distill.command)
 app.command("sft")(sft.command)
 app.command("grpo")(grpo.command)
 app.command("infer")(infer.command)
+app.command("serve-rewriter")(serve_rewriter.command)
 app.command("eval")(evaluate.command)
 app.command("report")(report.command)
 app.command("quickstart")(quickstart.command)

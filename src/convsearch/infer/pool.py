@@ -139,6 +139,7 @@ class EnginePool:
         self._false_starts = 0
         self._restarts = 0
         self._has_answered = False
+        self._is_closed = False
         self._workers: list[Worker] = []
         try:
             for slot in range(settings.workers):
@@ -200,6 +201,7 @@ class EnginePool:
 
     def close(self) -> None:
         """See Engine. No worker is alive when this returns."""
+        self._is_closed = True
         for worker in self._workers:
             worker.close()
         self._workers = []
@@ -267,6 +269,8 @@ class EnginePool:
         self.identity = identity
 
     def _start(self, slot: int) -> Worker:
+        if self._is_closed:  # from another thread, while work was under way
+            raise EngineError("the engines were closed")
         return Worker(self._open_engine, gpus=self._gpus[slot], threads=self._threads)
 
     def _replace(self, slot: int, reason: str) -> None:
