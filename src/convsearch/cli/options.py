@@ -92,6 +92,10 @@ def engine_of(
     if name == "transformers" and model is not None:
         check_model(model)
         _quiet_transformers()
+    if workers < 1 or gpus_per_worker < 1:
+        raise ConfigError(
+            f"workers and GPUs of a worker must be 1 or more, got {workers} and {gpus_per_worker}"
+        )
     if workers > 1:
         if name == "openai":
             raise ConfigError(

@@ -3,6 +3,8 @@
 import functools
 import os
 import signal
+import subprocess
+import sys
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -163,6 +165,34 @@ def test_a_hanging_engine_is_ended_at_its_deadline(tmp_path: Path):
     turns = marked(TURNS[:8], (1, "sleepy"))
     with pool(Faults(folder=tmp_path, hangs_once="sleepy"), deadline_s=1.0) as engine:
         assert run(engine, turns, tmp_path / "rewrites.jsonl")["ok"] == 8
+
+
+def test_a_parent_that_is_killed_leaves_no_engine(tmp_path: Path):
+    program = f"""
+import functools
+from pathlib import Path
+from faulty_engine import Faults, open_faulty_engine
+from convsearch.infer import SamplingParams
+from convsearch.infer.pool import EnginePool, PoolSettings
+faults = Faults(folder=Path({str(tmp_path)!r}), hangs_once="amok")
+opener = functools.partial(open_faulty_engine, faults)
+pool = EnginePool(opener, PoolSettings(workers=2, uses_gpus=False))
+print(*pool.pids, flush=True)
+chats = [[dict(role="user", content="Q: " + word)] for word in ("amok", "so")]
+pool.generate(chats, SamplingParams(), [0, 0])
+"""
+    here = Path(__file__).resolve().parents[2]
+    env = {**os.environ, "PYTHONPATH": os.pathsep.join([str(here), *sys.path])}
+    command = [sys.executable, "-c", program]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, text=True, env=env) as parent:
+        assert parent.stdout is not None
+        engines = [psutil.Process(int(pid)) for pid in parent.stdout.readline().split()]
+        while not (tmp_path / "hang").exists():
+            assert parent.poll() is None
+        parent.kill()
+    assert len(engines) == 2
+    _, alive = psutil.wait_procs(engines, timeout=20)
+    assert alive == []
 
 
 def test_an_engine_that_refuses_stops_the_run_with_its_sentence(tmp_path: Path):
