@@ -200,8 +200,12 @@ def _records(path: Path) -> Iterator[Rewrite]:
 def _copy(out_path: Path, journal: Journal) -> None:
     """Takes the records of a finished output into the journal."""
     records = _records(out_path)
-    while some := list(islice(records, COPIED_RECORDS)):
-        journal.append(some)
+    try:
+        while some := list(islice(records, COPIED_RECORDS)):
+            journal.append(some)
+    except BaseException:
+        journal.path.unlink()  # the output has them all; half a journal would take its place
+        raise
 
 
 def _todo(
