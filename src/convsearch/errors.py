@@ -47,3 +47,7 @@ class EngineError(ConvsearchError, RuntimeError):
 
 class StageError(ConvsearchError, RuntimeError):
     """A stage of the pipeline ended badly; the message names its log."""
+
+
+class WriteError(ConvsearchError, OSError):
+    """A file cannot be written: no space left, no permission. What was complete before is kept."""

@@ -28,6 +28,7 @@ RINGS = {
     "nano": 3,
     "pipeline": 4,
     "report": 4,
+    "serving": 4,
     "cli": 5,
 }
 """Who may import whom: a room imports rooms of its own ring or of a lower one."""
@@ -97,7 +98,8 @@ def test_packages_beside_the_library_are_imported_late_and_from_the_outer_rings(
         "convsearch.agent, convsearch.agent.search, convsearch.agent.model_squeezer, "
         "convsearch.rewards.search_agent, convsearch.episodes",
         "convsearch.distill, convsearch.infer, convsearch.train.sft, convsearch.train.grpo",
-        "convsearch.pipeline.pipeline, convsearch.pipeline.presets, convsearch.report.page",
+        "convsearch.pipeline.pipeline, convsearch.pipeline.presets, convsearch.report.page, "
+        "convsearch.serving.server, convsearch.infer.pool",
         "convsearch.cli.main",
     ],
 )

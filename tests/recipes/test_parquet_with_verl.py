@@ -9,7 +9,12 @@ from transformers import AutoTokenizer, PreTrainedTokenizer
 
 from convsearch.data.mini import MiniData, generate_mini
 from convsearch.data.parquet import write_grpo_parquet, write_sft_parquet
-from convsearch.prompts.rewrite import PROMPT_STYLES, PromptStyle, format_response, rewrite_messages
+from convsearch.prompts.rewrite import (
+    TRAINED_STYLES,
+    PromptStyle,
+    format_response,
+    rewrite_messages,
+)
 
 NUM_TURNS = 7
 LENGTHS = {"nano": 2048, "instruct": 4096}
@@ -26,7 +31,7 @@ def tokenizer(tmp_path_factory: pytest.TempPathFactory) -> PreTrainedTokenizer:
     return AutoTokenizer.from_pretrained(make_tiny_model(tmp_path_factory.mktemp("tiny")))
 
 
-@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("style", TRAINED_STYLES)
 def test_verl_trains_on_the_response_alone(
     tmp_path: Path, data: MiniData, tokenizer: PreTrainedTokenizer, style: PromptStyle
 ) -> None:
@@ -47,7 +52,7 @@ def test_verl_trains_on_the_response_alone(
         assert all(m["content"] in seen for m in rewrite_messages(turn, style))
 
 
-@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("style", TRAINED_STYLES)
 def test_verl_rolls_out_from_the_prompt(
     tmp_path: Path, data: MiniData, tokenizer: PreTrainedTokenizer, style: PromptStyle
 ) -> None:

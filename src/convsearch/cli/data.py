@@ -13,7 +13,7 @@ from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import write_field_rewrites
 from convsearch.data.questions import convert_questions
-from convsearch.prompts import PromptStyle
+from convsearch.prompts import TrainedStyle
 
 app = typer.Typer(
     help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.", no_args_is_help=True
@@ -94,7 +94,7 @@ def prompts(
     out: Annotated[Path, typer.Option(help="Parquet file to write, for convsearch grpo.")],
     split: Annotated[str, typer.Option(help="Which turns.")] = "train",
     prompt: Annotated[
-        PromptStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
+        TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
     ] = "instruct",
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""

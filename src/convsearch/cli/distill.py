@@ -61,7 +61,7 @@ def command(
         max_rank=max_rank,
         keep_per_turn=keep_per_turn,
         val_fraction=val_fraction,
-        batch_size=o.batch_size_of(engine, batch_size),
+        batch_size=o.batch_size_of(engine, batch_size, workers),
         seed=seed,
     )
     data = load_dataset(dataset)

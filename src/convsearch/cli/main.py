@@ -23,6 +23,7 @@ from convsearch.cli import (
     report,
     reproduce,
     serve,
+    serve_rewriter,
     sft,
 )
 from convsearch.errors import ConvsearchError
@@ -36,8 +37,8 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "eval", "compare",
-    "report", "agent", "hub", "reproduce", "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "serve-rewriter",
+    "eval", "compare", "report", "agent", "hub", "reproduce", "quickstart", "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -57,6 +58,7 @@ app.command("sft")(sft.command)
 app.command("grpo")(grpo.command)
 app.command("merge")(merge.command)
 app.command("infer")(infer.command)
+app.command("serve-rewriter")(serve_rewriter.command)
 app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)
 app.add_typer(agent.app, name="agent")

@@ -1,5 +1,6 @@
 """Options that several commands share, and what they have in common around an engine."""
 
+import functools
 import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -11,8 +12,9 @@ from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from convsearch.errors import ConfigError
-from convsearch.infer import DEFAULT_BATCH_SIZES, Engine, open_engine
+from convsearch.infer import DEFAULT_BATCH_SIZES, POOL_BATCH_SIZES, Engine, open_engine
 from convsearch.infer.checkpoint import check_model
+from convsearch.prompts import TrainedStyle
 
 EngineName = Literal["transformers", "vllm", "openai", "echo"]
 
@@ -31,7 +33,7 @@ EngineUrlOption = Annotated[
     typer.Option("--engine-url", help="openai: address of the endpoint; key in OPENAI_API_KEY."),
 ]
 PromptOption = Annotated[
-    Literal["instruct", "nano"],
+    TrainedStyle,
     typer.Option("--prompt", help="instruct: chat models. nano: the project's small policies."),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="transformers: auto, cpu, cuda, ...")]
@@ -41,6 +43,16 @@ WorkersOption = Annotated[
 ]
 GpusOption = Annotated[
     int, typer.Option("--gpus-per-worker", help="GPUs that share one copy (vllm).", min=1)
+]
+RestartsOption = Annotated[
+    int,
+    typer.Option("--max-restarts", help="Engines that may be opened again after a crash.", min=0),
+]
+BlockDeadlineOption = Annotated[
+    float,
+    typer.Option(
+        "--block-deadline-s", help="Several workers: one that takes longer over a block is ended."
+    ),
 ]
 BatchOption = Annotated[
     int | None,
@@ -88,20 +100,39 @@ def engine_of(
     dtype: str = "auto",
     workers: int = 1,
     gpus_per_worker: int = 1,
+    max_restarts: int = 32,
+    block_deadline_s: float = 3600.0,
 ) -> Iterator[Engine]:
-    """Opens the engine that the options name, and closes it."""
+    """Opens the engine that the options name, or several of it, and closes it."""
     if name == "transformers" and model is not None:
         check_model(model)
         _quiet_transformers()
+    if workers < 1 or gpus_per_worker < 1:
+        raise ConfigError(
+            f"workers and GPUs of a worker must be 1 or more, got {workers} and {gpus_per_worker}"
+        )
     if workers > 1:
-        if name not in ("transformers", "vllm"):
-            raise ConfigError(f"engine {name!r} runs in one process; leave --workers at 1")
-        from convsearch.infer.parallel_engine import ParallelEngine, WorkerSettings
+        if name == "openai":
+            raise ConfigError(
+                "engine 'openai' sends its requests from one process; leave --workers at 1"
+            )
+        from convsearch.infer.pool import EnginePool, PoolSettings
 
-        engine: Engine = ParallelEngine(
-            workers,
-            WorkerSettings(
-                name=name, model=model, device=device, dtype=dtype, gpus=gpus_per_worker
+        engine: Engine = EnginePool(
+            functools.partial(
+                open_engine,
+                name,
+                model,
+                device=device,
+                dtype=dtype,
+                tensor_parallel_size=gpus_per_worker,
+            ),
+            PoolSettings(
+                workers=workers,
+                gpus_per_worker=gpus_per_worker,
+                uses_gpus=name != "echo" and device != "cpu",
+                max_restarts=max_restarts,
+                deadline_s=block_deadline_s,
             ),
         )
     else:
@@ -119,9 +150,9 @@ def engine_of(
         engine.close()
 
 
-def batch_size_of(engine: str, wanted: int | None) -> int:
+def batch_size_of(engine: str, wanted: int | None, workers: int = 1) -> int:
     """The block size asked for, or the engine's usual one."""
-    return wanted or DEFAULT_BATCH_SIZES[engine]
+    return wanted or (POOL_BATCH_SIZES if workers > 1 else DEFAULT_BATCH_SIZES)[engine]
 
 
 @contextmanager

@@ -23,7 +23,7 @@ from convsearch.files import Qrels, gold_ids, write_jsonl
 from convsearch.infer.engine import Engine, SamplingParams
 from convsearch.infer.runner import Progress, infer_rewrites
 from convsearch.passport import write_passport
-from convsearch.prompts import PromptStyle, format_response, parse_rewrite
+from convsearch.prompts import TrainedStyle, format_response, parse_rewrite
 from convsearch.retrieval import Retriever
 from convsearch.types import Rewrite, Turn
 
@@ -35,7 +35,7 @@ QUERIES_PER_CALL = 256
 class DistillSettings:
     """How candidates are made and chosen. Raises ConfigError for values outside their range."""
 
-    style: PromptStyle
+    style: TrainedStyle
     """Prompt of the examples. `instruct` candidates are asked for with a worked example, and
     learnt without it."""
     candidates: int = 8

@@ -4,14 +4,15 @@ import re
 from collections.abc import Mapping, Sequence
 
 from convsearch.infer.engine import Generation, SamplingParams
-from convsearch.prompts import asked_question, format_response
+from convsearch.prompts import asked_question, well_formed_response
 from convsearch.types import ChatMessage
 
 _TAG = re.compile(r"</?(?:think|rewrite)>")
 
 
 class EchoEngine:
-    """Answers every chat with a well-formed rewrite that is the chat's last question."""
+    """Answers every chat with a response, well formed for its prompt style, that is the chat's last
+    question. A word counts as a token."""
 
     identity: Mapping[str, str | int | float | None] = {"engine": "echo"}
 
@@ -26,5 +27,6 @@ class EchoEngine:
 
     def _answer(self, chat: list[ChatMessage]) -> Generation:
         question = _TAG.sub(" ", asked_question(chat)).strip() or "?"
-        text = format_response("The question stands as it is.", question)
-        return Generation(text=text, num_tokens=len(text.split()))
+        text = well_formed_response(chat, question)
+        words = sum(len(message["content"].split()) for message in chat)
+        return Generation(text=text, num_tokens=len(text.split()), prompt_tokens=words)

@@ -1,6 +1,6 @@
 """What an inference engine is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
@@ -35,6 +35,10 @@ class Generation:
     text: str = ""
     num_tokens: int = 0
     """Tokens of the response, its end token included; 0 where the engine does not say."""
+    prompt_tokens: int = 0
+    """Tokens of the prompt; 0 where the engine does not say."""
+    is_cut: bool = False
+    """Whether it stopped at the limit of tokens and not at an end of its own."""
     error: str | None = None
     """Why this one prompt got no response; None where it got one."""
 
@@ -63,4 +67,24 @@ class Engine(Protocol):
 
     def close(self) -> None:
         """Gives back what the engine holds; it answers no more."""
+        ...
+
+
+@dataclass(frozen=True, kw_only=True)
+class Block:
+    """Chats that are answered together, with a seed for each."""
+
+    chats: Sequence[list[ChatMessage]]
+    seeds: Sequence[int]
+
+
+@runtime_checkable
+class BlockEngine(Engine, Protocol):
+    """An engine that works on several blocks at a time."""
+
+    def generate_blocks(
+        self, blocks: Iterable[Block], params: SamplingParams
+    ) -> Iterator[tuple[int, list[Generation]]]:
+        """(position of the block, its generations), as they get done. Takes a block from `blocks`
+        only when there is somebody free to answer it. Raises as `generate` does."""
         ...

@@ -1,18 +1,29 @@
 """The append-only file of a run in progress: what a killed run leaves and the next one takes up."""
 
+import fcntl
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
+from typing import NamedTuple
 
-from convsearch.errors import ConfigError, DataError
-from convsearch.files import atomic_write, parse_rewrite_record
-from convsearch.types import Rewrite
+from convsearch.errors import ConfigError, ConvsearchError, DataError, WriteError
+from convsearch.files import parse_rewrite_record
+from convsearch.types import Rewrite, Status
 
 Key = tuple[str, int]
 """(qid, candidate)."""
 Settings = Mapping[str, object]
+
+
+class Place(NamedTuple):
+    """Where a record stands in the journal, and its status."""
+
+    offset: int
+    length: int
+    status: Status
 
 
 def journal_path(out_path: Path) -> Path:
@@ -20,38 +31,102 @@ def journal_path(out_path: Path) -> Path:
     return out_path.with_name(f"{out_path.name}.journal")
 
 
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turns what the disk refuses into a WriteError."""
+    try:
+        yield
+    except ConvsearchError:
+        raise
+    except OSError as error:
+        raise WriteError(
+            f"{path}: cannot be written ({error.strerror or error}); make room, or mend the "
+            "permissions, and run the same command again: finished work is kept"
+        ) from error
+
+
 class Journal:
-    """Finished records of one output, on disk after every block.
+    """Finished records of one output, on disk after every block; in memory only where each stands.
 
     First line: the settings. Then one record a line; of a record that occurs twice the later one
-    counts. A last line that a kill cut short is dropped.
-    Raises ConfigError where the journal on disk was begun with other settings.
+    counts. A last line that a kill cut short is dropped. One run at a time may hold it.
+    Raises ConfigError where the journal on disk was begun with other settings or is in use, and
+    WriteError where the disk refuses.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, *, fresh: bool = False) -> None:
+        """fresh: forgets what is there."""
         self.path = path
-        self.records: dict[Key, Rewrite] = {}
-        lines = path.read_bytes().split(b"\n")[:-1] if path.is_file() else []
-        if lines:
-            check_same_settings(path, _header(lines[0], path), settings)
-        for number, line in enumerate(lines[1:], 2):
-            rewrite = parse_rewrite_record(_object(line, f"{path}:{number}"), f"{path}:{number}")
-            self.records[rewrite.qid, rewrite.candidate] = rewrite
-        with atomic_write(path) as out:
-            out.write(json.dumps({"settings": settings}) + "\n")
-            out.writelines(_line(rewrite) for rewrite in self.records.values())
-        self._out = path.open("a", encoding="utf-8")
+        self.places: dict[Key, Place] = {}
+        with disk_errors(path):
+            self._fd = os.open(path, os.O_RDWR | os.O_CREAT, 0o666)
+        try:
+            self._lock()
+            self._end = 0 if fresh else self._read(settings)
+            with disk_errors(path):
+                os.ftruncate(self._fd, self._end)
+            if not self._end:
+                self._write(json.dumps({"settings": settings}).encode() + b"\n")
+        except BaseException:
+            os.close(self._fd)
+            raise
 
     def append(self, rewrites: Sequence[Rewrite]) -> None:
-        """Adds a block; once this returns, a kill does not lose it."""
-        self._out.writelines(_line(rewrite) for rewrite in rewrites)
-        self._out.flush()
-        os.fsync(self._out.fileno())
-        self.records.update({(r.qid, r.candidate): r for r in rewrites})
+        """Adds a block; once this returns, a kill does not lose it. Raises WriteError, and then
+        holds what it held before."""
+        lines = [rewrite_line(rewrite) for rewrite in rewrites]
+        offset = self._end
+        self._write(b"".join(lines))
+        for rewrite, line in zip(rewrites, lines, strict=True):
+            self.places[rewrite.qid, rewrite.candidate] = Place(offset, len(line), rewrite.status)
+            offset += len(line)
+
+    def line(self, key: Key) -> str:
+        """The record as it stands in the file, its line end included."""
+        place = self.places[key]
+        return os.pread(self._fd, place.length, place.offset).decode("utf-8")
 
     def close(self) -> None:
         """Closes the file and leaves it for the next run."""
-        self._out.close()
+        os.close(self._fd)
+
+    def _lock(self) -> None:
+        try:
+            fcntl.flock(self._fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except OSError:
+            raise ConfigError(
+                f"{self.path}: another run is writing it; wait for that, or name another output"
+            ) from None
+
+    def _read(self, settings: Settings) -> int:
+        """Finds the records; returns where the last whole line ends."""
+        end = 0
+        with self.path.open("rb") as lines:
+            for number, line in enumerate(lines, 1):
+                if not line.endswith(b"\n"):
+                    break
+                where = f"{self.path}:{number}"
+                if number == 1:
+                    check_same_settings(self.path, _header(line, where), settings)
+                else:
+                    found = parse_rewrite_record(_object(line, where), where)
+                    self.places[found.qid, found.candidate] = Place(end, len(line), found.status)
+                end += len(line)
+        return end
+
+    def _write(self, data: bytes) -> None:
+        """Adds bytes at the end; where not all fit, the file is cut back to what it was."""
+        with disk_errors(self.path):
+            try:
+                written = 0
+                while written < len(data):
+                    written += os.pwrite(self._fd, data[written:], self._end + written)
+                os.fsync(self._fd)
+            except OSError:
+                with suppress(OSError):
+                    os.ftruncate(self._fd, self._end)
+                raise
+        self._end += len(data)
 
 
 def check_same_settings(path: Path, found: Settings, wanted: Settings) -> None:
@@ -68,14 +143,15 @@ def check_same_settings(path: Path, found: Settings, wanted: Settings) -> None:
         )
 
 
-def _line(rewrite: Rewrite) -> str:
-    return json.dumps(asdict(rewrite), ensure_ascii=False) + "\n"
+def rewrite_line(rewrite: Rewrite) -> bytes:
+    """One line of `rewrites.jsonl`."""
+    return (json.dumps(asdict(rewrite), ensure_ascii=False) + "\n").encode("utf-8")
 
 
-def _header(line: bytes, path: Path) -> Settings:
-    settings = _object(line, f"{path}:1").get("settings")
+def _header(line: bytes, where: str) -> Settings:
+    settings = _object(line, where).get("settings")
     if not isinstance(settings, dict):
-        raise DataError(f"{path}:1: not the journal of an inference run; remove it")
+        raise DataError(f"{where}: not the journal of an inference run; remove it")
     return settings
 
 

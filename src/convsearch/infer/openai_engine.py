@@ -137,10 +137,16 @@ class OpenaiEngine:
             return Generation(error=f"HTTP {response.status_code}: {response.text[:200]}")
         try:
             answer = response.json()
-            text = answer["choices"][0]["message"]["content"]
-            num_tokens = (answer.get("usage") or {}).get("completion_tokens") or 0
+            choice = answer["choices"][0]
+            text = choice["message"]["content"]
+            is_cut = choice.get("finish_reason") == "length"
+            usage = answer.get("usage") or {}
+            num_tokens = usage.get("completion_tokens") or 0
+            prompt_tokens = usage.get("prompt_tokens") or 0
         except (ValueError, LookupError, TypeError, AttributeError):
             return Generation(error=f"not a chat completion: {response.text[:200]}")
         if not isinstance(text, str):
             return Generation(error="the answer has no text content")
-        return Generation(text=text, num_tokens=num_tokens)
+        return Generation(
+            text=text, num_tokens=num_tokens, prompt_tokens=prompt_tokens, is_cut=is_cut
+        )

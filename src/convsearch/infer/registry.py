@@ -5,6 +5,8 @@ from convsearch.infer.engine import Engine
 
 DEFAULT_BATCH_SIZES = {"transformers": 64, "vllm": 4096, "openai": 64, "echo": 256}
 """Prompts of one block: what an engine is given at once, and what a kill can cost."""
+POOL_BATCH_SIZES = {**DEFAULT_BATCH_SIZES, "vllm": 256}
+"""The same where several engines share the work: small enough that all of them have some."""
 ENGINES = tuple(DEFAULT_BATCH_SIZES)
 
 

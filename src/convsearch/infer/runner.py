@@ -2,39 +2,38 @@
 
 Work is cut into fixed blocks of the input, and a block is made whole or not at all. So a sample has
 the same neighbours in its batch, and the same rounding, in a run that was killed and taken up again
-as in an unbroken one: both write the same bytes.
+as in an unbroken one: both write the same bytes. Blocks get done in any order and go to the journal
+as they come; the output is written at the end, in the order of the input.
 """
 
-import hashlib
 import json
 import time
 from collections import Counter
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import asdict
+from itertools import islice
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, EngineError
-from convsearch.files import read_rewrites, write_rewrites
-from convsearch.infer.engine import Engine, Generation, SamplingParams
-from convsearch.infer.journal import Journal, Key, Settings, check_same_settings, journal_path
+from convsearch.files import atomic_write, parse_rewrite_record, read_jsonl, read_rewrites
+from convsearch.infer.engine import Block, BlockEngine, Engine, Generation, SamplingParams
+from convsearch.infer.journal import (
+    Journal,
+    Settings,
+    check_same_settings,
+    disk_errors,
+    journal_path,
+)
+from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
-from convsearch.prompts import PromptStyle, parse_rewrite, rewrite_messages
-from convsearch.types import ChatMessage, Rewrite, Turn, derive_seed
+from convsearch.prompts import PromptStyle, parse_response
+from convsearch.types import Rewrite, Turn
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class _Sample:
-    qid: str
-    candidate: int
-    chat: list[ChatMessage]
-    seed: int
-
-    @property
-    def key(self) -> Key:
-        return self.qid, self.candidate
+STATUSES = ("ok", "malformed", "failed")
+COPIED_RECORDS = 1024
+"""Records that are copied at a time."""
 
 
 def passport_path(out_path: Path) -> Path:
@@ -58,121 +57,118 @@ def infer_rewrites(
     inputs: Sequence[Path] = (),
     on_progress: Progress | None = None,
 ) -> list[Rewrite]:
-    """Writes `rewrites.jsonl`: `candidates` records for each turn, in the order of the input.
+    """As `infer_to_file`, and returns the records."""
+    plan = Plan(
+        turns=turns, style=style, params=params, seed=seed, shots=shots, candidates=candidates
+    )
+    infer_to_file(
+        plan,
+        engine,
+        out_path=out_path,
+        batch_size=batch_size,
+        fresh=fresh,
+        retry_failed=retry_failed,
+        inputs=inputs,
+        on_progress=on_progress,
+    )
+    return read_rewrites(out_path)
 
-    A run that was interrupted goes on where it stopped; a finished one is returned as it is.
+
+def infer_to_file(
+    plan: Plan,
+    engine: Engine,
+    *,
+    out_path: Path,
+    batch_size: int = 64,
+    fresh: bool = False,
+    retry_failed: bool = False,
+    inputs: Sequence[Path] = (),
+    on_progress: Progress | None = None,
+    on_tokens: Callable[[int], None] | None = None,
+) -> dict[str, int]:
+    """Writes `rewrites.jsonl`: one record for each sample of the plan, in its order. Returns how
+    many there are, and how many of each status.
+
+    A run that was interrupted goes on where it stopped; a finished one is left as it is.
     fresh: start over instead. retry_failed: ask again where an earlier run got no response;
     malformed responses stay what they are. inputs: files that the turns came from, for the
-    passport. Raises ConfigError where the output was made with other settings, and whatever the
-    engine raises; finished blocks are kept.
+    passport. on_tokens hears how many tokens each finished block has. In memory are the turns, the
+    blocks being worked on, and where each record stands in the journal.
+    Raises ConfigError where the output was made with other settings or another run writes it,
+    WriteError where the disk refuses, and whatever the engine raises; finished blocks are kept.
     """
     started = time.monotonic()
-    samples = _plan(turns, style, shots, seed, candidates)
-    settings = _settings(samples, engine, style, shots, params, seed, candidates, batch_size)
-    done = {} if fresh else _finished(out_path, settings, samples)
-    journal_at = journal_path(out_path)
-    if fresh:
-        journal_at.unlink(missing_ok=True)
-    if done and not retry_failed:
-        return [done[s.key] for s in samples]
-    out_path.parent.mkdir(parents=True, exist_ok=True)
-    journal = Journal(journal_at, settings)
+    settings = _settings(plan, engine, batch_size)
+    done = None if fresh else _finished(out_path, settings, plan)
+    if done is not None and not retry_failed:
+        return done
+    with disk_errors(out_path):
+        out_path.parent.mkdir(parents=True, exist_ok=True)
+    journal = Journal(journal_path(out_path), settings, fresh=fresh)
     try:
-        if done:
-            journal.append([done[s.key] for s in samples])
-        blocks = [samples[i : i + batch_size] for i in range(0, len(samples), batch_size)]
-        todo = [block for block in blocks if any(s.key not in journal.records for s in block)]
-        if retry_failed:
-            failed = [s for s in samples if _has_failed(journal.records.get(s.key))]
-            todo += [failed[i : i + batch_size] for i in range(0, len(failed), batch_size)]
-        left = sum(map(len, todo))
-        for block in todo:
-            if on_progress:
-                on_progress(len(samples) - left, len(samples))
-            journal.append(_make(block, engine, params))
-            left -= len(block)
-        if on_progress:
-            on_progress(len(samples), len(samples))
+        if done is not None:
+            _copy(out_path, journal)
+        _work(
+            plan,
+            engine,
+            journal,
+            _todo(plan, journal, batch_size, retry_failed=retry_failed),
+            on_progress,
+            on_tokens,
+        )
+        with disk_errors(out_path), atomic_write(out_path) as out:
+            out.writelines(journal.line(key) for key in plan.sample_keys())
+        counts = _counts(journal.places[key].status for key in plan.sample_keys())
+        with disk_errors(passport_path(out_path)):
+            write_passport(
+                passport_path(out_path),
+                stage="infer",
+                settings=settings,
+                inputs=inputs,
+                counts=counts,
+                seed=plan.seed,
+                seconds=round(time.monotonic() - started, 3),
+            )
+        journal.path.unlink()
     finally:
         journal.close()
-    rewrites = [journal.records[s.key] for s in samples]
-    write_rewrites(out_path, rewrites)
-    write_passport(
-        passport_path(out_path),
-        stage="infer",
-        settings=settings,
-        inputs=inputs,
-        counts=count_statuses(rewrites),
-        seed=seed,
-        seconds=round(time.monotonic() - started, 3),
-    )
-    journal_at.unlink()
-    return rewrites
+    return counts
 
 
 def count_statuses(rewrites: Sequence[Rewrite]) -> dict[str, int]:
     """How many records there are, and of each status."""
-    statuses = Counter(r.status for r in rewrites)
-    return {
-        "rewrites": len(rewrites),
-        **{name: statuses[name] for name in ("ok", "malformed", "failed")},
-    }
+    return _counts(r.status for r in rewrites)
 
 
-def _plan(
-    turns: Sequence[Turn], style: PromptStyle, shots: int, seed: int, candidates: int
-) -> list[_Sample]:
-    if candidates < 1:
-        raise ConfigError(f"candidates must be 1 or more, got {candidates}")
-    if not turns:
-        raise DataError("there are no turns to rewrite; check the file and the split")
-    qids = Counter(turn.qid for turn in turns)
-    twice = [qid for qid, count in qids.items() if count > 1]
-    if twice:
-        raise DataError(f"qid {twice[0]!r} occurs twice among the turns; ids must be unique")
-    samples = []
-    for turn in turns:
-        chat = rewrite_messages(turn, style, shots=shots)
-        for candidate in range(candidates):
-            sample_seed = derive_seed(seed, turn.qid, candidate)
-            samples.append(_Sample(qid=turn.qid, candidate=candidate, chat=chat, seed=sample_seed))
-    return samples
+def _counts(statuses: Iterable[str]) -> dict[str, int]:
+    found = Counter(statuses)
+    return {"rewrites": found.total(), **{name: found[name] for name in STATUSES}}
 
 
-def _settings(
-    samples: Sequence[_Sample],
-    engine: Engine,
-    style: PromptStyle,
-    shots: int,
-    params: SamplingParams,
-    seed: int,
-    candidates: int,
-    batch_size: int,
-) -> Settings:
+def _settings(plan: Plan, engine: Engine, batch_size: int) -> Settings:
     """All that decides the output's bytes, as JSON returns it."""
     if batch_size < 1:
         raise ConfigError(f"batch_size must be 1 or more, got {batch_size}")
-    prompts = hashlib.sha256()
-    for sample in samples:
-        prompts.update(json.dumps([sample.qid, sample.candidate, sample.chat]).encode())
     settings = {
         "engine": dict(engine.identity),
-        "style": style,
-        "shots": shots,
-        "sampling": asdict(params),
-        "seed": seed,
-        "candidates": candidates,
+        "style": plan.style,
+        "shots": plan.shots,
+        "sampling": asdict(plan.params),
+        "seed": plan.seed,
+        "candidates": plan.candidates,
         "batch_size": batch_size,
-        "samples": len(samples),
-        "prompts_sha256": prompts.hexdigest(),
+        "samples": len(plan),
+        "prompts_sha256": plan.prompts_sha256(),
     }
+    if plan.template is not None:
+        settings["prompt_file"] = plan.template.text
     return json.loads(json.dumps(settings))
 
 
-def _finished(out_path: Path, settings: Settings, samples: Sequence[_Sample]) -> dict[Key, Rewrite]:
-    """The records of a finished run with these settings; empty where there is none yet."""
+def _finished(out_path: Path, settings: Settings, plan: Plan) -> dict[str, int] | None:
+    """The counts of a finished run with these settings; None where there is none yet."""
     if journal_path(out_path).is_file() or not out_path.exists():
-        return {}
+        return None
     passport = passport_path(out_path)
     try:
         found = json.loads(passport.read_text(encoding="utf-8"))["settings"]
@@ -182,41 +178,101 @@ def _finished(out_path: Path, settings: Settings, samples: Sequence[_Sample]) ->
             "Write over it with --fresh, or name another output"
         ) from None
     check_same_settings(out_path, found, settings)
-    records = {(r.qid, r.candidate): r for r in read_rewrites(out_path)}
-    if [s.key for s in samples] != list(records):
-        raise DataError(
-            f"{out_path}: its records are not those that {passport.name} tells of; "
-            "start over with --fresh"
-        )
-    return records
-
-
-def _make(block: Sequence[_Sample], engine: Engine, params: SamplingParams) -> list[Rewrite]:
-    generations = engine.generate([s.chat for s in block], params, [s.seed for s in block])
-    if len(generations) != len(block):
-        raise EngineError(
-            f"engine {engine.identity.get('engine')} gave {len(generations)} answers to "
-            f"{len(block)} prompts"
-        )
-    return [_rewrite(s, g) for s, g in zip(block, generations, strict=True)]
-
-
-def _rewrite(sample: _Sample, generation: Generation) -> Rewrite:
-    # Half of a surrogate pair is legal in JSON and illegal in UTF-8 files.
-    response = generation.text.encode("utf-8", "replace").decode("utf-8")
-    parsed = None if generation.error else parse_rewrite(response)
-    status = "failed" if generation.error else "ok" if parsed else "malformed"
-    return Rewrite(
-        qid=sample.qid,
-        candidate=sample.candidate,
-        status=status,
-        text=parsed.rewrite if parsed else None,
-        response=response,
-        seed=sample.seed,
-        num_tokens=generation.num_tokens,
-        error=generation.error,
+    expected = plan.sample_keys()
+    statuses = []
+    for rewrite in _records(out_path):
+        statuses.append(rewrite.status)
+        if (rewrite.qid, rewrite.candidate) != next(expected, None):
+            break
+    else:
+        if next(expected, None) is None:
+            return _counts(statuses)
+    raise DataError(
+        f"{out_path}: its records are not those that {passport.name} tells of; "
+        "start over with --fresh"
     )
 
 
-def _has_failed(rewrite: Rewrite | None) -> bool:
-    return rewrite is not None and rewrite.status == "failed"
+def _records(path: Path) -> Iterator[Rewrite]:
+    return (parse_rewrite_record(record, where) for where, record in read_jsonl(path))
+
+
+def _copy(out_path: Path, journal: Journal) -> None:
+    """Takes the records of a finished output into the journal."""
+    records = _records(out_path)
+    try:
+        while some := list(islice(records, COPIED_RECORDS)):
+            journal.append(some)
+    except BaseException:
+        journal.path.unlink()  # the output has them all; half a journal would take its place
+        raise
+
+
+def _todo(
+    plan: Plan, journal: Journal, batch_size: int, *, retry_failed: bool
+) -> list[Sequence[int]]:
+    """The blocks that are not whole, as numbers of samples; then failed ones to ask again."""
+    blocks = [range(i, min(i + batch_size, len(plan))) for i in range(0, len(plan), batch_size)]
+    todo: list[Sequence[int]] = [
+        block for block in blocks if any(plan.key(n) not in journal.places for n in block)
+    ]
+    if retry_failed:
+        places = map(journal.places.get, plan.sample_keys())
+        failed = [n for n, place in enumerate(places) if place and place.status == "failed"]
+        todo += [failed[i : i + batch_size] for i in range(0, len(failed), batch_size)]
+    return todo
+
+
+def _work(
+    plan: Plan,
+    engine: Engine,
+    journal: Journal,
+    todo: Sequence[Sequence[int]],
+    on_progress: Progress | None,
+    on_tokens: Callable[[int], None] | None,
+) -> None:
+    """Has every block made and puts it into the journal."""
+    left = sum(map(len, todo))
+    if on_progress:
+        on_progress(len(plan) - left, len(plan))
+    for i, generations in _answers(engine, map(plan.block, todo), plan.params):
+        numbers = todo[i]
+        if len(generations) != len(numbers):
+            raise EngineError(
+                f"engine {engine.identity.get('engine')} gave {len(generations)} answers to "
+                f"{len(numbers)} prompts"
+            )
+        journal.append([_rewrite(plan, n, g) for n, g in zip(numbers, generations, strict=True)])
+        left -= len(numbers)
+        if on_tokens:
+            on_tokens(sum(g.num_tokens for g in generations))
+        if on_progress:
+            on_progress(len(plan) - left, len(plan))
+
+
+def _answers(
+    engine: Engine, blocks: Iterable[Block], params: SamplingParams
+) -> Iterator[tuple[int, list[Generation]]]:
+    """(position of the block, its generations), as they get done."""
+    if isinstance(engine, BlockEngine):
+        yield from engine.generate_blocks(blocks, params)
+        return
+    for i, block in enumerate(blocks):
+        yield i, engine.generate(block.chats, params, block.seeds)
+
+
+def _rewrite(plan: Plan, number: int, generation: Generation) -> Rewrite:
+    # Half of a surrogate pair is legal in JSON and illegal in UTF-8 files.
+    response = generation.text.encode("utf-8", "replace").decode("utf-8")
+    parsed = None if generation.error else parse_response(plan.style, response)
+    qid, candidate = plan.key(number)
+    return Rewrite(
+        qid=qid,
+        candidate=candidate,
+        status="failed" if generation.error else "ok" if parsed else "malformed",
+        text=parsed.rewrite if parsed else None,
+        response=response,
+        seed=plan.seed_of(number),
+        num_tokens=generation.num_tokens,
+        error=generation.error,
+    )

@@ -114,7 +114,12 @@ class TransformersEngine:
                 )
         texts = [self._tokenizer.decode(ids, skip_special_tokens=True) for ids in responses]
         answered = {
-            i: Generation(text=text, num_tokens=len(ids))
+            i: Generation(
+                text=text,
+                num_tokens=len(ids),
+                prompt_tokens=len(prompts[i]),
+                is_cut=ids[-1] not in self._end_ids,
+            )
             for i, text, ids in zip(rows, texts, responses, strict=True)
         }
         return [

@@ -83,7 +83,12 @@ class VllmEngine:
         )
         for i, output in zip(rows, outputs, strict=True):
             best = output.outputs[0]
-            answers[i] = Generation(text=best.text, num_tokens=len(best.token_ids))
+            answers[i] = Generation(
+                text=best.text,
+                num_tokens=len(best.token_ids),
+                prompt_tokens=len(prompts[i]),
+                is_cut=best.finish_reason == "length",
+            )
         return answers
 
     def close(self) -> None:

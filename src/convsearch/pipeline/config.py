@@ -13,7 +13,7 @@ from convsearch.distill import DistillSettings
 from convsearch.errors import ConfigError
 from convsearch.infer import SamplingParams
 from convsearch.pipeline.overrides import setting_keys
-from convsearch.prompts import PromptStyle
+from convsearch.prompts import TrainedStyle
 from convsearch.train.grpo import GrpoSettings
 from convsearch.train.sft import SftSettings
 
@@ -80,7 +80,7 @@ class PipelineConfig:
     """Folder of a pooled data set; none for `mini`."""
     policy: Path
     """Folder of the policy to start from, in Hugging Face form."""
-    style: PromptStyle
+    style: TrainedStyle
     """Prompt of the policy, in every stage."""
     seed: int = 0
     """Seed of every draw in the run."""

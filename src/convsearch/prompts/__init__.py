@@ -1,21 +1,30 @@
 """Prompts, each beside the parser of the answer it asks for."""
 
+from convsearch.prompts.conversation import asked_question
 from convsearch.prompts.rewrite import (
     PROMPT_STYLES,
-    ParsedRewrite,
+    TRAINED_STYLES,
     PromptStyle,
-    asked_question,
-    format_response,
-    parse_rewrite,
+    TrainedStyle,
+    parse_response,
     rewrite_messages,
+    well_formed_response,
 )
+from convsearch.prompts.tags import ParsedRewrite, format_response, parse_rewrite
+from convsearch.prompts.template import PromptTemplate, read_template
 
 __all__ = [
     "PROMPT_STYLES",
+    "TRAINED_STYLES",
     "ParsedRewrite",
     "PromptStyle",
+    "PromptTemplate",
+    "TrainedStyle",
     "asked_question",
     "format_response",
+    "parse_response",
     "parse_rewrite",
+    "read_template",
     "rewrite_messages",
+    "well_formed_response",
 ]

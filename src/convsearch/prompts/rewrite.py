@@ -1,156 +1,138 @@
-"""The prompt that asks for a rewrite, and the strict parser of the answer.
+"""The prompt styles by name: what each asks, and how its answer is read."""
 
-Format (ConvSearch-R1, arXiv 2505.15776): `<think>reasoning</think>` newline
-`<rewrite>search query</rewrite>`. The rewrite alone is what is searched.
-"""
-
-import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
 from convsearch.errors import ConfigError
-from convsearch.types import ChatMessage, Message, Turn
+from convsearch.prompts import cot, plain, pseudo_document, reasoning
+from convsearch.prompts.examples import WORKED_EXAMPLES
+from convsearch.prompts.tagged import INSTRUCTION, instruct_messages, nano_messages
+from convsearch.prompts.tags import ParsedRewrite, format_response, parse_rewrite
+from convsearch.prompts.template import PromptTemplate
+from convsearch.types import ChatMessage, Turn
 
-PromptStyle = Literal["instruct", "nano"]
-"""`instruct`: a full instruction, for general chat models. `nano`: the bare conversation, for the
-embedded few-million-parameter policies that know one task only and read no instructions."""
-PROMPT_STYLES: tuple[str, ...] = get_args(PromptStyle)
+__all__ = [
+    "PROMPT_STYLES",
+    "TRAINED_STYLES",
+    "ParsedRewrite",
+    "PromptStyle",
+    "TrainedStyle",
+    "format_response",
+    "parse_response",
+    "parse_rewrite",
+    "rewrite_messages",
+    "well_formed_response",
+]
 
-INSTRUCTION = """\
-You turn the last question of a conversation into one query for a search engine that sees nothing \
-of the conversation.
-Work out what the question refers to: replace pronouns and short forms by the names they stand \
-for, fill in what was left out, and add words that a passage with the answer is likely to contain.
-First reason between <think> and </think>. Then, on a new line, write the query between <rewrite> \
-and </rewrite>. Write nothing else."""
-
-_WORKED_TURN = Turn(
-    qid="worked-example",
-    conv_id="worked-example",
-    turn=2,
-    split="train",
-    question="how long did it take to build?",
-    history=(
-        Message(role="user", text="which lighthouse did the Stevenson family build on Bell Rock?"),
-        Message(
-            role="agent",
-            text="The Bell Rock Lighthouse off Arbroath, engineered by Robert Stevenson.",
-        ),
-    ),
-)
-_WORKED_RESPONSE = """\
-<think>"It" is the Bell Rock Lighthouse from the previous answer. The user wants the length of its \
-construction, so a passage about building the lighthouse, with years or a duration, would answer. \
-Robert Stevenson and Arbroath are likely to be mentioned there.</think>
-<rewrite>how many years did construction of the Bell Rock Lighthouse near Arbroath by Robert \
-Stevenson take</rewrite>"""
-
-NANO_HISTORY_CHARS = 600
-NANO_QUESTION_CHARS = 240
-
-_QUESTION_HEADING = "### Last question\n"
-_RESPONSE = re.compile(
-    r"<think>(?P<think>.*?)</think>\s*<rewrite>(?P<rewrite>.*?)</rewrite>", re.DOTALL
-)
-_TAGS = ("<think>", "</think>", "<rewrite>", "</rewrite>")
+TrainedStyle = Literal["instruct", "nano"]
+"""Styles that policies are trained in: their responses have the tags that the reward reads."""
+PromptStyle = Literal["instruct", "nano", "plain", "cot", "reasoning", "pseudo_document"]
+"""Styles for inference."""
+TRAINED_STYLES: tuple[str, ...] = get_args(TrainedStyle)
 
 
 @dataclass(frozen=True, kw_only=True)
-class ParsedRewrite:
-    """The two parts of a well-formed response; `rewrite` is stripped and has one line."""
-
-    think: str
-    rewrite: str
-
-
-def parse_rewrite(response: str) -> ParsedRewrite | None:
-    """Strict parse of one response; None where it is malformed.
-
-    Well-formed is exactly one `<think>...</think>`, then only white space, then exactly one
-    `<rewrite>...</rewrite>` that holds more than white space, and nothing before or after. Line
-    ends may be LF or CRLF; white space inside the rewrite is collapsed to single blanks.
-    """
-    if any(response.count(tag) != 1 for tag in _TAGS):
-        return None
-    match = _RESPONSE.fullmatch(response)
-    if match is None:
-        return None
-    rewrite = " ".join(match["rewrite"].split())
-    return ParsedRewrite(think=match["think"].strip(), rewrite=rewrite) if rewrite else None
+class _Style:
+    messages: Callable[[Turn, int], list[ChatMessage]]
+    parse: Callable[[str], ParsedRewrite | None]
+    respond: Callable[[str], str]
+    """A well-formed response whose query is the argument."""
+    instruction: str | None
+    """By which a chat of the style is known."""
+    max_shots: int
 
 
-def format_response(think: str, rewrite: str) -> str:
-    """The well-formed response with these parts: the inverse of `parse_rewrite`.
-
-    Raises ValueError for parts that no response can hold: an empty rewrite, or a tag inside a part.
-    """
-    response = f"<think>{think}</think>\n<rewrite>{rewrite}</rewrite>"
-    if parse_rewrite(response) is None:
-        raise ValueError("a rewrite must hold a word, and neither part may hold one of the tags")
-    return response
+def _respond_with_tags(question: str) -> str:
+    return format_response("The question stands as it is.", question)
 
 
-def rewrite_messages(turn: Turn, style: PromptStyle, *, shots: int = 0) -> list[ChatMessage]:
+PROMPT_STYLES: dict[str, _Style] = {
+    "instruct": _Style(
+        messages=instruct_messages,
+        parse=parse_rewrite,
+        respond=_respond_with_tags,
+        instruction=INSTRUCTION,
+        max_shots=1,
+    ),
+    "nano": _Style(
+        messages=nano_messages,
+        parse=parse_rewrite,
+        respond=_respond_with_tags,
+        instruction=None,
+        max_shots=0,
+    ),
+    "plain": _Style(
+        messages=plain.messages,
+        parse=plain.parse,
+        respond=plain.respond,
+        instruction=plain.INSTRUCTION,
+        max_shots=len(WORKED_EXAMPLES),
+    ),
+    "cot": _Style(
+        messages=cot.messages,
+        parse=cot.parse,
+        respond=cot.respond,
+        instruction=cot.INSTRUCTION,
+        max_shots=len(WORKED_EXAMPLES),
+    ),
+    "reasoning": _Style(
+        messages=reasoning.messages,
+        parse=reasoning.parse,
+        respond=reasoning.respond,
+        instruction=reasoning.INSTRUCTION,
+        max_shots=0,
+    ),
+    "pseudo_document": _Style(
+        messages=pseudo_document.messages,
+        parse=pseudo_document.parse,
+        respond=pseudo_document.respond,
+        instruction=pseudo_document.INSTRUCTION,
+        max_shots=0,
+    ),
+}
+assert tuple(PROMPT_STYLES) == get_args(PromptStyle)
+
+
+def rewrite_messages(
+    turn: Turn, style: PromptStyle, *, shots: int = 0, template: PromptTemplate | None = None
+) -> list[ChatMessage]:
     """The chat that asks for the rewrite of `turn`.
 
-    shots: 1 puts a worked example before it (self-distillation, paper figure 6; our own words).
-    `nano` has no use for an example and takes none.
-    Raises ConfigError for an unknown style or a number of shots that the style does not have.
+    shots: worked examples before it, our own words (self-distillation shows one, paper figure 6).
+    template: takes the place of the style's own words; the style still decides how the answer is
+    read. Raises ConfigError for an unknown style or a number of shots that the style does not have.
     """
-    if style == "nano":
+    most = _style(style).max_shots
+    if template is not None:
         if shots:
-            raise ConfigError("prompt style 'nano' takes no worked example; use shots=0")
-        return [{"role": "user", "content": _nano_content(turn)}]
-    if style != "instruct":
+            raise ConfigError(f"{template.where}: write the worked examples into it; use shots=0")
+        return template.messages(turn)
+    if not most and shots:
+        raise ConfigError(f"prompt style {style!r} takes no worked example; use shots=0")
+    if not 0 <= shots <= most:
+        raise ConfigError(f"prompt style {style!r} has {most} worked examples; got shots={shots}")
+    return _style(style).messages(turn, shots)
+
+
+def parse_response(style: PromptStyle, response: str) -> ParsedRewrite | None:
+    """The query in a response to a prompt of this style; None where it is malformed. The rule of
+    each style is the docstring of its `parse`. Raises ConfigError for an unknown style."""
+    return _style(style).parse(response)
+
+
+def well_formed_response(chat: Sequence[ChatMessage], question: str) -> str:
+    """A response that a chat of any style takes for well formed, and whose query is `question`."""
+    opening = chat[0]["content"]
+    for style in PROMPT_STYLES.values():
+        if style.instruction is not None and opening.startswith(style.instruction):
+            return style.respond(question)
+    return _respond_with_tags(question)
+
+
+def _style(name: str) -> _Style:
+    if name not in PROMPT_STYLES:
         raise ConfigError(
-            f"unknown prompt style {style!r}; choose one of {', '.join(PROMPT_STYLES)}"
+            f"unknown prompt style {name!r}; choose one of {', '.join(PROMPT_STYLES)}"
         )
-    if shots not in (0, 1):
-        raise ConfigError(f"prompt style 'instruct' has one worked example; got shots={shots}")
-    example = [
-        {"role": "user", "content": _instruct_content(_WORKED_TURN)},
-        {"role": "assistant", "content": _WORKED_RESPONSE},
-    ]
-    return [
-        {"role": "system", "content": INSTRUCTION},
-        *(example if shots else []),
-        {"role": "user", "content": _instruct_content(turn)},
-    ]
-
-
-def asked_question(chat: Sequence[ChatMessage]) -> str:
-    """The question that a chat of `rewrite_messages` asks about: the last line of `nano`, all after
-    the last heading of `instruct`."""
-    content = chat[-1]["content"]
-    _, heading, question = content.rpartition(_QUESTION_HEADING)
-    return question if heading else content.rpartition("\n")[2].removeprefix("Q: ")
-
-
-def _instruct_content(turn: Turn) -> str:
-    lines = [
-        f"{'Q' if m.role == 'user' else 'A'}{i // 2 + 1}: {m.text}"
-        for i, m in enumerate(turn.history)
-    ]
-    context = "\n".join(lines) if lines else "(none)"
-    return f"### Conversation\n{context}\n{_QUESTION_HEADING}{turn.question}"
-
-
-def _nano_content(turn: Turn) -> str:
-    """The newest messages that fit the budget, after the opening question: it names the topic."""
-    lines = [
-        f"{'Q' if m.role == 'user' else 'A'}: {' '.join(m.text.split())}" for m in turn.history
-    ]
-    newest: list[str] = []
-    left = NANO_HISTORY_CHARS
-    while lines and len(lines[-1]) < left:
-        left -= len(lines[-1]) + 1
-        newest.insert(0, lines.pop())
-    opening = [f"Q: {_cut(lines[0].removeprefix('Q: '), NANO_QUESTION_CHARS)}"] if lines else []
-    question = _cut(" ".join(turn.question.split()), NANO_QUESTION_CHARS)
-    return "\n".join([*opening, *newest, f"Q: {question}"])
-
-
-def _cut(text: str, chars: int) -> str:
-    """At most `chars` characters, whole words where there are any."""
-    return text if len(text) <= chars else text[:chars].rsplit(" ", 1)[0]
+    return PROMPT_STYLES[name]

@@ -8,7 +8,12 @@ import pytest
 
 from convsearch.data.parquet import write_grpo_parquet, write_sft_parquet
 from convsearch.errors import DataError, DependencyError
-from convsearch.prompts.rewrite import PROMPT_STYLES, PromptStyle, format_response, rewrite_messages
+from convsearch.prompts.rewrite import (
+    TRAINED_STYLES,
+    PromptStyle,
+    format_response,
+    rewrite_messages,
+)
 from convsearch.types import Message, Turn
 
 HISTORY = (Message(role="user", text="who is Ada?"), Message(role="agent", text="A writer."))
@@ -19,7 +24,7 @@ SECOND = Turn(
 QRELS = {"a_1": {"d1": 1}, "a_2": {"d2": 1, "d3": 2, "d4": 0}}
 
 
-@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("style", TRAINED_STYLES)
 def test_sft_rows_are_the_prompt_and_the_response(tmp_path: Path, style: PromptStyle) -> None:
     response = format_response("she", "Ada born when")
     path = tmp_path / "deep" / "sft.parquet"
@@ -32,7 +37,7 @@ def test_sft_rows_are_the_prompt_and_the_response(tmp_path: Path, style: PromptS
     assert rows[1]["extra_info"] == {"split": "train", "index": 1, "query_id": "a_2"}
 
 
-@pytest.mark.parametrize("style", PROMPT_STYLES)
+@pytest.mark.parametrize("style", TRAINED_STYLES)
 def test_grpo_rows_carry_gold_ids_and_no_answer(tmp_path: Path, style: PromptStyle) -> None:
     path = tmp_path / "grpo.parquet"
     assert write_grpo_parquet(path, [FIRST, SECOND], QRELS, style=style, data_source="toy") == 2

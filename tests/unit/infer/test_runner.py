@@ -1,13 +1,15 @@
 """The runner: one record for every turn, resumable, and never under other settings."""
 
+import errno
 import json
+import os
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import pytest
 from rewriting import PARAMS, some_turns
 
-from convsearch.errors import ConfigError, DataError, EngineError
+from convsearch.errors import ConfigError, DataError, EngineError, WriteError
 from convsearch.files import read_rewrites
 from convsearch.infer import Generation, SamplingParams, infer_rewrites
 from convsearch.infer.echo_engine import EchoEngine
@@ -255,3 +257,29 @@ def test_echo_is_well_formed_whatever_the_question():
         "?</rewrite>",
         "b</rewrite>",
     ]
+
+
+def test_a_disk_that_fills_up_while_a_retry_begins_loses_nothing(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    out = tmp_path / "rewrites.jsonl"
+    questions = [turn.question for turn in some_turns(10)]
+    first = run(ScriptedEngine(failing=questions[2:4]), out)
+    monkeypatch.setattr("convsearch.infer.runner.COPIED_RECORDS", 4)
+    real, calls = os.pwrite, 0
+
+    def pwrite(fd: int, data: bytes, offset: int) -> int:
+        nonlocal calls
+        calls += 1
+        if calls == 3:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return real(fd, data, offset)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(os, "pwrite", pwrite)
+        with pytest.raises(WriteError, match="No space left"):
+            run(ScriptedEngine(), out, retry_failed=True)
+    idle = ScriptedEngine()
+    assert run(idle, out) == first
+    assert idle.batches == []
+    assert count_statuses(run(ScriptedEngine(), out, retry_failed=True))["failed"] == 0

@@ -6,13 +6,13 @@ from hypothesis import strategies as st
 
 from convsearch.errors import ConfigError
 from convsearch.prompts import (
-    PROMPT_STYLES,
+    TRAINED_STYLES,
     asked_question,
     format_response,
     parse_rewrite,
     rewrite_messages,
 )
-from convsearch.prompts.rewrite import NANO_HISTORY_CHARS, NANO_QUESTION_CHARS
+from convsearch.prompts.conversation import NANO_HISTORY_CHARS, NANO_QUESTION_CHARS
 from convsearch.types import Message, Turn
 
 TAGS = ["<think>", "</think>", "<rewrite>", "</rewrite>"]
@@ -200,4 +200,4 @@ def test_impossible_prompts_are_refused_with_a_sentence(style, shots: int, said:
     turn = Turn(qid="q", conv_id="c", turn=1, split="s", question="why?")
     with pytest.raises(ConfigError, match=said):
         rewrite_messages(turn, style, shots=shots)
-    assert set(PROMPT_STYLES) == {"instruct", "nano"}
+    assert set(TRAINED_STYLES) == {"instruct", "nano"}

@@ -1,0 +1,89 @@
+"""`convsearch serve-rewriter`: a checkpoint -> a service in the foreground."""
+
+import contextlib
+import os
+import signal
+import sys
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+from convsearch.cli import options as o
+from convsearch.cli.infer import PromptFileOption, PromptOption, ShotsOption
+from convsearch.infer import SamplingParams
+from convsearch.infer.checkpoint import model_name
+from convsearch.prompts import read_template
+
+
+def command(
+    model: o.ModelOption = None,
+    engine: Annotated[
+        Literal["transformers", "vllm", "echo"],
+        typer.Option("--engine", help="What runs the model; echo needs none."),
+    ] = "transformers",
+    served_name: Annotated[
+        str | None, typer.Option(help="Name that clients ask for; absent: the folder's.")
+    ] = None,
+    prompt: PromptOption = "instruct",
+    prompt_file: PromptFileOption = None,
+    shots: ShotsOption = 0,
+    temperature: Annotated[float, typer.Option(help="Where a request names none.")] = 0.7,
+    top_p: Annotated[float, typer.Option(help="Where a request names none.")] = 1.0,
+    max_tokens: Annotated[int, typer.Option(help="Where a request names none.")] = 1024,
+    max_tokens_limit: Annotated[int, typer.Option(help="Most that a request may name.")] = 4096,
+    max_batch: Annotated[int, typer.Option(help="Responses generated together.")] = 64,
+    max_in_flight: Annotated[int, typer.Option(help="Requests; more are answered 503.")] = 256,
+    deadline_s: Annotated[float, typer.Option(help="Of one request; later is 504.")] = 120.0,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 8001,
+    api_key_file: Annotated[
+        Path | None,
+        typer.Option(help="File with the key that clients must send; or REWRITER_API_KEY."),
+    ] = None,
+    allow_unauthenticated: Annotated[
+        bool, typer.Option(help="Listen beyond this machine without a key.")
+    ] = False,
+    device: o.DeviceOption = "auto",
+    dtype: o.DtypeOption = "auto",
+    workers: o.WorkersOption = 1,
+    gpus_per_worker: o.GpusOption = 1,
+) -> None:
+    """Serve a rewriter over HTTP until Ctrl-C: /rewrite and /v1/chat/completions."""
+    from convsearch.serving.server import bind, serve
+    from convsearch.serving.settings import ServingSettings, check_exposure, read_api_key
+
+    settings = ServingSettings(
+        model=served_name or (model_name(model) if model else engine),
+        style=prompt,
+        shots=shots,
+        template=read_template(prompt_file) if prompt_file else None,
+        defaults=SamplingParams(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
+        max_tokens_limit=max_tokens_limit,
+        max_batch=max_batch,
+        max_in_flight=max_in_flight,
+        deadline_s=deadline_s,
+        api_key=read_api_key(api_key_file),
+    )
+    check_exposure(host, has_key=settings.api_key is not None, allowed=allow_unauthenticated)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # while the model is loading
+    still_generating = False
+    with (
+        contextlib.suppress(KeyboardInterrupt),
+        bind(host, port) as listener,
+        o.engine_of(
+            engine,
+            model,
+            device=device,
+            dtype=dtype,
+            workers=workers,
+            gpus_per_worker=gpus_per_worker,
+        ) as opened,
+    ):
+        still_generating = serve(opened, settings, listener, _announce)
+    if still_generating:  # in a thread that no signal reaches
+        os._exit(0)
+
+
+def _announce(url: str) -> None:
+    print(f"ready: {url}", file=sys.stderr, flush=True)

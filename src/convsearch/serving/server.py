@@ -1,0 +1,70 @@
+"""From an open engine to a service that answers until Ctrl-C."""
+
+import signal
+import socket
+import sys
+from collections.abc import Callable
+
+from convsearch.errors import ConfigError, DependencyError
+from convsearch.infer.engine import Engine
+from convsearch.serving.app import create_app
+from convsearch.serving.settings import ServingSettings
+
+SHUTDOWN_S = 10
+"""Time that requests in flight get to finish after a signal."""
+KEEP_ALIVE_S = 75
+"""Idle connections stay open longer than clients keep them."""
+
+
+def bind(host: str, port: int) -> socket.socket:
+    """A socket to listen on. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error}); choose another --host or --port"
+        ) from None
+    return listener
+
+
+def serve(
+    engine: Engine,
+    settings: ServingSettings,
+    listener: socket.socket,
+    on_ready: Callable[[str], None],
+) -> bool:
+    """Serves until SIGTERM or Ctrl-C; on_ready hears the URL. Returns whether a call into the
+    engine still runs, for which the interpreter would wait at its end."""
+    try:
+        import uvicorn
+    except ImportError:
+        raise DependencyError(
+            "uvicorn is not installed; run pip install 'convsearch[retriever]'"
+        ) from None
+    app = create_app(engine, settings)
+    host, port = listener.getsockname()[:2]
+
+    class AnnouncingServer(uvicorn.Server):
+        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+            await super().startup(sockets=sockets)
+            on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+
+    # uvicorn raises the signal again when it is done; these handlers make that a quiet end
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: None)
+    config = uvicorn.Config(
+        app,
+        log_level="warning",
+        access_log=False,
+        server_header=False,
+        timeout_keep_alive=KEEP_ALIVE_S,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+    )
+    AnnouncingServer(config).run(sockets=[listener])
+    sys.stderr.flush()
+    return app.state.rewriter.queue.is_generating

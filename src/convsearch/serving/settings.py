@@ -1,0 +1,96 @@
+"""How a rewriter is served."""
+
+import ipaddress
+import os
+from dataclasses import dataclass
+from pathlib import Path
+
+from convsearch.errors import ConfigError, MissingFileError
+from convsearch.infer.engine import SamplingParams
+from convsearch.prompts import PromptStyle, PromptTemplate, rewrite_messages
+from convsearch.types import Turn
+
+API_KEY_VARIABLE = "REWRITER_API_KEY"
+
+
+@dataclass(frozen=True, kw_only=True)
+class ServingSettings:
+    """Raises ConfigError for impossible numbers and prompts that the style does not have."""
+
+    model: str
+    """The name that clients ask for."""
+    style: PromptStyle
+    """Of `/rewrite`; chats are sent to the model as they come."""
+    shots: int = 0
+    """Worked examples in the prompt of `/rewrite`."""
+    template: PromptTemplate | None = None
+    """The user's own prompt for `/rewrite`."""
+    defaults: SamplingParams
+    """Where a request does not say how to draw."""
+    max_tokens_limit: int = 4096
+    """Longest response that a request may ask for."""
+    max_n: int = 16
+    """Most responses to one chat."""
+    max_batch: int = 64
+    """Most responses that are generated together."""
+    max_in_flight: int = 256
+    """Requests being worked on; more are answered 503."""
+    max_body_bytes: int = 1 << 20
+    """Of one request; more is 413."""
+    deadline_s: float = 120.0
+    """Of one request; later is 504."""
+    api_key: str | None = None
+    """Asked of every request but `/health`; None asks for nothing."""
+
+    def __post_init__(self) -> None:
+        for name in ("max_n", "max_batch", "max_in_flight", "max_body_bytes", "deadline_s"):
+            if getattr(self, name) <= 0:
+                raise ConfigError(f"{name} must be above 0, got {getattr(self, name)}")
+        if self.max_tokens_limit < self.defaults.max_tokens:
+            raise ConfigError(
+                f"max_tokens {self.defaults.max_tokens} is above the limit of "
+                f"{self.max_tokens_limit}; lower it or raise the limit"
+            )
+        turn = Turn(qid="q", conv_id="c", turn=1, split="serve", question="?")
+        rewrite_messages(turn, self.style, shots=self.shots, template=self.template)
+
+
+def check_exposure(host: str, *, has_key: bool, allowed: bool) -> None:
+    """Raises ConfigError where strangers could reach a server that asks for no key."""
+    if has_key or allowed or _is_loopback(host):
+        return
+    raise ConfigError(
+        f"--host {host} can be reached from other machines and there is no API key; set "
+        f"{API_KEY_VARIABLE} or --api-key-file, listen on 127.0.0.1, or say "
+        "--allow-unauthenticated where everybody on the network may ask"
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; names other than localhost count as open."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def read_api_key(path: Path | None) -> str | None:
+    """The key from a file, or from the environment, or None.
+
+    Raises MissingFileError, or ConfigError for a key that no HTTP header can carry.
+    """
+    if path is None:
+        key, where = os.environ.get(API_KEY_VARIABLE, "").strip(), API_KEY_VARIABLE
+        if not key:
+            return None
+    else:
+        where = str(path)
+        try:
+            key = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise ConfigError(
+            f"{where}: an API key is one line of letters, digits and signs without blanks"
+        )
+    return key
