@@ -105,7 +105,7 @@ def test_distill(toy: Path, tmp_path: Path, monkeypatch, capsys):
          "{toy}/index: not a checkpoint"),
         (["infer", "--dataset", "{toy}/data", "--engine", "echo", "--temperature", "-1", "--out",
           "{tmp}/r.jsonl"], "temperature must be 0 or more"),
-        (["infer", "--dataset", "{toy}/data", "--engine", "echo", "--workers", "2", "--out",
+        (["infer", "--dataset", "{toy}/data", "--engine", "openai", "--workers", "2", "--out",
           "{tmp}/r.jsonl"], "leave --workers at 1"),
         (["eval", "--dataset", "{toy}/data", "--index", "{toy}/index", "--out", "{tmp}/e"],
          "name what to evaluate"),
