@@ -16,6 +16,7 @@ from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
 from retriever_server.batching import SearchQueue
 from retriever_server.metrics import Metrics
+from retriever_server.parts import PartlyAnswering
 
 _SELF_QUERY = "is anyone there"
 
@@ -37,18 +38,25 @@ class ServedCorpus:
         self._qrels = corpus.qrels
         self._self_query: asyncio.Task[None] | None = None
         info = info_of(corpus.engine)
-        self.card = IndexCard(
+        self._card = IndexCard(
             engine=info.engine if info else type(corpus.engine).__name__,
             num_passages=info.num_passages if info else None,
             fingerprint=info.fingerprint if info else None,
             qrels_fingerprint=_fingerprint(corpus.qrels) if corpus.qrels is not None else None,
         )
         found = {
-            FINGERPRINT_HEADER: self.card.fingerprint,
-            QRELS_HEADER: self.card.qrels_fingerprint,
+            FINGERPRINT_HEADER: self._card.fingerprint,
+            QRELS_HEADER: self._card.qrels_fingerprint,
         }
         self.headers = {name: value for name, value in found.items() if value is not None}
         """Of every answer from this corpus."""
+
+    @property
+    def card(self) -> IndexCard:
+        """What it is, and how much of it can be searched now."""
+        if isinstance(self.engine, PartlyAnswering):
+            return self._card.model_copy(update={"coverage": self.engine.coverage})
+        return self._card
 
     def open(self) -> "asyncio.Task[None]":
         """Asks the engine its first questions; the task ends with its answers or failure."""

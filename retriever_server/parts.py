@@ -14,8 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import RetrieverError
+from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.protocol import Retriever
 from convsearch.types import Hit
+from retriever_server.store import PassageStore
 
 Ints = npt.NDArray[np.int64]
 Doubles = npt.NDArray[np.float64]
@@ -72,6 +74,13 @@ class Part(Protocol):
 
 class Whole(Retriever, Protocol):
     """An engine whose work can be done in parts."""
+
+    info: IndexInfo
+    store: PassageStore
+
+    def pieces(self) -> Ints:
+        """First positions of the pieces between which the index may be cut."""
+        ...
 
     def asked(self, queries: Sequence[str]) -> object:
         """Queries in the form that parts take. It can be pickled."""
@@ -140,7 +149,7 @@ def whole(answer: Partial[Entry]) -> list[Entry]:
 
 def ranks_from(counts: Iterable[Ints], topk: int) -> list[int | None]:
     """Ranks from the counts of at least one part, see `Part.count_before`."""
-    before_Q = np.sum(list(counts), axis=0, dtype=np.int64)
+    before_Q: Ints = np.stack(list(counts)).sum(axis=0)
     return [count + 1 if count < topk else None for count in before_Q.tolist()]
 
 
@@ -155,7 +164,7 @@ def merged(lists: Sequence[Found], id_order_N: npt.NDArray[np.integer], topk: in
 def even_rows(starts: Ints, end: int, parts: int) -> list[Rows]:
     """Cuts an index into parts of nearly equal numbers of pieces.
 
-    starts: first position of each piece (block), at least `parts` of them; end: number of passages.
+    starts: first position of each piece, at least `parts` of them; end: number of passages.
     """
     edges = [*(int(starts[len(starts) * part // parts]) for part in range(parts)), end]
     return [Rows(*pair) for pair in itertools.pairwise(edges)]

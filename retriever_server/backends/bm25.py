@@ -14,7 +14,7 @@ from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.manifest import check_sizes, fact, index_info, read_manifest
-from retriever_server.parts import Found, Golds, Rows, ranks_from
+from retriever_server.parts import Found, Golds, Ints, Rows, ranks_from
 from retriever_server.store import PassageStore
 
 if TYPE_CHECKING:
@@ -124,6 +124,12 @@ class Bm25Backend:
         """See `Retriever.search`."""
         check_topk(topk)
         return self.hits(self._all.best(self.asked(queries), topk))
+
+    def pieces(self) -> Ints:
+        """See `Whole.pieces`."""
+        from retriever_server.bm25.arrays import BLOCK
+
+        return np.arange(0, len(self.store), BLOCK)
 
     def part(self, rows: Rows, *, threads: int | None = None) -> "Bm25Part":
         """What searches some of the passages alone. rows: cut between blocks."""

@@ -27,7 +27,7 @@ from retriever_server.dense.vectors import Vectors
 from retriever_server.indexing.dense import OLD_VECTORS, ids_at
 from retriever_server.indexing.dense_job import VECTORS
 from retriever_server.manifest import fact, index_info, read_manifest
-from retriever_server.parts import Found, Golds, ranks_from
+from retriever_server.parts import Found, Golds, Ints, ranks_from
 from retriever_server.store import PassageStore
 
 if TYPE_CHECKING:
@@ -141,6 +141,10 @@ class DenseBackend:
         """See `Retriever.search`."""
         check_topk(topk)
         return self.hits(self._all.best(self.asked(queries), topk))
+
+    def pieces(self) -> Ints:
+        """See `Whole.pieces`."""
+        return self.vectors.pieces()
 
     def asked(self, queries: Sequence[str]) -> DenseQueries:
         """See `Whole.asked`."""

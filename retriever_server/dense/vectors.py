@@ -190,8 +190,7 @@ class Vectors:
     """All vectors of an index, read from disk as they are used. Safe for threads."""
 
     def __init__(self, folder: Path, *, verify: bool = True, rows: Rows | None = None) -> None:
-        """verify: compare every file with its SHA-256, which reads all of them once. rows: what
-        `blocks` gives and `verify` reads, cut at `pieces`; None is all.
+        """verify: see `verify`. rows: what `blocks` gives, cut at `pieces`; None is all.
 
         Raises MissingFileError or DataError, with the file and what to do.
         """
@@ -204,13 +203,10 @@ class Vectors:
         self._shards = [_open_shard(folder, shard, self.dim, self.format) for shard in shards]
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
         self.rows = rows or Rows(0, len(self))
-        spans = zip(shards, self._starts, self._starts[1:], strict=False)
-        files = [
-            (shard.file, shard.sha256)
-            for shard, start, end in spans
-            if verify and start < self.rows.end and end > self.rows.first
-        ]
-        _verify(folder, [*files, *manifest["hashes"].items()])
+        self._files = [(shard.file, shard.sha256) for shard in shards]
+        _verify(folder, [*manifest["hashes"].items()])
+        if verify:
+            self.verify()
         self.mean_D: Floats = np.load(folder / _MEAN, allow_pickle=False)
         extents = np.load(folder / _EXTENTS, allow_pickle=False)
         counts = [-(-shard.rows // EXTENT_ROWS) for shard in shards]
@@ -249,6 +245,14 @@ class Vectors:
                     longest=float(part[:, 0].max()),
                     farthest=float(part[:, 1].max()),
                 )
+
+    def verify(self) -> None:
+        """Compares the files that `blocks` reads with their SHA-256. Raises DataError."""
+        spans = zip(self._files, self._starts, self._starts[1:], strict=False)
+        files = [
+            file for file, start, end in spans if start < self.rows.end and end > self.rows.first
+        ]
+        _verify(self.folder, files)
 
     def pieces(self) -> npt.NDArray[np.int64]:
         """First position of each run of EXTENT_ROWS, between which an index may be cut."""
