@@ -16,9 +16,10 @@ from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
 from retriever_server.batching import SearchQueue
 from retriever_server.metrics import Metrics
-from retriever_server.parts import PartlyAnswering
+from retriever_server.parts import DegradedError, PartlyAnswering
 
 _SELF_QUERY = "is anyone there"
+_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -64,15 +65,21 @@ class ServedCorpus:
         return self._self_query
 
     async def _first_queries(self) -> None:
-        """A list, and the rank of what is first in it: both ways are compiled, and agree."""
-        [hits] = await self.queue.search([_SELF_QUERY], 1)
-        if hits:
-            [rank] = await self.queue.ranks([_SELF_QUERY], [[hits[0].doc_id]], 1)
-            if rank != 1:
-                raise EngineError(
-                    f"passage {hits[0].doc_id!r} is first in a list and has rank {rank}; rebuild "
-                    "the index"
-                )
+        """A list, and the rank of what is first in it: both ways are compiled, and agree. A shard
+        that is missing is waited for."""
+        while True:
+            try:
+                [hits] = await self.queue.search([_SELF_QUERY], 1)
+                gold = [hit.doc_id for hit in hits]
+                [rank] = await self.queue.ranks([_SELF_QUERY], [gold], 1) if gold else [1]
+                break
+            except DegradedError:
+                await asyncio.sleep(_AGAIN_S)
+        if hits and rank != 1:
+            raise EngineError(
+                f"passage {hits[0].doc_id!r} is first in a list and has rank {rank}; rebuild "
+                "the index"
+            )
 
     def close(self) -> None:
         """Ends the queue."""

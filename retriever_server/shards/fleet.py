@@ -4,6 +4,7 @@ Serve watches the process of each shard and starts it anew where it died.
 """
 
 import contextlib
+import logging
 import os
 import re
 import socket
@@ -20,6 +21,7 @@ from retriever_server.shards.instance import check_room, cluster, import_paths, 
 from retriever_server.shards.plan import PartSpec, cut, open_whole
 from retriever_server.shards.replica import ShardReplica
 
+_FIRST_QUERY = "is anyone there"
 _PREFIX = "convsearch"
 """Of the names of applications: then come host, process and number."""
 _SERVING: dict[str, Any] = {
@@ -77,6 +79,7 @@ class Fleet:
         found = open_whole(index_path, engine, settings)
         rows = cut(found, len(self._lines))
         place = len(self._specs[0])
+        first_query = found.asked([_FIRST_QUERY])
         for own, part in zip(self._specs, rows, strict=True):
             own.append(
                 PartSpec(
@@ -85,6 +88,7 @@ class Fleet:
                     fingerprint=found.info.fingerprint,
                     rows=part,
                     num_passages=len(found.store),
+                    first_query=first_query,
                 )
             )
         shards = [
@@ -111,6 +115,7 @@ class Fleet:
             cpus = int(ray.cluster_resources().get("CPU", 0)) // wanted.shards
             cpus = wanted.cpus or max(1, cpus)
         check_room(wanted.shards, cpus, wanted.gpus)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location="Disabled", logging_config=_LOGGING)
         if wanted.ray_address is not None:
             _delete(_apps_of_the_dead())

@@ -45,6 +45,7 @@ def own_instance(num_cpus: int) -> Iterator[None]:
                 logging_level=logging.ERROR,
                 object_store_memory=_OBJECT_STORE_BYTES,
                 _temp_dir=folder,
+                _system_config={"worker_niceness": 0},  # searching is what this machine is for
             )
         yield
     finally:

@@ -11,7 +11,7 @@ from convsearch.errors import ConfigError, DependencyError
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.manifest import index_info, read_manifest
 from retriever_server.memory import check_memory, index_bytes
-from retriever_server.parts import Part, Rows, Whole, even_rows
+from retriever_server.parts import Golds, Part, Rows, Whole, even_rows
 from retriever_server.settings import IndexSettings
 
 
@@ -27,6 +27,9 @@ class PartSpec:
     rows: Rows
     num_passages: int
     """Of the whole index."""
+    first_query: object
+    """In the form of the engine: a shard answers it before it counts as started, because compiling
+    and loading take seconds."""
     version: str = __version__
     """Of this program; a shard of another one refuses."""
 
@@ -67,7 +70,7 @@ def cut(engine: Whole, shards: int) -> list[Rows]:
 
 
 def open_part(spec: PartSpec, *, threads: int) -> Part:
-    """What a shard searches. Only files, or pages of files, of its own passages are read.
+    """What a shard searches, tried once. Only its own passages are read, or pages with them.
 
     Raises ConfigError where index or program differ from those of the front, or memory is short,
     and what opening raises.
@@ -83,12 +86,18 @@ def open_part(spec: PartSpec, *, threads: int) -> Part:
             f"{spec.index_path}: not the index that the server has open; copy it to this machine "
             "again, and start the server anew where it was rebuilt"
         )
+    part = _bm25_part(spec, threads) if spec.engine == "bm25" else _dense_part(spec, threads)
+    nothing = Golds(score_Q=np.zeros(1), order_Q=np.zeros(1, dtype=np.int64))
+    part.count_before(spec.first_query, nothing, 1)
+    part.best(spec.first_query, 1)
+    return part
+
+
+def _bm25_part(spec: PartSpec, threads: int) -> Part:
     share = spec.rows.size / spec.num_passages
-    if spec.engine == "bm25":
-        needed = int(index_bytes(spec.index_path) * share)
-        check_memory(f"{spec.index_path} ({100 * share:.3g} % of it)", needed)
-        return Bm25Backend.load(spec.index_path).part(spec.rows, threads=threads)
-    return _dense_part(spec, threads)
+    needed = int(index_bytes(spec.index_path) * share)
+    check_memory(f"{spec.index_path} ({100 * share:.3g} % of it)", needed)
+    return Bm25Backend.load(spec.index_path).part(spec.rows, threads=threads)
 
 
 def _dense_part(spec: PartSpec, threads: int) -> Part:
