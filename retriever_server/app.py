@@ -117,7 +117,7 @@ def create_app(
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
     app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
-    _answer_errors_with_sentences(app)
+    _answer_errors_with_sentences(app, metrics)
     _add_health(app, corpora, metrics)
 
     @app.post(
@@ -192,10 +192,12 @@ def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
         },
     )
     async def metrics_page() -> Response:
+        for name, coverage in corpora.coverage.items():
+            metrics.coverage.labels(name).set(coverage)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _answer_errors_with_sentences(app: FastAPI) -> None:
+def _answer_errors_with_sentences(app: FastAPI, metrics: Metrics) -> None:
     """Every error leaves as `{"error": sentence}`, never as HTML or a bare status."""
 
     @app.exception_handler(RequestValidationError)
@@ -217,6 +219,7 @@ def _answer_errors_with_sentences(app: FastAPI) -> None:
 
     @app.exception_handler(DegradedError)
     async def shards_missing(_: Request, failure: DegradedError) -> Response:
+        metrics.rejected("degraded")
         return degraded(failure)
 
     @app.exception_handler(DataError)

@@ -174,6 +174,11 @@ class Corpora:
         """What each of them is, by name."""
         return {name: served.card.model_dump() for name, served in self._served.items()}
 
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Share of the passages of each that can be searched now, by name."""
+        return {name: served.card.coverage for name, served in self._served.items()}
+
     def _thread_of(self, engine: Retriever, name: str) -> ThreadPoolExecutor:
         """One thread for each accelerator (`engine.device`), one for each engine without any."""
         device = str(getattr(engine, "device", None) or "cpu")
