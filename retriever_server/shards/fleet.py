@@ -104,7 +104,6 @@ class Fleet:
         enough processors, GPUs or address.
         """
         import ray
-        from ray import serve
 
         wanted = self._settings
         if wanted.ray_address is None:
@@ -115,6 +114,12 @@ class Fleet:
             cpus = int(ray.cluster_resources().get("CPU", 0)) // wanted.shards
             cpus = wanted.cpus or max(1, cpus)
         check_room(wanted.shards, cpus, wanted.gpus)
+        self._deploy(cpus)
+
+    def _deploy(self, cpus: int) -> None:
+        from ray import serve
+
+        wanted = self._settings
         logging.getLogger("ray.serve").setLevel(logging.WARNING)
         serve.start(proxy_location="Disabled", logging_config=_LOGGING)
         if wanted.ray_address is not None:

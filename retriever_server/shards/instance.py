@@ -17,6 +17,7 @@ from retriever_server.shards import keeper
 _OBJECT_STORE_BYTES = 256 * 2**20
 """For queries on their way: 2,048 vectors of 768 numbers are 6 MB, for each shard."""
 _KEEPER_S = 20.0
+_START_ATTEMPTS = 3
 
 
 @contextlib.contextmanager
@@ -37,6 +38,23 @@ def own_instance(num_cpus: int) -> Iterator[None]:
     os.environ[keeper.MARKER] = marker
     try:
         with _our_signals():
+            _start(num_cpus, folder)
+        yield
+    finally:
+        del os.environ[keeper.MARKER]
+        ray.shutdown()
+        assert keeping.stdin is not None
+        keeping.stdin.close()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            keeping.wait(_KEEPER_S)
+
+
+def _start(num_cpus: int, folder: str) -> None:
+    """Ray gives its processes 30 s to start, which a busy machine may exceed: then again."""
+    import ray
+
+    for attempt in range(_START_ATTEMPTS):
+        try:
             ray.init(
                 address="local",
                 num_cpus=num_cpus,
@@ -47,14 +65,11 @@ def own_instance(num_cpus: int) -> Iterator[None]:
                 _temp_dir=folder,
                 _system_config={"worker_niceness": 0},  # searching is what this machine is for
             )
-        yield
-    finally:
-        del os.environ[keeper.MARKER]
-        ray.shutdown()
-        assert keeping.stdin is not None
-        keeping.stdin.close()
-        with contextlib.suppress(subprocess.TimeoutExpired):
-            keeping.wait(_KEEPER_S)
+            return
+        except Exception as error:  # which has no class of its own
+            ray.shutdown()
+            if attempt + 1 == _START_ATTEMPTS:
+                raise EngineError(f"Ray does not start on this machine: {error}") from None
 
 
 @contextlib.contextmanager
