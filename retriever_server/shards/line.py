@@ -1,7 +1,9 @@
 """The line to the process of one shard: calls with a deadline, and whether it is worth calling."""
 
 import logging
+import math
 import threading
+import time
 from concurrent.futures import CancelledError
 from typing import TYPE_CHECKING, cast
 
@@ -16,17 +18,17 @@ if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
 
 _PROBE_S = 10.0
-"""Within which a living shard says how it is; its searches run beside that."""
-_PERIOD_S = 1.0
-"""Between two probes."""
+"""Of one question to a shard that may not be there; then it is asked again."""
+_STEP_S = 0.25
+"""After which a call that waits looks whether its shard is still there."""
 _LOST = (RayError, RayServeException, TimeoutError, CancelledError)
 
 _log = logging.getLogger(__name__)
 
 
 class Line:
-    """To one shard. A shard that failed is not called until a probe has found it again, so a
-    request never waits for a process that is being restarted."""
+    """To one shard. A shard that failed is not called until it has answered a question of the
+    line's own, so a request never waits for a process that is being restarted."""
 
     def __init__(self, name: str, deadline_s: float) -> None:
         """name: for people. deadline_s: of one call."""
@@ -35,10 +37,10 @@ class Line:
         self._deadline_s = deadline_s
         self._up = threading.Event()
         self._closed = threading.Event()
-        self._prober = threading.Thread(target=self._probe_on, name=f"probe-{name}", daemon=True)
+        self._watcher = threading.Thread(target=self._watch, name=f"watch-{name}", daemon=True)
 
     def open(self, handle: "DeploymentHandle") -> None:
-        """Asks the shard how it is, and goes on asking. Raises EngineError with its trouble."""
+        """Asks the shard how it is, and watches it. Raises EngineError with its trouble."""
         self._handle = handle
         try:
             trouble = self._ask("trouble", timeout_s=None)
@@ -47,10 +49,10 @@ class Line:
         if trouble is not None:
             raise EngineError(f"{self._name}: {trouble}")
         self._up.set()
-        self._prober.start()
+        self._watcher.start()
 
     def close(self) -> None:
-        """Ends the probes."""
+        """Ends the watch."""
         self._closed.set()
 
     def is_up(self) -> bool:
@@ -63,39 +65,51 @@ class Line:
         if not self.is_up():
             raise ShardError(f"{self._name} is being restarted")
         try:
-            return self._ask(method, *args, timeout_s=self._deadline_s)
+            return self._ask(method, *args, timeout_s=self._deadline_s, while_up=True)
         except RayTaskError as error:
             raise EngineError(f"{self._name}: {error.cause}") from None
         except _LOST as error:
             self._lose(_first_line(error))
             raise ShardError(f"{self._name}: {_first_line(error)}") from None
 
-    def _ask(self, method: str, *args: object, timeout_s: float | None) -> object:
+    def _ask(
+        self, method: str, *args: object, timeout_s: float | None, while_up: bool = False
+    ) -> object:
+        """Serve keeps a call for a shard that is not there until it is back: while_up gives it up
+        as soon as the shard is known to be gone."""
         response = getattr(self._handle, method).remote(*args)
-        try:
-            return response.result(timeout_s=timeout_s)
-        except TimeoutError:
-            response.cancel()
-            raise
+        end = math.inf if timeout_s is None else time.monotonic() + timeout_s
+        while True:
+            try:
+                return response.result(timeout_s=_STEP_S)
+            except TimeoutError:
+                if time.monotonic() > end or self._closed.is_set():
+                    response.cancel()
+                    raise
+                if while_up and not self.is_up():
+                    response.cancel()
+                    raise
 
     def _lose(self, reason: str) -> None:
         if self._up.is_set():
             self._up.clear()
             _log.warning("%s does not answer (%s); it is being restarted", self._name, reason)
 
-    def _probe_on(self) -> None:
-        while not self._closed.wait(_PERIOD_S):
+    def _watch(self) -> None:
+        """Waits for the end of the shard, then for its return, and so on."""
+        while not self._closed.is_set():
             try:
-                trouble = self._ask("trouble", timeout_s=_PROBE_S)
+                if self._up.is_set():
+                    self._ask("stay", timeout_s=None, while_up=True)
+                elif (trouble := self._ask("trouble", timeout_s=_PROBE_S)) is None:
+                    _log.warning("%s answers again", self._name)
+                    self._up.set()
+                else:
+                    _log.warning("%s: %s", self._name, trouble)
+                    self._closed.wait(_PROBE_S)
             except _LOST as error:
                 if not self._closed.is_set():
                     self._lose(_first_line(error))
-                continue
-            if trouble is not None:
-                self._lose(str(trouble))
-            elif not self._up.is_set():
-                _log.warning("%s answers again", self._name)
-                self._up.set()
 
 
 class RemotePart:

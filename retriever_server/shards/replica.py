@@ -33,6 +33,10 @@ class ShardReplica:
         """Why this shard cannot search, or None."""
         return self._trouble
 
+    async def stay(self) -> None:
+        """Never returns: whoever waits for it learns at once when this process is gone."""
+        await asyncio.Event().wait()
+
     async def count_before(self, index: int, asked: object, golds: Golds, topk: int) -> Ints:
         """See `Part.count_before`. index: place in the list of specs."""
         return await self._run(lambda: self._parts[index].count_before(asked, golds, topk))
