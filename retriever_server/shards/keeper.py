@@ -10,6 +10,7 @@ parent, but not its agents. A script of its own, which imports nothing of this p
 import contextlib
 import shutil
 import sys
+from pathlib import Path
 
 import psutil
 
@@ -22,9 +23,17 @@ def _marked(marker: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if process.environ().get(MARKER) == marker:
+            if f"{MARKER}={marker}".encode() in _environment(process):
                 found.append(process)
     return found
+
+
+def _environment(process: psutil.Process) -> bytes:
+    """As bytes: Ray's processes write their titles over its beginning, where psutil stops."""
+    path = Path(f"/proc/{process.pid}/environ")
+    if path.exists():
+        return path.read_bytes()
+    return "\0".join(f"{name}={value}" for name, value in process.environ().items()).encode()
 
 
 def main(marker: str, folder: str) -> None:

@@ -52,8 +52,11 @@ class Line:
         self._watcher.start()
 
     def close(self) -> None:
-        """Ends the watch."""
+        """Ends the watch, and calls that wait: none may touch Ray after its shutdown, which ends
+        the process there and then."""
         self._closed.set()
+        if self._watcher.is_alive():
+            self._watcher.join(_PROBE_S)
 
     def is_up(self) -> bool:
         """Whether it is worth calling."""
