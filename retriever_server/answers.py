@@ -9,6 +9,7 @@ from fastapi import Response
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import NOT_FOUND, RetrieveRequest
 from convsearch.types import Hit, Passage
+from retriever_server.parts import DegradedError, Partial
 
 _JSON = "application/json"
 
@@ -20,19 +21,24 @@ def error(status: int, sentence: str, *, headers: Mapping[str, str] | None = Non
     )
 
 
-def ranks_body(ranks: Sequence[int | None], truncated: Sequence[int]) -> bytes:
+def degraded(failure: DegradedError) -> Response:
+    """503 for a search that a part of the index is missing for."""
+    body = {"error": str(failure), "degraded": True, "coverage": failure.coverage}
+    return Response(_bytes(body), 503, headers={"Retry-After": "1"}, media_type=_JSON)
+
+
+def ranks_body(found: Partial[int | None], truncated: Sequence[int]) -> bytes:
     """The ranks by position, -1 where there is none."""
-    return _body([_bytes(NOT_FOUND if rank is None else rank) for rank in ranks], truncated)
+    ranks = (NOT_FOUND if rank is None else rank for rank in found.entries)
+    return _body(map(_bytes, ranks), truncated, found.coverage)
 
 
-def documents_body(
-    engine: Retriever, hits: Sequence[Sequence[Hit]], request: RetrieveRequest
-) -> bytes:
+def documents_body(engine: Retriever, lists: Partial[list[Hit]], request: RetrieveRequest) -> bytes:
     """The documents of each query, in the shape asked for. Reads texts from disk and may take
     long for deep lists: call it in a thread."""
     contents: dict[str, str] = {}
     if request.with_contents:
-        ids = sorted({hit.doc_id for found in hits for hit in found})
+        ids = sorted({hit.doc_id for found in lists.entries for hit in found})
         contents = {p.doc_id: p.contents for p in engine.passages(ids)}
 
     def document(hit: Hit) -> dict[str, object]:
@@ -41,7 +47,8 @@ def documents_body(
 
     # query by query: one large call of the encoder would hold the interpreter, and with it the
     # health checks, for its whole length
-    return _body((_bytes([document(hit) for hit in found]) for found in hits), request.truncated)
+    found = (_bytes([document(hit) for hit in hits]) for hits in lists.entries)
+    return _body(found, request.truncated, lists.coverage)
 
 
 def passages_body(passages: Sequence[Passage]) -> bytes:
@@ -54,9 +61,11 @@ def json_response(body: bytes, *, headers: Mapping[str, str] | None = None) -> R
     return Response(body, headers=dict(headers or {}), media_type=_JSON)
 
 
-def _body(entries: Iterable[bytes], truncated: Sequence[int]) -> bytes:
-    flag = b', "truncated": ' + _bytes(list(truncated)) if truncated else b""
-    return b'{"result": [' + b",".join(entries) + b"]" + flag + b"}"
+def _body(entries: Iterable[bytes], truncated: Sequence[int], coverage: float = 1.0) -> bytes:
+    flags = b', "truncated": ' + _bytes(list(truncated)) if truncated else b""
+    if coverage < 1:
+        flags += b', "degraded": true, "coverage": ' + _bytes(coverage)
+    return b'{"result": [' + b",".join(entries) + b"]" + flags + b"}"
 
 
 def _bytes(value: object) -> bytes:

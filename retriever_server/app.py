@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from http import HTTPStatus
-from typing import Annotated
+from typing import Annotated, Any
 
 from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
@@ -27,6 +27,7 @@ from convsearch.retrieval.wire import (
     ScoredDocumentsResponse,
 )
 from retriever_server.answers import (
+    degraded,
     documents_body,
     error,
     json_response,
@@ -37,6 +38,7 @@ from retriever_server.auth import ApiKey
 from retriever_server.corpora import Corpora, Corpus
 from retriever_server.limits import BodyLimit, Deadline, InFlightLimit, Limits
 from retriever_server.metrics import Metrics
+from retriever_server.parts import DegradedError, Partial, whole
 from retriever_server.request_log import RequestLog
 from retriever_server.settings import DEFAULT_INDEX
 
@@ -126,7 +128,7 @@ def create_app(
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
     app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
-    _answer_errors_with_sentences(app)
+    _answer_errors_with_sentences(app, metrics)
     _add_health(app, corpora, metrics)
 
     @app.post(
@@ -147,9 +149,13 @@ def create_app(
             golds = asked.gold_ids
             if golds is None:
                 golds = [corpus.golds_of(qid) for qid in asked.query_ids or []]
-            ranks = await corpus.queue.ranks(texts, golds, asked.depth, max_length=asked.max_length)
+            ranks = await corpus.queue.partial_ranks(
+                texts, golds, asked.depth, max_length=asked.max_length
+            )
+            _check_whole(ranks, asked)
             return json_response(ranks_body(ranks, cut), headers=corpus.headers)
-        hits = await corpus.queue.search(texts, asked.depth, max_length=asked.max_length)
+        hits = await corpus.queue.partial_search(texts, asked.depth, max_length=asked.max_length)
+        _check_whole(hits, asked)
         body = await asyncio.to_thread(documents_body, corpus.engine, hits, asked)
         return json_response(body, headers=corpus.headers)
 
@@ -166,6 +172,12 @@ def create_app(
         return json_response(await asyncio.to_thread(body), headers=corpus.headers)
 
     return app
+
+
+def _check_whole(found: Partial[Any], asked: RetrieveRequest) -> None:
+    """Raises DegradedError for an answer from a part of the index that nobody asked for."""
+    if not asked.allow_degraded:
+        whole(found)
 
 
 def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
@@ -192,10 +204,12 @@ def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
         },
     )
     async def metrics_page() -> Response:
+        for name, coverage in corpora.coverage.items():
+            metrics.coverage.labels(name).set(coverage)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 
-def _answer_errors_with_sentences(app: FastAPI) -> None:
+def _answer_errors_with_sentences(app: FastAPI, metrics: Metrics) -> None:
     """Every error leaves as `{"error": sentence}`, never as HTML or a bare status."""
 
     @app.exception_handler(RequestValidationError)
@@ -214,6 +228,11 @@ def _answer_errors_with_sentences(app: FastAPI) -> None:
         if status == HTTPStatus.BAD_REQUEST:  # FastAPI's word for a body that it cannot parse
             status, sentence = 422, f"the request: {sentence}; send one JSON object"
         return error(status, sentence, headers=failure.headers)
+
+    @app.exception_handler(DegradedError)
+    async def shards_missing(_: Request, failure: DegradedError) -> Response:
+        metrics.rejected("degraded")
+        return degraded(failure)
 
     @app.exception_handler(DataError)
     async def bad_ids(_: Request, failure: DataError) -> Response:

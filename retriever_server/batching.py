@@ -16,6 +16,7 @@ from convsearch.errors import EngineError
 from convsearch.retrieval.protocol import Retriever
 from convsearch.types import Hit
 from retriever_server.metrics import QueueMetrics
+from retriever_server.parts import DegradedError, Partial, PartlyAnswering, whole
 
 Ranks = list["int | None"]
 Lists = list[list[Hit]]
@@ -43,7 +44,7 @@ class _Job:
     shape: _Shape
     queries: Sequence[str]
     golds: _Golds
-    answer: "asyncio.Future[list[object]]"
+    answer: "asyncio.Future[Partial[object]]"
     since: float = field(default_factory=time.monotonic)
 
 
@@ -66,17 +67,30 @@ class SearchQueue:
     async def ranks(
         self, queries: Sequence[str], golds: _Golds, topk: int, *, max_length: int | None = None
     ) -> Ranks:
-        """See `Retriever.ranks`. What the engine raises for this request reaches it and no other.
+        """See `Retriever.ranks`. What the engine raises for this request reaches it and no other;
+        DegradedError where a part of the index is missing.
 
         Cancelling the call takes the request out of the queue.
         """
-        shape = _Shape(wants_ranks=True, topk=topk, max_length=max_length)
-        return await self._ask(shape, queries, golds)  # pyright: ignore[reportReturnType]
+        return whole(await self.partial_ranks(queries, golds, topk, max_length=max_length))
 
     async def search(
         self, queries: Sequence[str], topk: int, *, max_length: int | None = None
     ) -> Lists:
         """See `Retriever.search`; errors and cancelling as for `ranks`."""
+        return whole(await self.partial_search(queries, topk, max_length=max_length))
+
+    async def partial_ranks(
+        self, queries: Sequence[str], golds: _Golds, topk: int, *, max_length: int | None = None
+    ) -> "Partial[int | None]":
+        """As `ranks`, from what of the index is there."""
+        shape = _Shape(wants_ranks=True, topk=topk, max_length=max_length)
+        return await self._ask(shape, queries, golds)  # pyright: ignore[reportReturnType]
+
+    async def partial_search(
+        self, queries: Sequence[str], topk: int, *, max_length: int | None = None
+    ) -> Partial[list[Hit]]:
+        """As `search`, from what of the index is there."""
         shape = _Shape(wants_ranks=False, topk=topk, max_length=max_length)
         return await self._ask(shape, queries, ())  # pyright: ignore[reportReturnType]
 
@@ -93,9 +107,9 @@ class SearchQueue:
         """Whether a call into the engine runs."""
         return self._calls > 0
 
-    async def _ask(self, shape: _Shape, queries: Sequence[str], golds: _Golds) -> list[object]:
+    async def _ask(self, shape: _Shape, queries: Sequence[str], golds: _Golds) -> Partial[object]:
         if not queries:
-            return []
+            return Partial([])
         answer = asyncio.get_running_loop().create_future()
         self._waiting.append(_Job(shape=shape, queries=queries, golds=golds, answer=answer))
         if self._worker is None or self._worker.done():
@@ -135,40 +149,52 @@ class SearchQueue:
         await asyncio.wait([call])
         self._metrics.searched(len(batch), len(queries), time.monotonic() - start)
         if error := call.exception():
-            if len(batch) == 1:
-                _fail(batch[0], error)
+            if len(batch) == 1 or isinstance(error, DegradedError):  # which is nobody's fault
+                for job in batch:
+                    _fail(job, error)
                 return
             half = len(batch) // 2
             await self._answer(batch[:half])
             await self._answer(batch[half:])
             return
-        found, place = call.result(), 0
+        answer, place = call.result(), 0
+        found = answer.entries
         for job in batch:
             part = found[place : place + len(job.queries)]
             place += len(job.queries)
             if len(found) != len(queries):
                 _fail(job, EngineError(f"{len(found)} results for {len(queries)} queries"))
             elif not job.answer.done():
-                job.answer.set_result(part)
+                job.answer.set_result(Partial(part, answer.coverage))
 
     def _call_of(
         self, shape: _Shape, batch: list[_Job], queries: list[str]
-    ) -> Callable[[], list[object]]:
+    ) -> Callable[[], Partial[object]]:
         golds = [ids for job in batch for ids in job.golds]
 
-        def call() -> list[object]:
+        def call() -> Partial[object]:
             self._calls += 1  # only this thread writes it
             try:
                 engine = self._engine
                 if shape.max_length is not None and isinstance(engine, QueryLengthSettable):
                     engine = engine.with_query_length(shape.max_length)
-                if shape.wants_ranks:
-                    return [*engine.ranks(queries, golds, shape.topk)]
-                return [*engine.search(queries, shape.topk)]
+                return _search(engine, shape, queries, golds)
             finally:
                 self._calls -= 1
 
         return call
+
+
+def _search(engine: Retriever, shape: _Shape, queries: list[str], golds: _Golds) -> Partial[object]:
+    if isinstance(engine, PartlyAnswering):
+        if shape.wants_ranks:
+            ranked = engine.partial_ranks(queries, golds, shape.topk)
+            return Partial([*ranked.entries], ranked.coverage)
+        listed = engine.partial_search(queries, shape.topk)
+        return Partial([*listed.entries], listed.coverage)
+    if shape.wants_ranks:
+        return Partial([*engine.ranks(queries, golds, shape.topk)])
+    return Partial([*engine.search(queries, shape.topk)])
 
 
 def _fail(job: _Job, error: BaseException) -> None:

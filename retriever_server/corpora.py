@@ -16,8 +16,10 @@ from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
 from retriever_server.batching import SearchQueue
 from retriever_server.metrics import Metrics
+from retriever_server.parts import DegradedError, PartlyAnswering
 
 _SELF_QUERY = "is anyone there"
+_AGAIN_S = 0.5
 
 
 @dataclass(frozen=True)
@@ -37,18 +39,25 @@ class ServedCorpus:
         self._qrels = corpus.qrels
         self._self_query: asyncio.Task[None] | None = None
         info = info_of(corpus.engine)
-        self.card = IndexCard(
+        self._card = IndexCard(
             engine=info.engine if info else type(corpus.engine).__name__,
             num_passages=info.num_passages if info else None,
             fingerprint=info.fingerprint if info else None,
             qrels_fingerprint=_fingerprint(corpus.qrels) if corpus.qrels is not None else None,
         )
         found = {
-            FINGERPRINT_HEADER: self.card.fingerprint,
-            QRELS_HEADER: self.card.qrels_fingerprint,
+            FINGERPRINT_HEADER: self._card.fingerprint,
+            QRELS_HEADER: self._card.qrels_fingerprint,
         }
         self.headers = {name: value for name, value in found.items() if value is not None}
         """Of every answer from this corpus."""
+
+    @property
+    def card(self) -> IndexCard:
+        """What it is, and how much of it can be searched now."""
+        if isinstance(self.engine, PartlyAnswering):
+            return self._card.model_copy(update={"coverage": self.engine.coverage})
+        return self._card
 
     def open(self) -> "asyncio.Task[None]":
         """Asks the engine its first questions; the task ends with its answers or failure."""
@@ -56,15 +65,21 @@ class ServedCorpus:
         return self._self_query
 
     async def _first_queries(self) -> None:
-        """A list, and the rank of what is first in it: both ways are compiled, and agree."""
-        [hits] = await self.queue.search([_SELF_QUERY], 1)
-        if hits:
-            [rank] = await self.queue.ranks([_SELF_QUERY], [[hits[0].doc_id]], 1)
-            if rank != 1:
-                raise EngineError(
-                    f"passage {hits[0].doc_id!r} is first in a list and has rank {rank}; rebuild "
-                    "the index"
-                )
+        """A list, and the rank of what is first in it: both ways are compiled, and agree. A shard
+        that is missing is waited for."""
+        while True:
+            try:
+                [hits] = await self.queue.search([_SELF_QUERY], 1)
+                gold = [hit.doc_id for hit in hits]
+                [rank] = await self.queue.ranks([_SELF_QUERY], [gold], 1) if gold else [1]
+                break
+            except DegradedError:
+                await asyncio.sleep(_AGAIN_S)
+        if hits and rank != 1:
+            raise EngineError(
+                f"passage {hits[0].doc_id!r} is first in a list and has rank {rank}; rebuild "
+                "the index"
+            )
 
     def close(self) -> None:
         """Ends the queue."""
@@ -158,6 +173,11 @@ class Corpora:
     def cards(self) -> dict[str, dict[str, object]]:
         """What each of them is, by name."""
         return {name: served.card.model_dump() for name, served in self._served.items()}
+
+    @property
+    def coverage(self) -> dict[str, float]:
+        """Share of the passages of each that can be searched now, by name."""
+        return {name: served.card.coverage for name, served in self._served.items()}
 
     def _thread_of(self, engine: Retriever, name: str) -> ThreadPoolExecutor:
         """One thread for each accelerator (`engine.device`), one for each engine without any."""

@@ -16,6 +16,7 @@ from retriever_server.settings import (
     IndexSettings,
     ServerSettings,
     read_api_key,
+    sharding_of,
 )
 
 
@@ -50,6 +51,10 @@ def parser() -> argparse.ArgumentParser:
     add("--deadline_s", type=float, default=DEFAULT_DEADLINE_S, help="of one request")
     add("--max_in_flight", type=int, default=DEFAULT_MAX_IN_FLIGHT,
         help="requests being worked on; more are answered 503")  # fmt: skip
+    add("--shards", type=int, help="search in this many processes, by Ray Serve")
+    add("--shard_cpus", type=int, help="cores of each shard; absent: an equal share")
+    add("--shard_gpus", type=float, help="GPUs of each shard (dense)")
+    add("--ray_address", help="run the shards on this Ray cluster, such as auto")
     add("--fd", type=int, help=argparse.SUPPRESS)
     add("--parent_pid", type=int, help=argparse.SUPPRESS)
     return parser
@@ -86,6 +91,9 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         log_path=options.log_path,
         deadline_s=options.deadline_s,
         max_in_flight=options.max_in_flight,
+        sharding=sharding_of(
+            options.shards, options.shard_cpus, options.shard_gpus, options.ray_address
+        ),
     )
 
 

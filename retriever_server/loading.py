@@ -1,6 +1,7 @@
 """Opens an index folder with the engine that made it, and the qrels that belong to it."""
 
 from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
 
 from convsearch.errors import ConfigError
 from convsearch.files import Qrels, read_qrels
@@ -11,12 +12,26 @@ from retriever_server.manifest import is_plain_lucene, read_manifest, refuse_dam
 from retriever_server.memory import check_memory, index_bytes
 from retriever_server.settings import IndexSettings
 
+if TYPE_CHECKING:
+    from retriever_server.shards.backend import ShardedBackend
+
 RETRIEVERS = ("bm25", "ance")
 
 
-def load_backend(settings: IndexSettings) -> tuple[Retriever, Qrels | None]:
+class Opener(Protocol):
+    """Opens an index folder of this engine (`bm25`, `dense` or `lucene`) in shards."""
+
+    def __call__(
+        self, index_path: Path, engine: str, settings: IndexSettings
+    ) -> "ShardedBackend": ...
+
+
+def load_backend(
+    settings: IndexSettings, *, open_index: Opener | None = None
+) -> tuple[Retriever, Qrels | None]:
     """Opens the index or the two to be fused, and the qrels, and checks that they belong together.
 
+    open_index: None opens it in this process.
     Raises ConfigError where they do not, where the engine is not the one asked for, or where the
     index does not fit into memory (before any of it is loaded), and what the engine raises.
     """
@@ -28,7 +43,8 @@ def load_backend(settings: IndexSettings) -> tuple[Retriever, Qrels | None]:
     for folder, engine in zip(folders, engines, strict=True):
         if settings.verify and engine == "bm25":
             refuse_damaged(folder)
-    opened = [_open(*pair, settings) for pair in zip(folders, engines, strict=True)]
+    open_one = open_index or _open
+    opened = [open_one(*pair, settings) for pair in zip(folders, engines, strict=True)]
     backend = opened[0] if len(opened) == 1 else HybridBackend(*opened)
     if settings.trec_path is None:
         return backend, None

@@ -55,6 +55,12 @@ class Metrics:
         self.truncated = Counter(
             "retriever_truncated_queries", "Queries cut for length.", registry=registry
         )
+        self.coverage = Gauge(
+            "retriever_coverage",
+            "Share of the passages that can be searched now.",
+            ["index"],
+            registry=registry,
+        )
         self._waits = Histogram(
             "retriever_queue_wait_seconds",
             "Wait of a request for the engine.",
@@ -89,8 +95,8 @@ class Metrics:
         self._seconds.labels(path).observe(seconds)
 
     def rejected(self, reason: str) -> None:
-        """A request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`, `body`
-        (too large by itself) or `bodies` (too large together with the others)."""
+        """A request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`,
+        `degraded`, `body` (too large alone) or `bodies` (too large with the others)."""
         self._rejected.labels(reason).inc()
 
     def queue(self, index: str) -> QueueMetrics:

@@ -14,7 +14,7 @@ import os
 import signal
 import socket
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import FrameType
 
@@ -23,6 +23,8 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
     sys.path[0:1] = [str(_ROOT), str(_ROOT / "src")]
 
 from convsearch.errors import ConfigError, ConvsearchError, DependencyError
+from convsearch.files import Qrels
+from convsearch.retrieval.protocol import Retriever
 from retriever_server.flags import parser, settings_of
 from retriever_server.loading import load_backend
 from retriever_server.log_output import json_log
@@ -61,8 +63,26 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
 
 def _run(settings: ServerSettings, listener: socket.socket) -> bool:
     """Returns whether an engine call was still running at the end."""
-    backend, qrels = load_backend(settings)
-    further = {name: load_backend(one) for name, one in settings.further.items()}
+    if settings.sharding is None:
+        backend, qrels = load_backend(settings)
+        further = {name: load_backend(one) for name, one in settings.further.items()}
+        return _answer(settings, listener, backend, qrels, further)
+    from retriever_server.shards.fleet import Fleet
+
+    with Fleet(settings.sharding, deadline_s=settings.deadline_s) as fleet:
+        backend, qrels = load_backend(settings, open_index=fleet.open)
+        further = {
+            name: load_backend(one, open_index=fleet.open) for name, one in settings.further.items()
+        }
+        fleet.start()
+        return _answer(settings, listener, backend, qrels, further)
+
+
+def _answer(
+    settings: ServerSettings, listener: socket.socket, backend: Retriever, qrels: Qrels | None,
+    further: Mapping[str, tuple[Retriever, Qrels | None]],
+) -> bool:  # fmt: skip
+    """Answers requests until a signal; returns as `_run`."""
     try:
         import uvicorn
 

@@ -44,6 +44,27 @@ class IndexSettings:
 
 
 @dataclass(frozen=True, kw_only=True)
+class ShardSettings:
+    """Several processes that search parts of every index, by Ray Serve."""
+
+    shards: int
+    """How many."""
+    cpus: int | None = None
+    """Cores of each; None shares out those of the machine or cluster."""
+    gpus: float = 0.0
+    """GPUs of each, for dense indexes; 0.5 puts two shards on one."""
+    ray_address: str | None = None
+    """Of a running cluster, `auto` or `host:port`; None starts Ray on this machine alone."""
+
+    def __post_init__(self) -> None:
+        if self.shards < 1 or self.gpus < 0 or (self.cpus is not None and self.cpus < 1):
+            raise ConfigError(
+                "--shards and --shard_cpus must be 1 or more, --shard_gpus 0 or more; got "
+                f"{self.shards}, {self.cpus} and {self.gpus:g}"
+            )
+
+
+@dataclass(frozen=True, kw_only=True)
 class ServerSettings(IndexSettings):
     """The index of requests that name none, further ones, and the address."""
 
@@ -65,6 +86,8 @@ class ServerSettings(IndexSettings):
     """Of one request; later is answered 504."""
     max_in_flight: int = DEFAULT_MAX_IN_FLIGHT
     """Requests being worked on; more are answered 503."""
+    sharding: ShardSettings | None = None
+    """None searches in this process."""
 
     def __post_init__(self) -> None:
         if self.deadline_s <= 0 or self.max_in_flight < 1:
@@ -74,6 +97,17 @@ class ServerSettings(IndexSettings):
             )
         if self.name in self.further:
             raise ConfigError(f"two indexes are called {self.name!r}; give each its own name")
+
+
+def sharding_of(
+    shards: int | None, cpus: int | None, gpus: float | None, ray_address: str | None
+) -> ShardSettings | None:
+    """From flags. Raises ConfigError where there are others and no `--shards`."""
+    if shards is not None:
+        return ShardSettings(shards=shards, cpus=cpus, gpus=gpus or 0.0, ray_address=ray_address)
+    if (cpus, gpus, ray_address) != (None, None, None):
+        raise ConfigError("--shard_cpus, --shard_gpus and --ray_address need --shards")
+    return None
 
 
 def check_exposure(host: str, *, has_key: bool, allowed: bool) -> None:

@@ -9,7 +9,7 @@ ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/.." && pwd)
 VENV=$ROOT/.venv
 STAMP=$VENV/.convsearch-installed
 TORCH=torch==2.13.0
-EXTRAS=retriever,infer,report,train,dev
+EXTRAS=retriever,shards,infer,report,train,dev
 export PIP_DISABLE_PIP_VERSION_CHECK=1
 
 say() { printf '%s\n' "$*" >&2; }

@@ -1,12 +1,10 @@
 """BM25 over an index folder: exact ranks and lists in Lucene's arithmetic, without Java."""
 
-import os
 import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import TYPE_CHECKING, NamedTuple
+from typing import TYPE_CHECKING
 
 import numpy as np
 import numpy.typing as npt
@@ -16,26 +14,17 @@ from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.manifest import check_files, fact, index_info, read_manifest
+from retriever_server.parts import Found, Golds, Ints, Rows, ranks_from
 from retriever_server.store import PassageStore
 
 if TYPE_CHECKING:
     from retriever_server.bm25.arrays import Bm25Arrays
+    from retriever_server.bm25.part import Bm25Part, Bm25Queries
 
-_TASKS_PER_THREAD = 8
-"""Pieces a batch is cut into for each thread, so that none waits long for another."""
 _CACHE_TERMS = 500_000
 """Terms whose number is remembered, some 60 MB."""
 
-Terms = npt.NDArray[np.int64]
 Weights = npt.NDArray[np.float32]
-
-
-class _Batch(NamedTuple):
-    """Terms of query q at `query_at[q]:query_at[q + 1]`, the least valuable first."""
-
-    terms: Terms
-    weights: Weights
-    query_at: npt.NDArray[np.int64]
 
 
 class Bm25Backend:
@@ -59,14 +48,15 @@ class Bm25Backend:
     ) -> None:
         """inverse_norms: by code of length; num_searchable: passages with at least one term;
         threads: that share a batch, by default one for each processor."""
+        from retriever_server.bm25.part import Bm25Part
+
         self.info = info
         self.store = store
         self._analyze = analyzer
         self._arrays = arrays
         self._inverse_norms = inverse_norms
         self._num_searchable = num_searchable
-        self._threads = threads or os.cpu_count() or 1
-        self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bm25")
+        self._all = Bm25Part(arrays, inverse_norms, store.id_order_N, threads=threads)
         self._numbers: dict[str, int] = {}
         self._lock = threading.Lock()
 
@@ -125,70 +115,58 @@ class Bm25Backend:
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int
     ) -> list[int | None]:
         """See `Retriever.ranks`. Counts what comes before the best gold passage; makes no list."""
-        from retriever_server.bm25.kernels import count_before
-
         check_rank_call(queries, golds, topk)
-        positions = self.store.positions([doc_id for ids in golds for doc_id in ids])
-        golds_at = np.cumsum([0, *map(len, golds)])
-        batch = self._batch(queries)
-        ranks = np.zeros(len(queries), dtype=np.int64)
-        gold_positions = np.asarray(positions, dtype=np.int64)
-
-        def count(first: int, last: int) -> None:
-            count_before(
-                self._arrays, self._inverse_norms, self.store.id_order_N, batch.terms,
-                batch.weights, batch.query_at, gold_positions, golds_at, topk, first, last, ranks,
-            )  # fmt: skip
-
-        self._share(count, len(queries))
-        return [rank or None for rank in ranks.tolist()]
+        asked = self.asked(queries)
+        counts = self._all.count_before(asked, self.best_golds(asked, golds), topk)
+        return ranks_from([counts], topk)
 
     def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
-        from retriever_server.bm25.kernels import best_of
-
         check_topk(topk)
-        depth = min(topk, len(self.store))
-        batch = self._batch(queries)
-        found: list[list[Hit]] = [[] for _ in queries]
+        return self.hits(self._all.best(self.asked(queries), topk))
 
-        def search(first: int, last: int) -> None:
-            docs = np.empty(depth, dtype=np.int64)
-            scores = np.empty(depth, dtype=np.float32)
-            for query in range(first, last):
-                own = slice(batch.query_at[query], batch.query_at[query + 1])
-                count = best_of(
-                    self._arrays, self._inverse_norms, self.store.id_order_N, batch.terms[own],
-                    batch.weights[own], depth, docs, scores,
-                )  # fmt: skip
-                order = np.lexsort((self.store.id_order_N[docs[:count]], -scores[:count]))
-                ids = self.store.doc_ids(docs[order])
-                found[query] = [
-                    Hit(doc_id=doc_id, score=score)
-                    for doc_id, score in zip(ids, scores[order].tolist(), strict=True)
-                ]
+    def pieces(self) -> Ints:
+        """See `Whole.pieces`."""
+        from retriever_server.bm25.arrays import BLOCK
 
-        self._share(search, len(queries))
-        return found
+        return np.arange(0, len(self.store), BLOCK)
+
+    def part(self, rows: Rows, *, threads: int | None = None) -> "Bm25Part":
+        """What searches some of the passages alone. rows: cut between blocks."""
+        from retriever_server.bm25.part import Bm25Part
+
+        return Bm25Part(
+            self._arrays, self._inverse_norms, self.store.id_order_N, rows=rows, threads=threads
+        )
+
+    def best_golds(self, asked: object, golds: Sequence[Sequence[str]]) -> Golds:
+        """See `Whole.best_golds`."""
+        from retriever_server.bm25.part import Bm25Queries
+
+        assert isinstance(asked, Bm25Queries)
+        positions = self.store.positions([doc_id for ids in golds for doc_id in ids])
+        golds_at = np.cumsum([0, *map(len, golds)])
+        return self._all.best_golds(asked, np.asarray(positions, dtype=np.int64), golds_at)
+
+    def hits(self, found: Sequence[Found]) -> list[list[Hit]]:
+        """See `Whole.hits`."""
+        return [
+            [
+                Hit(doc_id=doc_id, score=score)
+                for doc_id, score in zip(
+                    self.store.doc_ids(positions), scores.tolist(), strict=True
+                )
+            ]
+            for positions, scores in found
+        ]
 
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`."""
         return self.store.read(doc_ids)
 
-    def _share(self, work: Callable[[int, int], None], num_queries: int) -> None:
-        """Runs `work(first, last)` over all queries; what is large, on all threads."""
-        step = max(1, -(-num_queries // (self._threads * _TASKS_PER_THREAD)))
-        firsts = range(0, num_queries, step)
-        if len(firsts) <= 1:
-            work(0, num_queries)
-            return
-        for done in self._pool.map(
-            lambda first: work(first, min(first + step, num_queries)), firsts
-        ):
-            assert done is None
-
-    def _batch(self, queries: Sequence[str]) -> _Batch:
+    def asked(self, queries: Sequence[str]) -> "Bm25Queries":
         """The known terms of each query and their weights `count * idf`, as Lucene boosts them."""
+        from retriever_server.bm25.part import Bm25Queries
         from retriever_server.bm25.similarity import idf
 
         counted = [Counter(self._analyze(query)) for query in queries]
@@ -206,7 +184,7 @@ class Bm25Backend:
         weights = flat[:, 1].astype(np.float32) * idf(df, self._num_searchable)
         query = np.repeat(np.arange(len(queries)), sizes)
         order = np.lexsort((terms, weights / np.maximum(df, 1), query))
-        return _Batch(terms[order], weights[order], np.concatenate([[0], np.cumsum(sizes)]))
+        return Bm25Queries(terms[order], weights[order], np.concatenate([[0], np.cumsum(sizes)]))
 
     def _numbers_of(self, terms: set[str]) -> dict[str, int]:
         """Number of each term in the index, -1 where it is not in it."""

@@ -18,15 +18,16 @@ from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.backends.encoder import QUERY_LENGTH, Encoder, encoder_id, load_encoder
 from retriever_server.dense.ann import ANN
-from retriever_server.dense.exact_rank import Golds, RankEngine
+from retriever_server.dense.exact_rank import RankEngine
 from retriever_server.dense.forecast import check_memory
 from retriever_server.dense.formats import Floats
-from retriever_server.dense.lists import top_lists
+from retriever_server.dense.part import DensePart, DenseQueries
 from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import Vectors
 from retriever_server.indexing.dense import OLD_VECTORS, ids_at
 from retriever_server.indexing.dense_job import VECTORS
 from retriever_server.manifest import fact, index_info, read_manifest
+from retriever_server.parts import Found, Golds, Ints, ranks_from
 from retriever_server.store import PassageStore
 
 if TYPE_CHECKING:
@@ -53,6 +54,7 @@ class DenseBackend:
         self.store = store
         self.vectors = engine.vectors
         self._engine = engine
+        self._all = DensePart(engine)
         self._encoder = encoder
         self._query_length = query_length
 
@@ -68,12 +70,13 @@ class DenseBackend:
 
     @classmethod
     def load_exact(
-        cls, index_dir: Path, encoder_path: Path, *, from_disk: bool = False
+        cls, index_dir: Path, encoder_path: Path, *, from_disk: bool = False, verify: bool = True
     ) -> "DenseBackend":
         """Opens an index folder, its vectors memory-mapped, and the encoder that made it. Every
         file of vectors is compared with its SHA-256.
 
-        from_disk: allow vectors that do not fit into memory, for those who read few.
+        from_disk: allow vectors that do not fit into memory, for those who read few. verify: False
+        where others compare the files, each those that it searches.
         Raises MissingFileError, DataError, CheckpointError, DependencyError, or ConfigError where
         the index was made with another encoder or its vectors do not fit into memory.
         """
@@ -98,7 +101,7 @@ class DenseBackend:
             )
         if not from_disk:
             check_memory(index_dir / VECTORS)
-        vectors = Vectors(index_dir / VECTORS)
+        vectors = Vectors(index_dir / VECTORS, verify=verify)
         if vectors.encoder_id != manifest["encoder_id"]:
             raise DataError(
                 f"{index_dir / VECTORS}: vectors of encoder {vectors.encoder_id[:12]}, but the "
@@ -129,44 +132,49 @@ class DenseBackend:
     ) -> list[int | None]:
         """See `Retriever.ranks`. Counts what beats the best gold passage; makes no list."""
         check_rank_call(queries, golds, topk)
-        gold_positions = [self.store.positions(ids) for ids in golds]
-        found: list[int | None] = [None] * len(queries)
-        asked = [i for i, query in enumerate(queries) if has_word(query)]
-        if not asked:
-            return found
-        vectors_QD = self.encode([queries[i] for i in asked])
-        best = [
-            self._engine.best(vector_D, gold_positions[i])
-            for i, vector_D in zip(asked, vectors_QD, strict=True)
-        ]
-        beaten_by = self._engine.count_before(
-            vectors_QD,
-            Golds(
-                score_Q=np.asarray([score for score, _ in best]),
-                order_Q=np.asarray([order for _, order in best], dtype=np.int64),
-            ),
-            topk,
+        asked = self.asked(queries)
+        return ranks_from(
+            [self._all.count_before(asked, self.best_golds(asked, golds), topk)], topk
         )
-        for i, count in zip(asked, beaten_by.tolist(), strict=True):
-            found[i] = 1 + count if count < topk else None
-        return found
 
     def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
         check_topk(topk)
-        found: list[list[Hit]] = [[] for _ in queries]
-        asked = [i for i, query in enumerate(queries) if has_word(query)]
-        if not asked:
-            return found
-        vectors_QD = self.encode([queries[i] for i in asked])
-        lists = top_lists(self.vectors, self.store.id_order_N, vectors_QD, topk)
-        for i, (positions, scores) in zip(asked, lists, strict=True):
-            ids = ids_at(self.store, positions.tolist())
-            found[i] = [
-                Hit(doc_id=doc_id, score=score)
-                for doc_id, score in zip(ids, scores.tolist(), strict=True)
-            ]
+        return self.hits(self._all.best(self.asked(queries), topk))
+
+    def pieces(self) -> Ints:
+        """See `Whole.pieces`."""
+        return self.vectors.pieces()
+
+    def asked(self, queries: Sequence[str]) -> DenseQueries:
+        """See `Whole.asked`."""
+        places = [i for i, query in enumerate(queries) if has_word(query)]
+        vectors_QD = np.empty((0, self.vectors.dim), dtype=np.float32)
+        if places:
+            vectors_QD = self.encode([queries[i] for i in places])
+        return DenseQueries(len(queries), np.asarray(places, dtype=np.intp), vectors_QD)
+
+    def best_golds(self, asked: object, golds: Sequence[Sequence[str]]) -> Golds:
+        """See `Whole.best_golds`; zeros for a query without a word."""
+        assert isinstance(asked, DenseQueries)
+        positions = [self.store.positions(ids) for ids in golds]
+        found = Golds(score_Q=np.zeros(len(golds)), order_Q=np.zeros(len(golds), dtype=np.int64))
+        for place, vector_D in zip(asked.places.tolist(), asked.vectors_QD, strict=True):
+            best = self._engine.best(vector_D, positions[place])
+            found.score_Q[place], found.order_Q[place] = best
         return found
+
+    def hits(self, found: Sequence[Found]) -> list[list[Hit]]:
+        """See `Whole.hits`."""
+        return [
+            [
+                Hit(doc_id=doc_id, score=score)
+                for doc_id, score in zip(
+                    ids_at(self.store, best.positions.tolist()), best.scores.tolist(), strict=True
+                )
+            ]
+            for best in found
+        ]
 
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`."""

@@ -31,18 +31,22 @@ _SAFETY = 1 - 1e-6
 
 
 @njit(cache=True, nogil=True)
-def _find(docs, start, end, doc):
-    """Posting of `doc` in `docs[start:end]`, or -1."""
-    low, high = start, end
+def _lower_bound(numbers, low, high, number):
+    """First place of the sorted `numbers[low:high]` that holds `number` or more; `high` if none."""
     while low < high:
         middle = (low + high) >> 1
-        if docs[middle] < doc:
+        if numbers[middle] < number:
             low = middle + 1
         else:
             high = middle
-    if low < end and docs[low] == doc:
-        return low
-    return -1
+    return low
+
+
+@njit(cache=True, nogil=True)
+def _find(docs, start, end, doc):
+    """Posting of `doc` in `docs[start:end]`, or -1."""
+    at = _lower_bound(docs, start, end, doc)
+    return at if at < end and docs[at] == doc else -1
 
 
 @njit(cache=True, nogil=True)
@@ -68,15 +72,19 @@ def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_
 
 
 @njit(cache=True, nogil=True)
-def _lay_out(index, n, terms, units, entry_of, start_of, bounds):
-    """Fills, for each block and term, entry and first posting (relative to the term's own), and for
-    each block the bound on any passage's score."""
-    entry_of[:, :n] = -1
-    bounds[:] = 0
+def _lay_out(index, n, terms, units, first_block, end_block, entry_of, start_of, bounds):
+    """Fills, for each of these blocks and each term, entry and first posting (from the term's own
+    on), and for each of the blocks the bound on any passage's score."""
+    entry_of[first_block:end_block, :n] = -1
+    bounds[first_block:end_block] = 0
     for i in range(n):
         first = np.int64(index.term_entries[terms[i]])
+        end = np.int64(index.term_entries[terms[i] + 1])
+        begin = _lower_bound(index.entry_blocks, first, end, first_block)
         start = 0
-        for e in range(first, np.int64(index.term_entries[terms[i] + 1])):
+        for e in range(first, begin):
+            start += np.int64(index.entry_sizes[e])
+        for e in range(begin, _lower_bound(index.entry_blocks, begin, end, end_block)):
             block = np.int64(index.entry_blocks[e])
             entry_of[block, i] = e - first
             start_of[block, i] = start
@@ -104,12 +112,25 @@ def _collect(sums, least, found, limit):
 
 
 @njit(cache=True, nogil=True)
-def _survivors(
-    index, block, n, terms, units, entry_of, start_of, least, sums, found, bound_of, starts, sizes,
-    parts, tops,
-):  # fmt: skip
-    """Writes the passages of a block whose upper bound reaches `least` to `found`, their bounds to
-    `bound_of`, and returns their number. sums: zeros (left so). The last four are scratch."""
+def _scratch(num_blocks, most):
+    """Memory for one query after another of at most so many terms: what `_lay_out` fills, the
+    units of `_units`, and the room of `_survivors`."""
+    entry_of = np.empty((num_blocks, most), np.int32)
+    start_of = np.empty((num_blocks, most), np.int32)
+    bounds = np.empty(num_blocks, np.int32)
+    units, parts = np.zeros(most, np.int32), np.empty(most, np.int32)
+    sums = np.zeros(BLOCK, np.int32)
+    found, bound_of = np.empty(BLOCK, np.int64), np.empty(BLOCK, np.int64)
+    starts, sizes = np.empty(most, np.int64), np.empty(most, np.int64)
+    tops = np.empty(most, np.int64)
+    return entry_of, start_of, bounds, units, (found, bound_of, sums, starts, sizes, parts, tops)
+
+
+@njit(cache=True, nogil=True)
+def _survivors(index, block, n, terms, units, entry_of, start_of, least, room):
+    """Finds the passages of a block whose upper bound reaches `least`, and returns their number;
+    they and their bounds are the first two arrays of the room. Its third is zeros (left so)."""
+    found, bound_of, sums, starts, sizes, parts, tops = room
     present = 0
     rest = 0
     for i in range(n):
@@ -220,11 +241,11 @@ def _kth_largest(numbers, k):
 
 
 @njit(cache=True, nogil=True)
-def _blocks_by_bound(bounds, least):
-    """Blocks that can hold a passage over the threshold, the most promising first."""
-    keys = np.empty(len(bounds), np.int64)
+def _blocks_by_bound(bounds, first_block, end_block, least):
+    """Of these blocks those that can hold a passage over the threshold, most promising first."""
+    keys = np.empty(end_block - first_block, np.int64)
     size = 0
-    for block in range(len(bounds)):
+    for block in range(first_block, end_block):
         if bounds[block] >= least:
             keys[size] = np.int64(bounds[block]) * _BLOCKS + block
             size += 1
@@ -234,71 +255,72 @@ def _blocks_by_bound(bounds, least):
 
 
 @njit(cache=True, nogil=True)
-def count_before(
-    index,
-    inverse_norms,
-    id_order,
-    terms,
-    weights,
-    query_at,
-    golds,
-    golds_at,
-    topk,
-    first,
-    last,
-    ranks,
-):
-    """Fills `ranks[first:last]` with the 1-based rank of the best gold passage of each query, 0
-    where it matches nothing or is not in the topk.
+def _most_terms(query_at, first, last):
+    """The largest number of terms of these queries, at least 1."""
+    most = 1
+    for q in range(first, last):
+        most = max(most, query_at[q + 1] - query_at[q])
+    return most
+
+
+@njit(cache=True, nogil=True)
+def score_golds(
+    index, inverse_norms, id_order, terms, weights, query_at, golds, golds_at, first, last,
+    scores, orders,
+):  # fmt: skip
+    """Fills `scores[first:last]` and `orders[first:last]` with the score of the best gold passage
+    of each query and its place in id order; score 0 where it matches nothing.
 
     terms, weights: distinct terms of all queries and what each can earn (`boost * idf`), query q at
     `query_at[q]:query_at[q + 1]`, the least valuable first; golds, golds_at: positions, likewise.
     """
     num_blocks = (len(index.lengths) + BLOCK - 1) // BLOCK
-    most = 1
+    most = _most_terms(query_at, first, last)
+    entry_of, start_of, bounds, units, _ = _scratch(num_blocks, most)
     for q in range(first, last):
-        most = max(most, query_at[q + 1] - query_at[q])
-    entry_of = np.empty((num_blocks, most), np.int32)
-    start_of = np.empty((num_blocks, most), np.int32)
-    bounds = np.empty(num_blocks, np.int32)
-    units = np.empty(most, np.int32)
-    sums = np.zeros(BLOCK, np.int32)
-    found = np.empty(BLOCK, np.int64)
-    bound_of = np.empty(BLOCK, np.int64)
-    starts = np.empty(most, np.int64)
-    sizes = np.empty(most, np.int64)
-    parts = np.empty(most, np.int32)
-    tops = np.empty(most, np.int64)
-    for q in range(first, last):
-        ranks[q] = 0
         n = query_at[q + 1] - query_at[q]
-        if n == 0:
-            continue
         own = terms[query_at[q] : query_at[q + 1]]
         w = weights[query_at[q] : query_at[q + 1]]
-        factor = _units(w, n, units)
-        _lay_out(index, n, own, units, entry_of, start_of, bounds)
         score, order = np.float32(0), np.int64(0)
         for g in golds[golds_at[q] : golds_at[q + 1]]:
-            s = _score(index, inverse_norms, g // BLOCK, g % BLOCK, n, own, w, entry_of, start_of)
+            block = g // BLOCK
+            _lay_out(index, n, own, units, block, block + 1, entry_of, start_of, bounds)
+            s = _score(index, inverse_norms, block, g % BLOCK, n, own, w, entry_of, start_of)
             if _comes_before(s, id_order[g], score, order):
                 score, order = s, np.int64(id_order[g])
+        scores[q], orders[q] = score, order
+
+
+@njit(cache=True, nogil=True)
+def count_before(
+    index, inverse_norms, id_order, terms, weights, query_at, scores, orders, topk, first_block,
+    end_block, first, last, counts,
+):  # fmt: skip
+    """Fills `counts[first:last]` with how many passages of the blocks come before the best gold
+    passage of each query: exact below topk, else topk or more; topk where it matches nothing.
+    scores, orders: found by `score_golds`, whose other arguments are the same."""
+    most = _most_terms(query_at, first, last)
+    entry_of, start_of, bounds, units, room = _scratch(end_block, most)
+    found = room[0]
+    for q in range(first, last):
+        score, order = scores[q], orders[q]
+        counts[q] = topk
         if not score > 0:
             continue
-        least = _least(score, factor)
+        n = query_at[q + 1] - query_at[q]
+        own = terms[query_at[q] : query_at[q + 1]]
+        w = weights[query_at[q] : query_at[q + 1]]
+        least = _least(score, _units(w, n, units))
+        _lay_out(index, n, own, units, first_block, end_block, entry_of, start_of, bounds)
         before = 0
-        for block in _blocks_by_bound(bounds, least):
-            count = _survivors(
-                index, block, n, own, units, entry_of, start_of, least, sums, found, bound_of,
-                starts, sizes, parts, tops,
-            )  # fmt: skip
+        for block in _blocks_by_bound(bounds, first_block, end_block, least):
+            count = _survivors(index, block, n, own, units, entry_of, start_of, least, room)
             for f in range(count):
                 s = _score(index, inverse_norms, block, found[f], n, own, w, entry_of, start_of)
                 before += _comes_before(s, id_order[block * BLOCK + found[f]], score, order)
             if before >= topk:
                 break
-        if before < topk:
-            ranks[q] = before + 1
+        counts[q] = before
 
 
 @njit(cache=True, nogil=True)
@@ -332,38 +354,25 @@ def _sift_down(scores, orders, docs, size, at):
 
 
 @njit(cache=True, nogil=True)
-def best_of(index, inverse_norms, id_order, terms, weights, topk, docs, scores):
-    """Writes the topk matching passages of one query, best first; returns how many there are.
-
-    terms, weights: as for `count_before`. docs, scores: of length topk.
-    """
+def best_of(
+    index, inverse_norms, id_order, terms, weights, topk, first_block, end_block, docs, scores
+):
+    """Writes the topk matching passages of the blocks for one query, in any order; returns how
+    many there are. terms, weights: as for `score_golds`. docs, scores: of length topk."""
     n = len(terms)
     if n == 0:
         return 0
-    num_blocks = (len(index.lengths) + BLOCK - 1) // BLOCK
-    entry_of = np.empty((num_blocks, n), np.int32)
-    start_of = np.empty((num_blocks, n), np.int32)
-    bounds = np.empty(num_blocks, np.int32)
-    units = np.empty(n, np.int32)
-    sums = np.zeros(BLOCK, np.int32)
-    found = np.empty(BLOCK, np.int64)
-    bound_of = np.empty(BLOCK, np.int64)
-    starts = np.empty(n, np.int64)
-    sizes = np.empty(n, np.int64)
-    parts = np.empty(n, np.int32)
-    tops = np.empty(n, np.int64)
+    entry_of, start_of, bounds, units, room = _scratch(end_block, n)
+    found, bound_of = room[0], room[1]
     orders = np.empty(topk, np.int64)
     factor = _units(weights, n, units)
-    _lay_out(index, n, terms, units, entry_of, start_of, bounds)
+    _lay_out(index, n, terms, units, first_block, end_block, entry_of, start_of, bounds)
     size = 0
     least = np.int64(1)
-    for block in _blocks_by_bound(bounds, 1):
+    for block in _blocks_by_bound(bounds, first_block, end_block, 1):
         if bounds[block] < least:
             break
-        count = _survivors(
-            index, block, n, terms, units, entry_of, start_of, least, sums, found, bound_of,
-            starts, sizes, parts, tops,
-        )  # fmt: skip
+        count = _survivors(index, block, n, terms, units, entry_of, start_of, least, room)
         if count > topk:
             least = max(least, _least_of_best(bound_of[:count], topk, units))
         for f in range(count):

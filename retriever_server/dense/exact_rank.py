@@ -34,7 +34,6 @@ import itertools
 import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
@@ -44,9 +43,7 @@ from retriever_server.dense import kernels
 from retriever_server.dense.filters import Filter, NumpyFilter, Prepared, Products
 from retriever_server.dense.formats import Floats, bits_of
 from retriever_server.dense.vectors import Block, Vectors
-
-Doubles = npt.NDArray[np.float64]
-Ints = npt.NDArray[np.int64]
+from retriever_server.parts import Doubles, Golds, Ints
 
 BLOCK_ROWS = 8192
 MAX_QUERIES = 2048
@@ -61,19 +58,6 @@ _MANY_NEAR = 0.02
 """Share of a block in doubt from which a float32 product is cheaper than scoring pair by pair."""
 _KEPT = 0.8
 """Queries are packed together once fewer than this share of them still count."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Golds:
-    """The passage to beat, for each query."""
-
-    score_Q: Doubles
-    order_Q: Ints
-    """Its place in id order, which decides ties."""
-
-    def pick(self, queries: npt.NDArray[np.intp]) -> "Golds":
-        """Those of some queries."""
-        return Golds(score_Q=self.score_Q[queries], order_Q=self.order_Q[queries])
 
 
 def thresholds(
@@ -117,15 +101,17 @@ class RankEngine:
         vectors: Vectors,
         id_order_N: npt.NDArray[np.integer],
         filters: Sequence[Filter] = (),
+        *,
+        threads: int | None = None,
     ) -> None:
         """id_order_N: for each position its place among all ids sorted ascending.
 
         filters: one for each device, which share the blocks evenly; without any, float32 on the
-        CPU.
+        CPU. threads: by default one for each core.
         """
         self.vectors = vectors
-        self._id_order_N = id_order_N
-        self._threads = _num_cores()
+        self.id_order_N = id_order_N
+        self._threads = threads or _num_cores()
         self.pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dense-rank")
         self._second = NumpyFilter()
         self._filters = list(filters) or [self._second]
@@ -135,7 +121,7 @@ class RankEngine:
         """Score and place in id order of the best of these positions."""
         positions = np.asarray(golds, dtype=np.int64)
         scores = self.vectors.scores(query_D, positions)
-        order = np.asarray(self._id_order_N[positions])
+        order = np.asarray(self.id_order_N[positions])
         first = np.lexsort((order, -scores))[0]
         return float(scores[first]), int(order[first])
 
@@ -228,7 +214,7 @@ class RankEngine:
         starts = np.concatenate(([0], np.cumsum(near_Q[queries])))
         columns = products.near_columns(queries, starts)
         order_B = np.asarray(
-            self._id_order_N[block.first : block.first + len(block.raw_BD)], dtype=np.int64
+            self.id_order_N[block.first : block.first + len(block.raw_BD)], dtype=np.int64
         )
         bits_BD, before = bits_of(block.raw_BD), np.zeros(len(queries), dtype=np.int64)
         # more parts than threads: some queries have many times the pairs of others

@@ -34,6 +34,7 @@ from retriever_server.dense.formats import (
     encode,
     item_bytes,
 )
+from retriever_server.parts import Rows
 
 FORMAT_VERSION = 2
 """Of the folder of vectors; 1 was a single float32 file."""
@@ -188,8 +189,8 @@ def read_manifest(folder: Path) -> dict:
 class Vectors:
     """All vectors of an index, read from disk as they are used. Safe for threads."""
 
-    def __init__(self, folder: Path, *, verify: bool = True) -> None:
-        """verify: compare every file with its SHA-256, which reads all of them once.
+    def __init__(self, folder: Path, *, verify: bool = True, rows: Rows | None = None) -> None:
+        """verify: see `verify`. rows: what `blocks` gives, cut at `pieces`; None is all.
 
         Raises MissingFileError or DataError, with the file and what to do.
         """
@@ -201,8 +202,11 @@ class Vectors:
         shards: list[Shard] = manifest["shards"]
         self._shards = [_open_shard(folder, shard, self.dim, self.format) for shard in shards]
         self._starts = np.cumsum([0, *(shard.rows for shard in shards)])
-        files = [(shard.file, shard.sha256) for shard in shards] if verify else []
-        _verify(folder, [*files, *manifest["hashes"].items()])
+        self.rows = rows or Rows(0, len(self))
+        self._files = [(shard.file, shard.sha256) for shard in shards]
+        _verify(folder, [*manifest["hashes"].items()])
+        if verify:
+            self.verify()
         self.mean_D: Floats = np.load(folder / _MEAN, allow_pickle=False)
         extents = np.load(folder / _EXTENTS, allow_pickle=False)
         counts = [-(-shard.rows // EXTENT_ROWS) for shard in shards]
@@ -220,8 +224,8 @@ class Vectors:
 
     @property
     def num_bytes(self) -> int:
-        """Size of all vectors."""
-        return len(self) * self.dim * item_bytes(self.format)
+        """Size of the vectors that `blocks` gives."""
+        return self.rows.size * self.dim * item_bytes(self.format)
 
     @property
     def longest(self) -> float:
@@ -229,16 +233,31 @@ class Vectors:
         return max((float(part[:, 0].max()) for part in self._extents if len(part)), default=0.0)
 
     def blocks(self, rows: int) -> Iterator[Block]:
-        """All vectors in index order, at most `rows` (a multiple of EXTENT_ROWS) at a time."""
+        """The vectors in index order, at most `rows` (a multiple of EXTENT_ROWS) at a time."""
         for raw, start, extents in zip(self._shards, self._starts, self._extents, strict=False):
-            for first in range(0, len(raw), rows):
-                part = extents[first // EXTENT_ROWS : -(-(first + rows) // EXTENT_ROWS)]
+            begin, end = max(0, self.rows.first - start), min(len(raw), self.rows.end - start)
+            for first in range(begin, end, rows):
+                last = min(first + rows, end)
+                part = extents[first // EXTENT_ROWS : -(-last // EXTENT_ROWS)]
                 yield Block(
                     first=int(start) + first,
-                    raw_BD=raw[first : first + rows],
+                    raw_BD=raw[first:last],
                     longest=float(part[:, 0].max()),
                     farthest=float(part[:, 1].max()),
                 )
+
+    def verify(self) -> None:
+        """Compares the files that `blocks` reads with their SHA-256. Raises DataError."""
+        spans = zip(self._files, self._starts, self._starts[1:], strict=False)
+        files = [
+            file for file, start, end in spans if start < self.rows.end and end > self.rows.first
+        ]
+        _verify(self.folder, files)
+
+    def pieces(self) -> npt.NDArray[np.int64]:
+        """First position of each run of EXTENT_ROWS, between which an index may be cut."""
+        spans = zip(self._starts, self._starts[1:], strict=False)
+        return np.concatenate([np.arange(start, end, EXTENT_ROWS) for start, end in spans])
 
     def gather(self, positions: npt.NDArray[np.int64]) -> Raw:
         """The vectors at these positions, copied, as they are stored."""

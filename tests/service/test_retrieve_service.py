@@ -226,6 +226,7 @@ def test_health_reports_what_is_served(url: str, backend: Bm25Backend) -> None:
         "engine": "bm25",
         "num_passages": 300,
         "fingerprint": backend.info.fingerprint,
+        "coverage": 1.0,
         "qrels_fingerprint": ready.json()["qrels_fingerprint"],
     }
     assert len(card["qrels_fingerprint"]) == 64

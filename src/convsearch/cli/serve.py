@@ -49,11 +49,21 @@ def command(
     max_in_flight: Annotated[
         int, typer.Option(help="requests being worked on; more are answered 503")
     ] = 512,
+    shards: Annotated[
+        int | None, typer.Option(help="search in this many processes, by Ray Serve")
+    ] = None,
+    shard_cpus: Annotated[
+        int | None, typer.Option(help="cores of each shard; absent: an equal share")
+    ] = None,
+    shard_gpus: Annotated[float | None, typer.Option(help="GPUs of each shard (dense)")] = None,
+    ray_address: Annotated[
+        str | None, typer.Option(help="run the shards on this Ray cluster, such as auto")
+    ] = None,
 ) -> None:
     """Serve indexes over HTTP until Ctrl-C."""
     from retriever_server.flags import named_indexes
     from retriever_server.server import ServerSettings, serve
-    from retriever_server.settings import read_api_key
+    from retriever_server.settings import read_api_key, sharding_of
 
     named = named_indexes(index, qrels or [], encoder or [])
     if not named:
@@ -72,5 +82,6 @@ def command(
         log_path=log_file,
         deadline_s=deadline_s,
         max_in_flight=max_in_flight,
+        sharding=sharding_of(shards, shard_cpus, shard_gpus, ray_address),
     )
     serve(settings)

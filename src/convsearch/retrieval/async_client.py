@@ -52,12 +52,14 @@ class AsyncRetrieverClient:
         attempts: int = DEFAULT_ATTEMPTS,
         api_key: str | None = None,
         cache: AnswerCache | None = None,
+        allow_degraded: bool = False,
     ) -> None:
         """See `RetrieverClient`. Raises ConfigError."""
         self._address = address_of(url, index)
         self.url = self._address.base
         self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts, api_key=api_key)
         self._cache = cache
+        self._allow_degraded = allow_degraded
         self._http = httpx.AsyncClient(
             trust_env=reads_environment(self.url),
             headers=self._settings.headers,
@@ -79,7 +81,9 @@ class AsyncRetrieverClient:
 
     async def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
-        return hits_of(await self._ask(search_questions(queries, topk)))
+        return hits_of(
+            await self._ask(search_questions(queries, topk, allow_degraded=self._allow_degraded))
+        )
 
     async def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `RetrieverClient.passages`."""
@@ -103,11 +107,18 @@ class AsyncRetrieverClient:
             asked = next(talk)
             while True:
                 path = "/retrieve" if asked.body is not None else "/readyz"
-                asked = talk.send(await self._send(path, asked.body, asked.expected))
+                reply = await self._send(path, asked.body, asked.expected, asked.allow_degraded)
+                asked = talk.send(reply)
         except StopIteration as end:
             return end.value
 
-    async def _send(self, path: str, body: Mapping[str, object] | None, expected: int) -> Reply:
+    async def _send(
+        self,
+        path: str,
+        body: Mapping[str, object] | None,
+        expected: int,
+        allow_degraded: bool = False,
+    ) -> Reply:
         url = self.url + path
         start = time.monotonic()
         deadline = start + self._settings.timeout_s
@@ -116,7 +127,8 @@ class AsyncRetrieverClient:
         async def once() -> Reply:
             if body is None:
                 return read_ready(await self._http.get(url))
-            return read_reply(await self._http.post(url, json=body), expected)
+            response = await self._http.post(url, json=body)
+            return read_reply(response, expected, allow_degraded=allow_degraded)
 
         try:
             async for attempt in stamina.retry_context(

@@ -55,16 +55,20 @@ class RetrieverClient:
         attempts: int = DEFAULT_ATTEMPTS,
         api_key: str | None = None,
         cache: AnswerCache | None = None,
+        allow_degraded: bool = False,
     ) -> None:
         """url: of the server, with or without `/retrieve` and `?index=NAME`. index: which of its
         indexes; None is the first. timeout_s: deadline of one request (long lists go in requests
         of 256 queries), all attempts together. api_key: None takes RETRIEVER_API_KEY. cache: asked
-        first; stays open when the client closes. Raises ConfigError."""
+        first; stays open when the client closes. allow_degraded: take lists (never ranks) from a
+        part of the passages while shards of the server are missing, with a warning in the log.
+        Raises ConfigError."""
         self._address = address_of(url, index)
         self.url = self._address.base
         self._max_length: int | None = None
         self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts, api_key=api_key)
         self._cache = cache
+        self._allow_degraded = allow_degraded
         self._http = httpx.Client(
             trust_env=reads_environment(self.url),
             headers=self._settings.headers,
@@ -124,7 +128,9 @@ class RetrieverClient:
 
     def search(self, queries: Sequence[str], topk: int) -> list[list[Hit]]:
         """See `Retriever.search`."""
-        return hits_of(self._ask(search_questions(queries, topk)))
+        return hits_of(
+            self._ask(search_questions(queries, topk, allow_degraded=self._allow_degraded))
+        )
 
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`; an unknown id raises RetrieverError."""
@@ -143,11 +149,18 @@ class RetrieverClient:
             asked = next(talk)
             while True:
                 path = "/retrieve" if asked.body is not None else "/readyz"
-                asked = talk.send(self._send(path, asked.body, asked.expected))
+                reply = self._send(path, asked.body, asked.expected, asked.allow_degraded)
+                asked = talk.send(reply)
         except StopIteration as end:
             return end.value
 
-    def _send(self, path: str, body: Mapping[str, object] | None, expected: int) -> Reply:
+    def _send(
+        self,
+        path: str,
+        body: Mapping[str, object] | None,
+        expected: int,
+        allow_degraded: bool = False,
+    ) -> Reply:
         """The answer to one request, after as many attempts as it needs and may have."""
         url = self.url + path
         if self._max_length is not None and path == "/retrieve" and body is not None:
@@ -165,7 +178,8 @@ class RetrieverClient:
                     timeout = min(left, self._settings.attempt_s)
                     if body is None:
                         return read_ready(self._http.get(url, timeout=timeout))
-                    return read_reply(self._http.post(url, json=body, timeout=timeout), expected)
+                    response = self._http.post(url, json=body, timeout=timeout)
+                    return read_reply(response, expected, allow_degraded=allow_degraded)
         except (TransientError, httpx.HTTPError) as error:
             raise gave_up(url, tried, time.monotonic() - start, error) from None
         raise AssertionError("the retry loop returns or raises")

@@ -48,6 +48,8 @@ class Question:
     about: tuple[str, ...]
     """Gold passages, or the query id."""
     topk: int
+    allow_degraded: bool = False
+    """Never for a rank: it would be too good, and the model would learn from it."""
 
     def key(self, source: Source) -> tuple[object, ...]:
         """Everything the answer depends on. Gold passages are a set."""
@@ -62,6 +64,11 @@ class Asked:
 
     body: Body | None
     expected: int
+
+    @property
+    def allow_degraded(self) -> bool:
+        """Whether an answer from a part of the passages will do."""
+        return self.body is not None and self.body.get("allow_degraded") is True
 
 
 def rank_questions(
@@ -82,10 +89,13 @@ def qid_questions(queries: Sequence[str], qids: Sequence[str], topk: int) -> lis
     return [Question(Kind.RANK_BY_QID, query, (qid,), topk) for query, qid in pairs]
 
 
-def search_questions(queries: Sequence[str], topk: int) -> list[Question]:
-    """Raises ValueError for a topk below 1."""
+def search_questions(
+    queries: Sequence[str], topk: int, *, allow_degraded: bool = False
+) -> list[Question]:
+    """allow_degraded: take lists from a part of the passages. Raises ValueError for a topk below
+    1."""
     check_topk(topk)
-    return [Question(Kind.SEARCH, query, (), topk) for query in queries]
+    return [Question(Kind.SEARCH, query, (), topk, allow_degraded) for query in queries]
 
 
 def conversation(
@@ -113,9 +123,14 @@ def conversation(
             source = reply.source
             if reply.num_truncated:
                 _log.warning("%s: the server cut %d long queries", url, reply.num_truncated)
+            if reply.coverage < 1:
+                share = 100 * reply.coverage
+                _log.warning(
+                    "%s: lists from %.3g %% of the passages; shards are missing", url, share
+                )
             answers = _read(chunk[0].kind, reply.result, url)
             known.update(zip(chunk, answers, strict=True))
-            if cache is not None and source.fingerprint:
+            if cache is not None and source.fingerprint and reply.coverage == 1:
                 keys = [question.key(source) for question in chunk]
                 cache.put(dict(zip(keys, answers, strict=True)))
         else:
@@ -156,6 +171,8 @@ def _body(chunk: Sequence[Question]) -> Body:
         return {**body, "gold_ids": [list(question.about) for question in chunk]}
     if first.kind is Kind.RANK_BY_QID:
         return {**body, "query_ids": [question.about[0] for question in chunk]}
+    if first.allow_degraded:
+        body["allow_degraded"] = True
     return {**body, "return_scores": True, "with_contents": False}
 
 

@@ -5,6 +5,7 @@ import json
 import os
 import random
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
@@ -109,6 +110,8 @@ class Reply:
     source: Source
     num_truncated: int = 0
     """Queries that the server cut."""
+    coverage: float = 1.0
+    """Share of the passages that was searched; below 1 only where that was allowed."""
 
 
 @dataclass(frozen=True)
@@ -153,13 +156,21 @@ def reads_environment(base: str) -> bool:
         return host != "localhost"
 
 
-def read_reply(response: httpx.Response, expected: int) -> Reply:
+def read_reply(response: httpx.Response, expected: int, *, allow_degraded: bool = False) -> Reply:
     """The `result` of an answer, with one entry for each of the `expected` questions.
 
-    Raises TransientError for overload and garbled answers, RetrieverError for a refusal.
+    Raises TransientError for overload and garbled answers, and for one from a part of the passages
+    unless allow_degraded; RetrieverError for a refusal.
     """
     url = response.request.url
     answer = read_object(response)
+    coverage = _coverage(answer)
+    if coverage < 1 and not allow_degraded:
+        raise TransientError(
+            f"{url} answered from {100 * coverage:.3g} % of the passages, which makes ranks and "
+            "lists wrong",
+            retry_after_s=1.0,
+        )
     result = answer.get("result")
     if "result" not in answer:
         raise TransientError(_not_ours(response))
@@ -173,6 +184,7 @@ def read_reply(response: httpx.Response, expected: int) -> Reply:
             response.headers.get(FINGERPRINT_HEADER, ""), response.headers.get(QRELS_HEADER, "")
         ),
         num_truncated=len(truncated) if isinstance(truncated, list) else 0,
+        coverage=coverage,
     )
 
 
@@ -218,6 +230,14 @@ def _retry_after_s(response: httpx.Response) -> float:
     """What the server asks for, in seconds; 0 where it does not, or names a date."""
     asked = response.headers.get("retry-after", "")
     return float(asked) if asked.isdigit() else 0.0
+
+
+def _coverage(answer: Mapping[str, object]) -> float:
+    """Share of the passages behind an answer; 0 for a degraded one that does not say."""
+    if not answer.get("degraded"):
+        return 1.0
+    coverage = answer.get("coverage")
+    return float(coverage) if isinstance(coverage, int | float) else 0.0
 
 
 def _not_ours(response: httpx.Response) -> str:

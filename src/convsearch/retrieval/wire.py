@@ -62,6 +62,11 @@ class RetrieveRequest(_Wire):
     max_length: int | None = Field(
         default=None, ge=1, description="query tokens that a dense encoder reads; BM25 reads all"
     )
+    allow_degraded: bool = Field(
+        default=False,
+        description="take an answer from a part of the passages where shards are missing; absent: "
+        "503 until they are back",
+    )
 
     @model_validator(mode="after")
     def _one_shape(self) -> "RetrieveRequest":
@@ -139,6 +144,15 @@ class _Answer(_Wire):
         "where none was",
     )
 
+    degraded: bool | None = Field(
+        default=None,
+        description="true where shards are missing and `allow_degraded` was asked for: ranks are "
+        "then lower bounds and lists lack passages; absent otherwise",
+    )
+    coverage: float | None = Field(
+        default=None, description="beside `degraded`: share of the passages that was searched"
+    )
+
 
 class RanksResponse(_Answer):
     """1-based ranks of the best gold passage, -1 where it is not within topk."""
@@ -184,6 +198,9 @@ class IndexCard(_Wire):
     engine: str
     num_passages: int | None
     fingerprint: str | None = Field(description="equal exactly where passages and settings are")
+    coverage: float = Field(
+        default=1.0, description="share of the passages whose shards can be searched now"
+    )
     qrels_fingerprint: str | None = Field(description="of the qrels, None without any")
 
 
@@ -205,3 +222,9 @@ class ErrorResponse(_Wire):
     """Every answer with a status of 400 or above."""
 
     error: str
+    degraded: bool | None = Field(
+        default=None, description="true where shards are missing; they are being restarted"
+    )
+    coverage: float | None = Field(
+        default=None, description="beside `degraded`: share of the passages that is there"
+    )

@@ -1,0 +1,49 @@
+"""Counting and lists of dense vectors over a run of them."""
+
+from typing import NamedTuple
+
+import numpy as np
+import numpy.typing as npt
+
+from retriever_server.dense.exact_rank import RankEngine
+from retriever_server.dense.formats import Floats
+from retriever_server.dense.lists import top_lists
+from retriever_server.parts import Found, Golds, Ints
+
+
+class DenseQueries(NamedTuple):
+    """Queries as vectors. Encoded once for all parts: a second time might round otherwise."""
+
+    num_queries: int
+    places: npt.NDArray[np.intp]
+    """Positions of the queries that hold a word; the others match nothing."""
+    vectors_QD: Floats
+    """A row for each of those."""
+
+
+class DensePart:
+    """A `Part` of a dense index: the rows that the engine's vectors were opened with."""
+
+    def __init__(self, engine: RankEngine) -> None:
+        self._engine = engine
+
+    def count_before(self, asked: object, golds: Golds, topk: int) -> Ints:
+        """See `Part.count_before`. Counts what beats the best gold passage; makes no list."""
+        assert isinstance(asked, DenseQueries)
+        counts_Q = np.full(asked.num_queries, topk, dtype=np.int64)
+        if len(asked.places):
+            counts_Q[asked.places] = self._engine.count_before(
+                asked.vectors_QD, golds.pick(asked.places), topk
+            )
+        return counts_Q
+
+    def best(self, asked: object, topk: int) -> list[Found]:
+        """See `Part.best`."""
+        assert isinstance(asked, DenseQueries)
+        nothing = Found(np.empty(0, dtype=np.int64), np.empty(0))
+        found = [nothing] * asked.num_queries
+        if len(asked.places):
+            lists = top_lists(self._engine.vectors, self._engine.id_order_N, asked.vectors_QD, topk)
+            for place, best in zip(asked.places.tolist(), lists, strict=True):
+                found[place] = Found(*best)
+        return found

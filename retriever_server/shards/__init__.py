@@ -1,0 +1,1 @@
+"""One index searched by several processes, on this machine or over a Ray cluster."""

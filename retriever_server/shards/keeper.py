@@ -1,0 +1,52 @@
+"""Outlives the server by a moment to clear away its Ray instance, however the server ended.
+
+    python3 keeper.py MARKER FOLDER
+
+Waits until nobody holds the other end of its standard input. Then it ends every process whose
+environment has the marker, and removes the folder. Ray ends most of its processes with their
+parent, but not its agents. A script of its own, which imports nothing of this project.
+"""
+
+import contextlib
+import shutil
+import sys
+from pathlib import Path
+
+import psutil
+
+MARKER = "CONVSEARCH_SHARDS_ID"
+"""Environment variable that all processes of one instance inherit."""
+_GRACE_S = 1.0
+
+
+def _marked(marker: str) -> list[psutil.Process]:
+    found = []
+    for process in psutil.process_iter():
+        with contextlib.suppress(psutil.Error, OSError):
+            if f"{MARKER}={marker}".encode() in _environment(process):
+                found.append(process)
+    return found
+
+
+def _environment(process: psutil.Process) -> bytes:
+    """As bytes: Ray's processes write their titles over its beginning, where psutil stops."""
+    path = Path(f"/proc/{process.pid}/environ")
+    if path.exists():
+        return path.read_bytes()
+    return "\0".join(f"{name}={value}" for name, value in process.environ().items()).encode()
+
+
+def main(marker: str, folder: str) -> None:
+    """See the module."""
+    sys.stdin.buffer.read()
+    psutil.wait_procs(_marked(marker), timeout=_GRACE_S)
+    while left := _marked(marker):
+        for process in left:
+            with contextlib.suppress(psutil.Error):
+                process.kill()
+        psutil.wait_procs(left, timeout=_GRACE_S)
+    shutil.rmtree(folder, ignore_errors=True)
+
+
+if __name__ == "__main__":
+    main(*sys.argv[1:])
