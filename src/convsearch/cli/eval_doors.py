@@ -106,6 +106,8 @@ def _limits(args: argparse.Namespace) -> QueryLimits:
 
 
 def _ance(args: argparse.Namespace) -> None:
+    if args.passage_embeddings_dir_path is not None:
+        _check_dense(args.passage_embeddings_dir_path)
     _evaluate(
         EvalRequest(
             queries=args.test_file_path,
@@ -171,6 +173,17 @@ def _check_bm25(index: Path, **wanted: float | None) -> None:
                 f"{index}: was made with {name}={manifest.get(name)}, and --bm25_{name} asks for "
                 f'{value}; make an index with these values: "convsearch index --k1 ... --b ..."'
             )
+
+
+def _check_dense(index: Path) -> None:
+    """Numbers of BM25 must not pass for those of a dense engine."""
+    from retriever_server.manifest import is_plain_lucene, read_manifest
+
+    engine = "lucene" if is_plain_lucene(index) else read_manifest(index).get("engine")
+    if engine in ("bm25", "lucene"):
+        raise ConfigError(
+            f"{index}: this is a {engine} index; name a dense one, or use get_metrics_using_bm25.py"
+        )
 
 
 def _is_lucene(index: Path) -> bool:

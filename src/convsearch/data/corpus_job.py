@@ -135,7 +135,7 @@ def make_corpus(
     )
     if not report.num_passages:
         corpus.unlink()
-        raise DataError("the raw corpus holds no passage; check the downloads with --verify")
+        raise DataError("the corpus holds no passage; check the file it was read from")
     with atomic_write(done) as out:
         json.dump({**asdict(report), "bytes": corpus.stat().st_size}, out)
     return report
@@ -147,7 +147,8 @@ def check_found(wanted: Mapping[str, str], report: CorpusReport) -> None:
     if missing:
         raise DataError(
             f"{len(missing):,} of {len(wanted):,} relevant passages are not in the corpus, first "
-            f"{missing[0]!r} of turn {wanted[missing[0]]!r}; check the downloads with --verify"
+            f"{missing[0]!r} of turn {wanted[missing[0]]!r}; check that the "
+            "files are whole and belong together"
         )
 
 

@@ -98,6 +98,8 @@ def infer_to_file(
     WriteError where the disk refuses, and whatever the engine raises; finished blocks are kept.
     """
     started = time.monotonic()
+    if out_path.is_dir():
+        raise ConfigError(f"{out_path}: is a folder; name a file to write, such as rewrites.jsonl")
     settings = _settings(plan, engine, batch_size)
     done = None if fresh else _finished(out_path, settings, plan)
     if done is not None and not retry_failed:

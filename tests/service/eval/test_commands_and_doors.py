@@ -220,6 +220,8 @@ def test_ance_door_searches_a_dense_index(toy: Path, tmp_path: Path, capsys):
     assert "num_queries 21, answered 21" in capsys.readouterr().out
     assert len(read_run(tmp_path / "out" / "ance.trec")) == 21
     assert door("ance_main", *flags, "--pretrained_encoder_path", tmp_path / "none") == 2
+    assert door("ance_main", *flags, "--passage_embeddings_dir_path", toy / "index") == 2
+    assert "this is a bm25 index; name a dense one" in capsys.readouterr().err
 
 
 @pytest.mark.parametrize(

@@ -283,3 +283,11 @@ def test_a_disk_that_fills_up_while_a_retry_begins_loses_nothing(
     assert run(idle, out) == first
     assert idle.batches == []
     assert count_statuses(run(ScriptedEngine(), out, retry_failed=True))["failed"] == 0
+
+
+def test_a_folder_is_refused_before_any_work(tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match="is a folder; name a file"):
+        infer_rewrites(
+            some_turns(2), EchoEngine(), out_path=tmp_path, style="plain", params=PARAMS, seed=0
+        )
+    assert list(tmp_path.iterdir()) == []
