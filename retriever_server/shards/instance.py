@@ -83,8 +83,8 @@ def cluster(address: str) -> Iterator[None]:
     except (ConnectionError, RuntimeError, ValueError) as error:
         raise EngineError(
             f"--ray_address {address}: no Ray cluster answers there ({error}); run this on one of "
-            'its machines, start it with "ray start", and set RAY_AUTH_MODE=token where it asks for '
-            "a token"
+            'its machines, start it with "ray start", and set RAY_AUTH_MODE=token where it asks '
+            "for a token"
         ) from None
     try:
         yield
