@@ -391,7 +391,8 @@ def parse_rewrite_record(record: Record, where: str) -> Rewrite:
 
 
 def read_rewrites(path: Path) -> list[Rewrite]:
-    """Reads `rewrites.jsonl`. Raises DataError for a bad line or a repeated (qid, candidate)."""
+    """Reads `rewrites.jsonl`. Raises DataError for a bad line, a repeated (qid, candidate), or a
+    file that holds none."""
     rewrites: dict[tuple[str, int], Rewrite] = {}
     for where, record in read_jsonl(path):
         rewrite = parse_rewrite_record(record, where)
@@ -399,6 +400,8 @@ def read_rewrites(path: Path) -> list[Rewrite]:
         if key in rewrites:
             raise DataError(f"{where}: qid {key[0]!r} candidate {key[1]} occurs twice")
         rewrites[key] = rewrite
+    if not rewrites:
+        raise DataError(f'{path}: holds no rewrite; make it with "convsearch infer"')
     return list(rewrites.values())
 
 

@@ -2,6 +2,8 @@
 
 import sys
 
+import stamina
+import stamina.instrumentation
 import typer
 from typer.core import TyperGroup
 
@@ -70,8 +72,18 @@ app.add_typer(nano.app, name="nano")
 app.command("doctor")(doctor.command)
 
 
+def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
+    """In place of the library's own log line."""
+    print(
+        f"attempt {details.retry_num} failed ({details.caused_by}); the next in "
+        f"{details.wait_for:.1f} s",
+        file=sys.stderr,
+    )
+
+
 def main() -> None:
     """Entry point. Errors meant for people become one sentence on stderr and exit code 2."""
+    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
     try:
         app()
     except ConvsearchError as error:

@@ -15,6 +15,8 @@ from convsearch.pipeline.searched import Searched, searched_queries, searched_re
 from convsearch.retrieval import Retriever
 from convsearch.types import Hit, Rewrite, Turn
 
+CORPUS_SAMPLE = 8
+"""Relevant passages that are looked up in the index before anything is searched."""
 QUERIES_PER_CALL = 128
 """Queries that are searched by one call of the retriever."""
 PAPER_COMPAT_NOTE = (
@@ -150,13 +152,15 @@ def evaluate_searched(
 ) -> Evaluation:
     """The core of every evaluation: one search for each query, one mean over all of them.
 
-    Raises ConfigError for a topk under MIN_TOPK, DataError as the functions above.
+    Raises ConfigError for a topk under MIN_TOPK, DataError as the functions above and where the
+    index is of another corpus.
     """
     if topk < MIN_TOPK:
         raise ConfigError(f"topk must be {MIN_TOPK} or more, the depth of recall_100; got {topk}")
     without = next((s.qid for s in searched if not gold_ids(qrels, s.qid)), None)
     if without is not None:
         raise DataError(f"qid {without!r} has no relevant passage in the qrels; mend the qrels")
+    _check_corpus(searched, retriever, qrels)
     chosen = [s for s in searched if s.query.strip() and not (paper_compat and s.status != "ok")]
     run: dict[str, Sequence[Hit]] = {}
     for start in range(0, len(chosen), QUERIES_PER_CALL):
@@ -166,6 +170,24 @@ def evaluate_searched(
         if on_progress:
             on_progress(start + len(chunk), len(chosen))
     return score_run(searched, run, qrels, topk, paper_compat=paper_compat, seed=seed)
+
+
+def _check_corpus(searched: Sequence[Searched], retriever: Retriever, qrels: Qrels) -> None:
+    """An index of another corpus finds nothing relevant, and the numbers would not say why."""
+    sample = searched[:: max(1, len(searched) // CORPUS_SAMPLE)][:CORPUS_SAMPLE]
+    reason = None
+    for s in sample:
+        try:
+            retriever.ranks([s.query], [gold_ids(qrels, s.qid)[:1]], 1)
+        except DataError as error:
+            reason = error
+        else:
+            return
+    if reason is not None:
+        raise DataError(
+            f"none of the {len(sample)} relevant passages that were looked up is in the index "
+            f"({reason}); search an index of the corpus that the qrels belong to"
+        )
 
 
 def score_run(

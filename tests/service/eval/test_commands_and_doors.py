@@ -10,8 +10,8 @@ from toy_domain import write_toy_dataset, write_toy_index
 
 from convsearch.cli import eval_doors, infer_door
 from convsearch.cli.main import main
-from convsearch.files import read_rewrites, read_run, write_rewrites
-from convsearch.types import Rewrite
+from convsearch.files import read_rewrites, read_run, write_passages, write_rewrites
+from convsearch.types import Passage, Rewrite
 
 ROOT = Path(__file__).parents[3]
 
@@ -21,6 +21,10 @@ def toy(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("toy")
     write_toy_dataset(folder / "data")
     write_toy_index(folder / "index", folder / "data")
+    strange = Passage(doc_id="strange", title="", text="from another corpus")
+    (folder / "other").mkdir()
+    write_passages(folder / "other" / "corpus.jsonl", [strange])
+    write_toy_index(folder / "elsewhere", folder / "other")
     return folder
 
 
@@ -119,6 +123,10 @@ def test_distill(toy: Path, tmp_path: Path, monkeypatch, capsys):
           "{toy}/index", "--out", "{tmp}/e"], "{tmp}/bad.jsonl:2: not valid JSON"),
         (["eval", "--dataset", "{toy}/data", "--rewrites", "{tmp}/other.jsonl", "--index",
           "{toy}/index", "--out", "{tmp}/e"], "qid 'stranger' has a query"),
+        (["eval", "--dataset", "{toy}/data", "--rewrites", "{tmp}/empty.jsonl", "--index",
+          "{toy}/index", "--out", "{tmp}/e"], "{tmp}/empty.jsonl: holds no rewrite"),
+        (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--index", "{toy}/elsewhere",
+          "--out", "{tmp}/e"], "search an index of the corpus that the qrels belong to"),
         (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--retriever-url",
           "http://127.0.0.1:1", "--out", "{tmp}/e"], "http://127.0.0.1:1"),
         (["distill", "--dataset", "{toy}/data", "--index", "{toy}/index", "--engine", "echo",
@@ -132,6 +140,7 @@ def test_bad_input_is_a_sentence_and_exit_code_2_and_no_output(
     write_rewrites(tmp_path / "other.jsonl", [stranger])
     good = (tmp_path / "other.jsonl").read_text()
     (tmp_path / "bad.jsonl").write_text(good + "{oh no\n")
+    (tmp_path / "empty.jsonl").touch()
     before = sorted(tmp_path.iterdir())
     filled = [a.format(tmp=tmp_path, toy=toy) for a in arguments]
     monkeypatch.setenv("COLUMNS", "200")
