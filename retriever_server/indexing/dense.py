@@ -69,7 +69,7 @@ def build_dense_index(
     max_length: tokens of a passage that are read. dtype: bfloat16, float16 or float32, what vectors
     are rounded to. prefixes: what the model wants before queries and passages. on_forecast: called
     before encoding, with what the whole will take. on_progress: called with passages done and all,
-    of this process. The folder appears when it is complete; an older index of that name is replaced.
+    of this process. The folder appears when it is complete, in place of an older index.
     Raises DataError for a bad corpus, CheckpointError for a bad encoder, ConfigError for a folder
     that is no index, for one begun with other settings, and for a disk without room.
     """
