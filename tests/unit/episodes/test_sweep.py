@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from test_evaluation import FEW, GOLDS, MANY, QUESTIONS
+from scored_episodes import FEW, GOLDS, MANY, QUESTIONS
 
 from convsearch.agent import fail, start, strategy, to_episode, tool_format
 from convsearch.agent.ablation import equal_documents, equal_table
@@ -83,7 +83,7 @@ def test_a_prompt_that_forgot_ids_is_counted_in_its_episode():
 
 PASSAGES = [
     Passage(doc_id="g1", title="ada", text="ada lovelace"),
-    Passage(doc_id="g2", title="tea", text="tea leaves"),
+    Passage(doc_id="z2", title="tea", text="tea leaves"),
     *(Passage(doc_id=f"x{n}", title="ada", text="ada ada ada") for n in range(4)),
 ]
 
@@ -100,7 +100,7 @@ def test_equal_documents_gives_every_n_as_many():
             return super().search(queries, topk)
 
     rows = equal_documents(
-        [question], {"q": ["g2"]}, Watched(PASSAGES), ns=[1, 2], documents=[1, 2],
+        [question], {"q": ["z2"]}, Watched(PASSAGES), ns=[1, 2], documents=[1, 2],
         variants=lambda text, n: [text, "tea"][:n],
     )  # fmt: skip
     assert asked == [2]
@@ -109,6 +109,6 @@ def test_equal_documents_gives_every_n_as_many():
     assert (rows[3].gain, rows[2].gain) == (1, 0)
     assert len({line.count("|") for line in equal_table(rows).splitlines()}) == 1
     with pytest.raises(ConfigError):
-        equal_documents([question], {"q": ["g2"]}, Watched(PASSAGES), documents=[0])
+        equal_documents([question], {"q": ["z2"]}, Watched(PASSAGES), documents=[0])
     with pytest.raises(DataError, match="no gold passage"):
         equal_documents([question], {}, Watched(PASSAGES))
