@@ -11,6 +11,7 @@ import pytest
 from agent_case import answer, call
 from fastapi import FastAPI, Request
 from live_server import serving
+from tiny_model import make_tiny_model
 
 from convsearch.cli.main import main
 from convsearch.files import write_jsonl
@@ -262,6 +263,26 @@ def test_a_sweep_goes_on_where_it_stopped(cli: Cli, made: SimpleNamespace, live)
     code, _, err = cli(*words, "--variants", "one")
     assert code == 2
     assert "--variants takes numbers" in err
+
+
+def test_a_model_in_this_process_sweeps_to_the_same_bytes(cli: Cli, made: SimpleNamespace):
+    folder = make_tiny_model(made.root / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = 4096
+    (folder / "config.json").write_text(json.dumps(config))
+    outs = [made.root / "one", made.root / "two"]
+    for out in outs:
+        code, _, err = cli(
+            "agent", "sweep", "--dataset", made.data, "--index", made.index, "--model", folder,
+            "--device", "cpu", "--max-tokens", 6, "--max-turns", 1, "--limit", 2, "--variants",
+            "1,2", "--topk", 1, "--squeezers", "none", "--plots", "none", "--out", out,
+        )  # fmt: skip
+        assert code == 0, err
+    for name in ("none_k1_n1", "none_k1_n2"):
+        [one, two] = [(out / "cells" / f"{name}.jsonl").read_bytes() for out in outs]
+        assert one == two
+        assert one.count(b"\n") == 2
+        assert b"prefix_violations" not in one
 
 
 def test_published_answers_stand_beside_ours(cli: Cli, made: SimpleNamespace, live):
