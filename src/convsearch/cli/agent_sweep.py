@@ -7,7 +7,7 @@ import typer
 
 from convsearch.agent import strategy, tool_format
 from convsearch.agent.model_squeezer import SqueezeBudget
-from convsearch.agent.search import SearchSettings
+from convsearch.agent.search import SearchSettings, SearchTool
 from convsearch.cli import options as o
 from convsearch.cli.agent_options import (
     DocumentsOption,
@@ -28,11 +28,11 @@ from convsearch.cli.agent_options import (
     TurnsOption,
     numbers,
     say_plots,
-    search_tool,
 )
-from convsearch.cli.agent_squeezer import SqueezerOptions
+from convsearch.cli.agent_squeezer import SqueezerOptions, open_squeezer
 from convsearch.data.questions import load_questions
 from convsearch.episodes import AgentRun, infer_episodes
+from convsearch.episodes.dialogue import token_counter
 from convsearch.episodes.evaluation import (
     RunScore,
     equal_budget,
@@ -45,6 +45,7 @@ from convsearch.episodes.sweep import Cell, sweep_cells, sweep_curves, sweep_tab
 from convsearch.files import atomic_write
 from convsearch.infer import SamplingParams
 from convsearch.infer.runner import passport_path
+from convsearch.pipeline.search import open_retriever
 from convsearch.report.agent_charts import write_score_charts, write_sweep_charts
 
 
@@ -91,7 +92,10 @@ def sweep(
     golds = {question.qid: data.golds(question.qid) for question in questions}
     scored: dict[Cell, RunScore] = {}
     paths = []
-    with o.engine_of(engine, model, url=engine_url, device=device, dtype=dtype) as opened:
+    with (
+        o.engine_of(engine, model, url=engine_url, device=device, dtype=dtype) as opened,
+        open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever,
+    ):
         for number, cell in enumerate(cells, 1):
             run = AgentRun(
                 strategy=strategy("expand_search", num_variants=cell.n, max_turns=max_turns),
@@ -119,12 +123,12 @@ def sweep(
             )
             path = out / "cells" / f"{cell.name}.jsonl"
             with (
-                search_tool(
-                    run, opened, search, chosen, index=index, url=retriever_url, encoder=encoder,
-                    num_questions=len(questions),
-                ) as tool,
+                open_squeezer(chosen, search, opened, run.strategy, len(questions)) as squeezer,
                 o.progress_bar(f"{number} of {len(cells)}: {cell.name}") as advance,
-            ):  # fmt: skip
+            ):
+                tool = SearchTool(
+                    retriever, search, squeezer=squeezer, count_tokens=token_counter(opened)
+                )
                 episodes = infer_episodes(
                     questions, opened, tool, run, out_path=path,
                     inputs=[data.questions_path], on_progress=advance,
