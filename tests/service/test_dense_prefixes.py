@@ -55,7 +55,7 @@ def test_both_prefixes_are_in_the_manifest_and_in_the_vectors(world: Path) -> No
 
 
 def test_a_query_is_encoded_with_its_prefix_without_a_word_from_the_caller(world: Path) -> None:
-    engine = DenseBackend.load(world / "index", world / "encoder")
+    engine = DenseBackend.load_exact(world / "index", world / "encoder")
     plain = load_encoder(world / "encoder")
     query = random_queries(1)[0]
     wanted = plain.encode([QUERY + query], is_query=True, max_length=64, batch_size=1)

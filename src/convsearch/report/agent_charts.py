@@ -67,7 +67,7 @@ def write_ablation_charts(
 
     def equal_by_n(axes: "Axes") -> None:
         _lines(axes, {k: [(r.n, r.all_gold) for r in found] for k, found in by_limit.items()})
-        _label(axes, "queries (n)", "all gold within as many documents", len(by_limit))
+        _label(axes, "queries (n)", "all gold within as many documents", 2)
 
     return _write(
         folder,
@@ -155,7 +155,10 @@ def _lines(axes: "Axes", lines: Mapping[str, Iterable[Point]]) -> None:
 
 
 def _label(axes: "Axes", x: str, y: str, columns: int) -> None:
+    from matplotlib.ticker import MaxNLocator
+
     axes.set_xlabel(x)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
     axes.set_ylabel(y)
     axes.set_ylim(bottom=0)
     axes.legend(
