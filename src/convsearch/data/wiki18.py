@@ -115,7 +115,8 @@ def _lines(path: Path) -> Iterator[bytes]:
 
 
 def _tar_lines(path: Path) -> Iterator[bytes]:
-    with tarfile.open(path, "r|gz") as archive:
+    # tarfile's own "r|gz" unpacks ten kilobytes at a time, however much they become
+    with gzip.open(path, "rb") as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
         for member in archive:
             content = archive.extractfile(member) if member.name.endswith(".jsonl") else None
             if content is not None:
