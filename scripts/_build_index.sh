@@ -2,8 +2,8 @@
 # Builds the index of a data set. The named scripts beside it hold the values and end in this one;
 # words after a script's name are further options of "convsearch index".
 #   CORPUS INDEX  what is indexed, and the folder to make; a build that was killed goes on
-#   ENCODER       ANCE: folder of the encoder
-#   GPUS          ANCE: GPUs of this node that encode together (1)
+#   ENCODER       dense: folder of the encoder
+#   GPUS          dense: GPUs of this node that encode together (1)
 #   DRY_RUN=1     prints the command, a word a line, and does not run it
 source "$(dirname "${BASH_SOURCE[0]}")/_commands.sh"
 CONVSEARCH=$(program convsearch)

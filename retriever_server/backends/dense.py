@@ -17,6 +17,7 @@ from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.backends.encoder import QUERY_LENGTH, Encoder, encoder_id, load_encoder
+from retriever_server.backends.prefixes import prefixes_of, with_prefixes
 from retriever_server.dense.ann import ANN
 from retriever_server.dense.exact_rank import RankEngine
 from retriever_server.dense.forecast import check_memory
@@ -108,7 +109,8 @@ class DenseBackend:
                 f"index is of {str(manifest['encoder_id'])[:12]}; "
                 'rebuild the index with "convsearch index --engine dense"'
             )
-        encoder = load_encoder(encoder_path)
+        prefixes = prefixes_of(manifest, index_dir)
+        encoder = with_prefixes(load_encoder(encoder_path), prefixes, encoder_path)
         store = PassageStore(index_dir)
         if (len(vectors), vectors.dim) != (len(store), encoder.dim):
             raise DataError(

@@ -17,6 +17,7 @@ from convsearch.files import iter_passages
 from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Passage
 from retriever_server.backends.encoder import PASSAGE_LENGTH, Encoder, encoder_id, load_encoder
+from retriever_server.backends.prefixes import Prefixes, with_prefixes
 from retriever_server.dense.forecast import Forecast, check_disk
 from retriever_server.dense.formats import check_format, item_bytes
 from retriever_server.dense.vectors import (
@@ -59,22 +60,24 @@ def build_dense_index(
     batch_size: int = 32,
     dtype: str = "bfloat16",
     shard_rows: int = SHARD_ROWS,
+    prefixes: Prefixes | None = None,
     on_forecast: Callable[[Forecast], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Encodes title and text of every passage; returns the manifest.
 
     max_length: tokens of a passage that are read. dtype: bfloat16, float16 or float32, what vectors
-    are rounded to. on_forecast: called before encoding, with what the whole will take. on_progress:
-    called with passages done and all, of this process. The folder appears when it is complete; an
-    older index of that name is replaced.
+    are rounded to. prefixes: what the model wants before queries and passages. on_forecast: called
+    before encoding, with what the whole will take. on_progress: called with passages done and all,
+    of this process. The folder appears when it is complete, in place of an older index.
     Raises DataError for a bad corpus, CheckpointError for a bad encoder, ConfigError for a folder
     that is no index, for one begun with other settings, and for a disk without room.
     """
     start = time.monotonic()
     number_format = check_format(dtype)
     workers, job = Workers(), Job(out_dir)
-    encoder = load_encoder(encoder_path)
+    prefixes = prefixes or Prefixes()
+    encoder = with_prefixes(load_encoder(encoder_path), prefixes, encoder_path)
     settings: dict[str, object] = {
         "corpus_sha256": sha256_of(corpus_path) if corpus_path.is_file() else "",
         "encoder_kind": encoder.kind,
@@ -84,6 +87,7 @@ def build_dense_index(
         "batch_size": batch_size,
         "shard_rows": shard_rows,
         "vectors_version": FORMAT_VERSION,
+        **prefixes.facts,
     }
     with ExitStack() as stack:
         if workers.is_first:

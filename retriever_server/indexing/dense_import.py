@@ -15,6 +15,7 @@ import numpy.typing as npt
 from convsearch.errors import DataError
 from convsearch.passport import sha256_of
 from retriever_server.backends.encoder import PASSAGE_LENGTH, encoder_id, load_encoder
+from retriever_server.backends.prefixes import Prefixes, with_prefixes
 from retriever_server.dense.forecast import check_disk
 from retriever_server.dense.formats import check_format, item_bytes
 from retriever_server.dense.pickled_array import read_pickled_array
@@ -41,17 +42,20 @@ def import_dense_index(
     ids_path: Path,
     dtype: str = "bfloat16",
     shard_rows: int = SHARD_ROWS,
+    prefixes: Prefixes | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Writes the vectors in the order of the corpus; returns the manifest.
 
-    encoder_path: the encoder that made them, which will encode the queries. Goes on after a kill,
+    encoder_path: the encoder that made them, which will encode the queries. prefixes: those
+    that the passages were encoded with, and the queries will be. Goes on after a kill,
     as `build_dense_index` does. Raises DataError where embeddings, ids and corpus do not fit
     together, with the first place where they do not.
     """
     start = time.monotonic()
     number_format = check_format(dtype)
-    encoder = load_encoder(encoder_path)
+    prefixes = prefixes or Prefixes()
+    encoder = with_prefixes(load_encoder(encoder_path), prefixes, encoder_path)
     embeddings, ids = read_pickled_array(embeddings_path), read_pickled_array(ids_path)
     if embeddings.ndim != 2 or embeddings.shape[1] != encoder.dim or embeddings.dtype.kind != "f":
         raise DataError(
@@ -74,6 +78,7 @@ def import_dense_index(
         "imported_ids_sha256": sha256_of(ids_path),
         "shard_rows": shard_rows,
         "vectors_version": FORMAT_VERSION,
+        **prefixes.facts,
     }
     with job.held(settings):
         store_passages(job, corpus_path)

@@ -13,6 +13,7 @@ ROOT = Path(__file__).parents[2]
 SCRIPTS = ROOT / "scripts"
 DATASETS, ENGINES = ("topiocqa", "qrecc"), ("bm25", "ance")
 NAMED = [f"{what}_{d}_{e}" for what in ("build_index", "serve") for d in DATASETS for e in ENGINES]
+NAMED += [f"{what}_wiki18_{e}" for what in ("build_index", "serve") for e in ("bm25", "e5")]
 MAX_LINES = 10
 
 
@@ -67,6 +68,17 @@ def test_ance_is_encoded_by_all_gpus(dataset: str, gpus: str) -> None:
     assert served["encoder"] == [str(options["encoder"])]
     assert served["index"] == [str(options["out"])]
     assert served["port"] == 8001
+
+
+def test_wiki18_has_the_prefixes_of_e5_and_no_gold_passages() -> None:
+    options = parsed(told("build_index_wiki18_e5", GPUS="2"))
+    assert (options["query_prefix"], options["passage_prefix"]) == ("query: ", "passage: ")
+    served = parsed(told("serve_wiki18_e5"))
+    assert served["encoder"] == [str(options["encoder"])]
+    assert served["index"] == [str(options["out"])]
+    assert not served["qrels"]
+    assert parsed(told("build_index_wiki18_bm25"))["corpus"] == options["corpus"]
+    assert parsed(told("serve_wiki18_bm25", QRELS="q.trec"))["qrels"] == ["q.trec"]
 
 
 def test_models_and_checkpoints() -> None:

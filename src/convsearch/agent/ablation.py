@@ -61,13 +61,7 @@ def ablate_variants(
     """
     if not ns or not ks or min(*ns, *ks, top) < 1:
         raise ConfigError(f"n, k and top must be 1 or more, got n={ns}, k={ks}, top={top}")
-    without = [q.qid for q in questions if not golds.get(q.qid)]
-    if without or not questions:
-        raise DataError(
-            f"question {without[0]!r} has no gold passage; leave its data set out"
-            if without
-            else "there are no questions; check the split"
-        )
+    _check_golds(questions, golds)
     queries = [variants(q.question, max(ns)) for q in questions]
     distinct = list(dict.fromkeys(text for texts in queries for text in texts))
     deep = dict(zip(distinct, retriever.search(distinct, max(ks)), strict=True))
@@ -106,6 +100,83 @@ def ablate_variants(
     return rows
 
 
+@dataclass(frozen=True, kw_only=True)
+class EqualRow:
+    """n queries within one number of documents, over all questions."""
+
+    documents: int
+    """Distinct passages that are read, whatever n is: each query is searched this deep, and the
+    fused list is cut there."""
+    n: int
+    questions: int
+    all_gold: float
+    all_gold_interval: Interval
+    gain: float
+    """all_gold less that of one query, question by question."""
+    gain_interval: Interval
+
+
+def equal_documents(
+    questions: Sequence[Question],
+    golds: Mapping[str, Sequence[str]],
+    retriever: Retriever,
+    *,
+    ns: Sequence[int] = (1, 2, 3, 5),
+    documents: Sequence[int] = (3, 5, 10, 20),
+    seed: int = 0,
+    variants: Callable[[str, int], list[str]] = rule_variants,
+) -> list[EqualRow]:
+    """A row for each number of documents and n, in this order. Raises as `ablate_variants`."""
+    if not ns or not documents or min(*ns, *documents) < 1:
+        raise ConfigError(f"n and documents must be 1 or more, got n={ns}, documents={documents}")
+    _check_golds(questions, golds)
+    queries = [variants(q.question, max(ns)) for q in questions]
+    distinct = list(dict.fromkeys(text for texts in queries for text in texts))
+    deep = dict(zip(distinct, retriever.search(distinct, max(documents)), strict=True))
+    rows = []
+    for limit in documents:
+        found_by = {
+            n: [
+                float(
+                    set(golds[q.qid])
+                    <= {hit.doc_id for hit in fuse([deep[t][:limit] for t in texts[:n]])[:limit]}
+                )
+                for q, texts in zip(questions, queries, strict=True)
+            ]
+            for n in (1, *ns)
+        }
+        for n in ns:
+            gains = [more - one for more, one in zip(found_by[n], found_by[1], strict=True)]
+            rows.append(
+                EqualRow(
+                    documents=limit,
+                    n=n,
+                    questions=len(questions),
+                    all_gold=_mean(found_by[n]),
+                    all_gold_interval=_interval(found_by[n], questions, seed),
+                    gain=_mean(gains),
+                    gain_interval=_interval(gains, questions, seed),
+                )
+            )
+    return rows
+
+
+def equal_table(rows: Sequence[EqualRow]) -> str:
+    """The rows as a table in Markdown."""
+    lines = [
+        "| documents | n | all gold within them (95 %) | gain over one query (95 %) |",
+        "| --- | --- | --- | --- |",
+    ]
+    for row in rows:
+        low, high = row.all_gold_interval
+        worse, better = row.gain_interval
+        lines.append(
+            f"| {row.documents} | {row.n} | {row.all_gold:.3f} [{low:.3f}, {high:.3f}] | "
+            f"{row.gain:+.3f} [{worse:+.3f}, {better:+.3f}] |"
+        )
+    return "\n".join(lines)
+
+
 def ablation_table(rows: Sequence[AblationRow], top: int) -> str:
     """The rows as a table in Markdown."""
     lines = [
@@ -122,6 +193,16 @@ def ablation_table(rows: Sequence[AblationRow], top: int) -> str:
             f"{row.single_same_documents:.3f} | {row.gain:+.3f} [{worse:+.3f}, {better:+.3f}] |"
         )
     return "\n".join(lines)
+
+
+def _check_golds(questions: Sequence[Question], golds: Mapping[str, Sequence[str]]) -> None:
+    without = [q.qid for q in questions if not golds.get(q.qid)]
+    if without or not questions:
+        raise DataError(
+            f"question {without[0]!r} has no gold passage; leave its data set out"
+            if without
+            else "there are no questions; check the split"
+        )
 
 
 def _mean(values: Sequence[float]) -> float:

@@ -229,8 +229,12 @@ def messages(state: AgentState) -> list[ChatMessage]:
     return [*chat, *({"role": roles[span.kind], "content": _spoken(span)} for span in spans)]
 
 
-def to_episode(state: AgentState, *, seed: int = 0) -> Episode:
-    """The finished episode. ValueError while the agent still wants something."""
+def to_episode(state: AgentState, *, seed: int = 0, prefix_violations: int = 0) -> Episode:
+    """The finished episode. ValueError while the agent still wants something.
+
+    prefix_violations: of the driver's `TokenTrack`; they stand among the counts.
+    """
+    state = _count(state, "prefix_violations", prefix_violations)
     if state.wants != "nothing" or state.ended_by is None:
         raise ValueError(f"the episode is not over: the agent wants {state.wants}")
     status: EpisodeStatus = "no_answer"

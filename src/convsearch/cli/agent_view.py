@@ -74,6 +74,10 @@ def show_scores(runs: Sequence[RunScore], budget: Mapping[str, object]) -> str:
                 lines.append(f"  {title:<12} {run.means[key]:8.3f}{tail}")
         if run.seconds_per_question is not None:
             lines.append(f"  {'s a question':<12} {run.seconds_per_question:8.3f}")
+        if run.latency:
+            block = run.latency.get("batch_size")
+            shares = ", ".join(f"{k} {v:.3f}" for k, v in run.latency.items() if k[0] == "p")
+            lines.append(f"  latency s    {shares}" + (f" (blocks of {block})" if block else ""))
     lines.append(f"within {budget['documents']} documents:")
     within = budget["runs"]
     for name, shares in within.items() if isinstance(within, Mapping) else ():

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convsearch.cli import data_published
+from convsearch.cli import data_published, data_qa
 from convsearch.cli.data_published import show
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
@@ -23,6 +23,8 @@ Out = Annotated[Path, typer.Option(help="Folder to write.")]
 app.command()(data_published.topiocqa)
 app.command()(data_published.qrecc)
 app.command()(data_published.cast)
+app.command("qa-sets")(data_qa.qa_sets)
+app.command()(data_qa.wiki18)
 
 
 @app.command()

@@ -79,8 +79,8 @@ def topiocqa(
     folder = raw or Path("data/raw/topiocqa")
     if _only_raw(["topiocqa"], folder, catalogue, verify, download_only, offline):
         return
-    kept = _kept(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
-    with _bars() as on_progress:
+    kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
+    with bars() as on_progress:
         source = RawSource(
             folder=folder, offline=offline, catalogue=catalogue, on_progress=on_progress
         )
@@ -105,8 +105,8 @@ def qrecc(
     folder = raw or Path("data/raw/qrecc")
     if _only_raw(["qrecc"], folder, catalogue, verify, download_only, offline):
         return
-    kept = _kept(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
-    with _bars() as on_progress:
+    kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
+    with bars() as on_progress:
         source = RawSource(
             folder=folder, offline=offline, catalogue=catalogue, on_progress=on_progress
         )
@@ -159,8 +159,8 @@ def cast(
         duplicates=marco_duplicates,
         allow_missing_gold=allow_missing_gold,
     )
-    kept = _kept(0.0, 0, keep_one_in, expect, allow_count_mismatch)
-    with _bars() as on_progress:
+    kept = kept_of(0.0, 0, keep_one_in, expect, allow_count_mismatch)
+    with bars() as on_progress:
         source = RawSource(
             folder=folder, offline=offline, catalogue=catalogue, on_progress=on_progress
         )
@@ -193,14 +193,15 @@ def _only_raw(
     if verify:
         fetched = d.verify(files, folder)
     else:
-        with _bars() as on_progress:
+        with bars() as on_progress:
             fetched = d.fetch(files, folder, offline=offline, on_progress=on_progress)
     for each in fetched:
-        _tell(each)
+        tell(each)
     return True
 
 
-def _tell(each: Fetched) -> None:
+def tell(each: Fetched) -> None:
+    """One raw file, and how it was checked."""
     checked = {
         "published": "as published",
         "recorded": "as recorded at its first download",
@@ -209,9 +210,10 @@ def _tell(each: Fetched) -> None:
     print(f"{each.path}: {each.size:,} bytes, sha256 {each.sha256}: {checked}")
 
 
-def _kept(
+def kept_of(
     share: float, seed: int, keep_one_in: int, expect: list[str] | None, allow_mismatch: bool
 ) -> Kept:
+    """What the flags of the converters say."""
     return Kept(
         validation_share=share,
         seed=seed,
@@ -222,7 +224,7 @@ def _kept(
 
 
 @contextmanager
-def _bars() -> Iterator[d.Progress]:
+def bars() -> Iterator[d.Progress]:
     """A bar for each file and for the corpus on stderr, and the function that moves them."""
     columns = (
         TextColumn("{task.description}"),

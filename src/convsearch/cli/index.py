@@ -34,6 +34,12 @@ def command(
     dtype: Annotated[
         Literal["bfloat16", "float16", "float32"], typer.Option(help="dense: how vectors are kept")
     ] = "bfloat16",
+    query_prefix: Annotated[
+        str, typer.Option(help='dense: what the encoder wants before a query, E5: "query: "')
+    ] = "",
+    passage_prefix: Annotated[
+        str, typer.Option(help='dense: the same before a passage, E5: "passage: "')
+    ] = "",
     embeddings: Annotated[
         Path | None,
         typer.Option(help="dense: doc_emb_cat.pkl of an earlier project, instead of encoding"),
@@ -43,6 +49,8 @@ def command(
     ] = None,
 ) -> None:
     """Build a search index from a corpus; started again after a kill, it goes on where it was."""
+    if engine != "dense" and (query_prefix or passage_prefix):
+        raise ConfigError(f"a {engine} index reads words as they are; leave the prefixes out")
     if engine == "bm25":
         from retriever_server.indexing.bm25 import build_bm25_index
         from retriever_server.indexing.forecast import forecast_bm25
@@ -58,6 +66,7 @@ def command(
 
         manifest = build_lucene_index(corpus, out, k1=k1, b=b, java_heap=java_heap)
     else:
+        from retriever_server.backends.prefixes import Prefixes
         from retriever_server.indexing.dense import build_dense_index
         from retriever_server.indexing.dense_import import import_dense_index
 
@@ -65,14 +74,16 @@ def command(
             raise ConfigError("a dense index needs --encoder, the folder of the passage encoder")
         if (embeddings is None) != (embedding_ids is None):
             raise ConfigError("--embeddings and --embedding-ids go together; name both files")
+        prefixes = Prefixes(query=query_prefix, passage=passage_prefix)
         if embeddings is not None and embedding_ids is not None:
             manifest = import_dense_index(
                 corpus, out, encoder_path=encoder, embeddings_path=embeddings,
-                ids_path=embedding_ids, dtype=dtype, on_progress=_DenseLines(),
+                ids_path=embedding_ids, dtype=dtype, prefixes=prefixes, on_progress=_DenseLines(),
             )  # fmt: skip
         else:
             manifest = build_dense_index(
                 corpus, out, encoder_path=encoder, batch_size=batch_size, dtype=dtype,
+                prefixes=prefixes,
                 on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
                 on_progress=_DenseLines(),
             )  # fmt: skip

@@ -1,8 +1,9 @@
 """Questions for search agents: their file, their folder, and the adapter from the pooled format.
 
 A question folder holds `questions.jsonl` (one `Question` a line), `corpus.jsonl`, `qrels.trec`
-with the gold passages, and `run.json`. Questions may lack answers (then only retrieval is
-measured) or gold passages (then only answers are); both are counted.
+with the gold passages, and `run.json`; sets that share one corpus leave it out. Questions may lack
+answers (then only retrieval is measured) or gold passages (then only answers are); both are
+counted.
 """
 
 import re
@@ -42,7 +43,8 @@ class QuestionSet:
 
     folder: Path
     questions_path: Path
-    corpus_path: Path
+    corpus_path: Path | None
+    """None where the folder has no corpus, as with sets that share one of tens of gigabytes."""
     qrels_path: Path
     all_questions: tuple[Question, ...]
     qrels: Qrels
@@ -68,16 +70,18 @@ class QuestionSet:
 
 
 def load_questions(folder: Path) -> QuestionSet:
-    """Opens a question folder. Raises MissingFileError that names each file not there, DataError
+    """Opens a question folder. The corpus may be missing; an empty `qrels.trec` says that no gold
+    passages are known. Raises MissingFileError that names each other file not there, DataError
     for a bad file, or relevance judgements of other questions."""
     if not folder.is_dir():
         raise MissingFileError(f"{folder}: no such folder; {_NEXT_STEP}")
     paths = {name: find_file(folder, name) for name in (QUESTIONS, CORPUS, QRELS)}
-    missing = [name for name, path in paths.items() if path is None]
-    if missing:
+    questions_path, corpus_path, qrels_path = paths.values()
+    if questions_path is None or qrels_path is None:
+        missing = [name for name in (QUESTIONS, QRELS) if paths[name] is None]
         raise MissingFileError(f"{folder}: {' and '.join(missing)} missing; {_NEXT_STEP}")
-    questions_path, corpus_path, qrels_path = (path for path in paths.values() if path is not None)
-    questions, qrels = tuple(read_questions(questions_path)), read_qrels(qrels_path)
+    questions = tuple(read_questions(questions_path))
+    qrels = read_qrels(qrels_path) if qrels_path.stat().st_size else {}
     strange = sorted(set(qrels) - {q.qid for q in questions})
     if strange:
         raise DataError(

@@ -23,6 +23,13 @@ class Dialogue:
     """The ids and who wrote them; stays empty where the engine takes chats."""
     num_read: int = 0
     """Spans whose ids are in the track."""
+    seconds: float = 0.0
+    """From the beginning of its block until its end, in the company of the block."""
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the agent wants nothing more."""
+        return self.state.wants == "nothing"
 
     @property
     def turn_seed(self) -> int:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
+from convsearch.episodes.latency import percentiles
 from convsearch.errors import ConfigError, DataError
 from convsearch.eval import bootstrap_interval
 from convsearch.eval.answers import answer_f1, exact_match
@@ -42,6 +43,8 @@ class EpisodeScore:
     tool_tokens: int
     faults: int
     squeezer_failures: int
+    seconds: float | None = None
+    """Until it was over, among the others of its block; None where nobody measured."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -57,6 +60,9 @@ class RunScore:
     f1_interval: tuple[float, float] | None
     seconds_per_question: float | None
     """Of the run, in its batches; None where no passport says."""
+    latency: Mapping[str, float]
+    """Seconds of one question among those of its block: `p50`, `p90`, `p99`, and `batch_size`
+    where the passport says; empty where nobody measured."""
     scores: tuple[EpisodeScore, ...]
 
 
@@ -67,9 +73,10 @@ def score_run(
     golds: Mapping[str, Sequence[str]],
     *,
     passport: Mapping[str, object] | None = None,
+    seconds_of: Mapping[str, float] | None = None,
     seed: int = 0,
 ) -> RunScore:
-    """Scores a run over exactly these questions.
+    """Scores a run over exactly these questions. seconds_of: of each, by qid, where measured.
 
     Raises DataError where episodes and questions are not the same: a question that is left out
     would not count as wrong.
@@ -84,7 +91,10 @@ def score_run(
             f"{name}: qid {some!r} {where} ({len(missing)} missing, {len(strange)} unknown); "
             "evaluate the split and data set that the episodes were made from"
         )
-    scores = tuple(_score(by_qid[q.qid], q, golds.get(q.qid, ())) for q in questions)
+    took = seconds_of or {}
+    scores = tuple(
+        _score(by_qid[q.qid], q, golds.get(q.qid, ()), took.get(q.qid)) for q in questions
+    )
     settings = _mapping((passport or {}).get("settings"))
     seconds = (passport or {}).get("seconds")
     return RunScore(
@@ -112,6 +122,7 @@ def score_run(
         em_interval=_interval([(s.qid, s.em) for s in scores], seed),
         f1_interval=_interval([(s.qid, s.f1) for s in scores], seed),
         seconds_per_question=seconds / len(scores) if isinstance(seconds, int | float) else None,
+        latency=_latency(scores, settings),
         scores=scores,
     )
 
@@ -142,6 +153,17 @@ def equal_budget(runs: Sequence[RunScore], max_documents: int | None = None) -> 
     }
 
 
+def read_passport(path: Path) -> dict[str, object] | None:
+    """The passport beside a run; None where there is none. Raises DataError for a broken one."""
+    if not path.is_file():
+        return None
+    try:
+        found = json.loads(path.read_text(encoding="utf-8"))
+    except ValueError:
+        raise DataError(f"{path}: not a passport; remove it or make the run again") from None
+    return found if isinstance(found, dict) else None
+
+
 def write_scores(
     out: Path,
     runs: Sequence[RunScore],
@@ -150,6 +172,7 @@ def write_scores(
     settings: Mapping[str, object],
     inputs: Sequence[Path],
     seed: int,
+    stage: str = "agent eval",
 ) -> None:
     """Writes `metrics.json`, `per_question.jsonl` and `run.json` into a folder."""
     out.mkdir(parents=True, exist_ok=True)
@@ -161,12 +184,12 @@ def write_scores(
     with atomic_write(out / "metrics.json") as stream:
         json.dump({"runs": shown, "equal_budget": budget}, stream, indent=2, ensure_ascii=False)
         stream.write("\n")
-    write_passport(
-        out / "run.json", stage="agent eval", settings=settings, inputs=inputs, seed=seed
-    )
+    write_passport(out / "run.json", stage=stage, settings=settings, inputs=inputs, seed=seed)
 
 
-def _score(episode: Episode, question: Question, golds: Sequence[str]) -> EpisodeScore:
+def _score(
+    episode: Episode, question: Question, golds: Sequence[str], seconds: float | None
+) -> EpisodeScore:
     place = {doc_id: i for i, doc_id in enumerate(episode.doc_ids, 1)}
     ranks = [place.get(doc_id) for doc_id in golds]
     found = [rank for rank in ranks if rank is not None]
@@ -186,6 +209,7 @@ def _score(episode: Episode, question: Question, golds: Sequence[str]) -> Episod
         tool_tokens=episode.num_tool_tokens,
         faults=sum(span.fault is not None for span in episode.spans),
         squeezer_failures=sum(span.squeezed is False for span in episode.spans),
+        seconds=seconds,
     )
 
 
@@ -203,6 +227,14 @@ def _means(scores: Sequence[EpisodeScore]) -> dict[str, float]:
     for name in ("searches", "queries", "documents", "model_tokens", "tool_tokens"):
         means[name] = _mean([float(getattr(s, name)) for s in scores])
     return means
+
+
+def _latency(scores: Sequence[EpisodeScore], settings: Mapping[str, object]) -> dict[str, float]:
+    found = percentiles([s.seconds for s in scores if s.seconds is not None])
+    size = settings.get("batch_size")
+    if found and isinstance(size, int):
+        found["batch_size"] = size
+    return found
 
 
 def _all_gold_within(score: EpisodeScore, documents: int) -> float:

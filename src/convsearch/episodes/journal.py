@@ -2,7 +2,7 @@
 
 import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
@@ -16,15 +16,18 @@ from convsearch.types import Episode
 class EpisodeJournal:
     """Finished episodes of one output, on disk after every block.
 
-    First line: the settings. Then one line a block: its episodes, and the seconds they took. A
-    last line that a kill cut short is dropped. Raises ConfigError where the journal on disk was
-    begun with other settings, DataError where it is damaged or cannot be written.
+    First line: the settings. Then one line a block: its episodes, the seconds it took, and those
+    of each episode. A last line that a kill cut short is dropped. Raises ConfigError where the
+    journal on disk was begun with other settings, DataError where it is damaged or cannot be
+    written.
     """
 
     def __init__(self, path: Path, settings: Settings) -> None:
         self.path = path
         self.episodes: dict[str, Episode] = {}
         self.seconds = 0.0
+        self.seconds_of: dict[str, float] = {}
+        """qid -> seconds until its episode was over; without those that an older journal lacks."""
         whole = 0
         for number, line in enumerate(self._lines(), 1):
             if not line.endswith(b"\n"):
@@ -50,9 +53,21 @@ class EpisodeJournal:
         if not whole:
             self._write({"settings": settings})
 
-    def append(self, episodes: Sequence[Episode], seconds: float) -> None:
-        """Adds a block; once this returns, a kill does not lose it."""
-        self._write({"seconds": round(seconds, 3), "episodes": [asdict(e) for e in episodes]})
+    def append(
+        self,
+        episodes: Sequence[Episode],
+        seconds: float,
+        seconds_of: Mapping[str, float] | None = None,
+    ) -> None:
+        """Adds a block; once this returns, a kill does not lose it. seconds_of: of each episode."""
+        self._write(
+            {
+                "seconds": round(seconds, 3),
+                "seconds_of": dict(seconds_of or {}),
+                "episodes": [asdict(e) for e in episodes],
+            }
+        )
+        self.seconds_of.update(seconds_of or {})
         self.episodes.update({episode.qid: episode for episode in episodes})
         self.seconds += seconds
 
@@ -74,6 +89,11 @@ class EpisodeJournal:
                 raise DataError(f"{where}: the journal is damaged; start over with --fresh")
             episode = parse_episode(item, where)
             self.episodes[episode.qid] = episode
+        took = record.get("seconds_of")
+        for qid, value in took.items() if isinstance(took, dict) else ():
+            if not isinstance(value, int | float):
+                raise DataError(f"{where}: the journal is damaged; start over with --fresh")
+            self.seconds_of[qid] = float(value)
         self.seconds += seconds
 
     def _write(self, record: Record) -> None:

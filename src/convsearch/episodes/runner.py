@@ -21,6 +21,7 @@ from convsearch.agent.squeeze import SqueezeMeter
 from convsearch.agent.strategies import check_together, opening_messages
 from convsearch.episodes.dialogue import Dialogue, check_engine, speak, token_counter
 from convsearch.episodes.journal import EpisodeJournal
+from convsearch.episodes.latency import read_seconds, write_seconds
 from convsearch.errors import ConfigError, DataError
 from convsearch.infer.engine import Engine, SamplingParams
 from convsearch.infer.journal import Settings, check_same_settings, journal_path
@@ -66,7 +67,8 @@ def infer_episodes(
     inputs: Sequence[Path] = (),
     on_progress: Progress | None = None,
 ) -> list[Episode]:
-    """Writes `episodes.jsonl`, one episode for each question in their order.
+    """Writes `episodes.jsonl`, one episode for each question in their order, and beside it how long
+    each took.
 
     A run that was interrupted goes on where it stopped; a finished one is returned as it is.
     fresh: start over instead. retry_failed: ask again where the engine gave no answer. Raises
@@ -86,13 +88,15 @@ def infer_episodes(
     journal = EpisodeJournal(journal_at, settings)
     try:
         if done:
-            journal.append(done, 0.0)
+            journal.append(done, 0.0, read_seconds(out_path))
         for block in _blocks(questions, journal, run.batch_size, retry_failed):
             if on_progress:
                 on_progress(len(journal.episodes), len(questions))
             began = time.monotonic()
-            made = run_block(block, engine, tool, run)
-            journal.append(made, time.monotonic() - began)
+            played = play_block(block, engine, tool, run)
+            made = [_episode(dialogue, run) for dialogue in played]
+            took = {d.state.qid: round(d.seconds, 3) for d in played}
+            journal.append(made, time.monotonic() - began, took)
         _check_squeezing(list(journal.episodes.values()))
     finally:
         journal.close()
@@ -100,6 +104,7 @@ def infer_episodes(
         on_progress(len(questions), len(questions))
     episodes = [journal.episodes[question.qid] for question in questions]
     write_episodes(out_path, episodes)
+    write_seconds(out_path, [e.qid for e in episodes], journal.seconds_of)
     write_passport(
         passport_path(out_path),
         stage="agent infer",
@@ -123,7 +128,7 @@ def run_block(
 ) -> list[Episode]:
     """The episodes of some questions, in their order. watch: hears of every step."""
     dialogues = play_block(questions, engine, tool, run, watch=watch)
-    return [to_episode(dialogue.state, seed=run.seed) for dialogue in dialogues]
+    return [_episode(dialogue, run) for dialogue in dialogues]
 
 
 def play_block(
@@ -134,7 +139,8 @@ def play_block(
     *,
     watch: Watch | None = None,
 ) -> list[Dialogue]:
-    """As `run_block`, with the tokens of each dialogue."""
+    """As `run_block`, with the tokens of each dialogue and the seconds it took."""
+    began = time.monotonic()
     count = token_counter(engine)
     dialogues = [
         Dialogue(
@@ -145,8 +151,10 @@ def play_block(
     ]
 
     def tell(changed: Sequence[Dialogue]) -> None:
-        if watch:
-            for dialogue in changed:
+        for dialogue in changed:
+            if dialogue.is_over:
+                dialogue.seconds = time.monotonic() - began
+            if watch:
                 watch(dialogue.state)
 
     while True:
@@ -176,6 +184,10 @@ def count_episodes(episodes: Sequence[Episode]) -> dict[str, int]:
         counts["tool_tokens"] += episode.num_tool_tokens
         counts.update(episode.counts)
     return dict(counts)
+
+
+def _episode(dialogue: Dialogue, run: AgentRun) -> Episode:
+    return to_episode(dialogue.state, seed=run.seed, prefix_violations=dialogue.track.violations)
 
 
 def _check_squeezing(episodes: Sequence[Episode]) -> None:

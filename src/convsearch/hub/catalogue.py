@@ -70,6 +70,12 @@ CATALOGUE = (
         group="encoders",
     ),
     HubEntry(
+        name="e5-base-v2",
+        repo_id="intfloat/e5-base-v2",
+        about="E5 encoder, which search agents search wiki-18 with",
+        group="agents",
+    ),
+    HubEntry(
         name="qwen2.5-3b",
         repo_id="Qwen/Qwen2.5-3B-Instruct",
         about="where the training starts",

@@ -11,6 +11,7 @@ import pytest
 from agent_case import answer, call
 from fastapi import FastAPI, Request
 from live_server import serving
+from tiny_model import make_tiny_model
 
 from convsearch.cli.main import main
 from convsearch.files import write_jsonl
@@ -228,3 +229,72 @@ def test_bad_flags_are_sentences(words: list[str], reason: str, cli: Cli, made: 
     assert code == 2
     assert reason in err
     assert not out.exists()
+
+
+def test_a_sweep_goes_on_where_it_stopped(cli: Cli, made: SimpleNamespace, live):
+    url, seen = live
+    out = made.root / "sweep"
+    words = [
+        "agent", "sweep", "--dataset", made.data, "--index", made.index, "--engine", "openai",
+        "--model", "m", "--engine-url", url, "--out", out, "--topk", "1,2",
+        "--squeezers", "none,extractive",
+    ]  # fmt: skip
+    assert cli(*words, "--variants", "1")[0] == 0
+    asked = len(seen.bodies)
+    code, told, _ = cli(*words, "--variants", "1,2")
+    assert code == 0
+    assert len(seen.bodies) == 2 * asked, "finished cells were run again"
+    metrics = json.loads((out / "metrics.json").read_text())
+    names = [run["name"] for run in metrics["runs"]]
+    assert names[:2] == ["none_k1_n1", "none_k1_n2"]
+    assert len(names) == 8
+    queries = {run["name"]: run["means"]["queries"] for run in metrics["runs"]}
+    assert (queries["none_k1_n1"], queries["extractive_k2_n2"]) == (1, 2)
+    assert all(set(run["latency"]) == {"p50", "p90", "p99", "batch_size"}
+               for run in metrics["runs"])  # fmt: skip
+    assert (out / "sweep.md").read_text().count("\n") == 10
+    assert "| extractive | 2 | 2 | 1.000 [1.000, 1.000] |" in told
+    assert {path.name for path in out.glob("*.svg")} == {
+        "em_by_n.svg", "all_gold_read_by_n.svg", "em_by_documents.svg", "em_by_tokens.svg",
+    }  # fmt: skip
+    code, _, err = cli(*words, "--variants", "1", "--squeezers", "none,zip")
+    assert code == 2
+    assert "unknown squeezer 'zip'" in err
+    code, _, err = cli(*words, "--variants", "one")
+    assert code == 2
+    assert "--variants takes numbers" in err
+
+
+def test_a_model_in_this_process_sweeps_to_the_same_bytes(cli: Cli, made: SimpleNamespace):
+    folder = make_tiny_model(made.root / "tiny")
+    config = json.loads((folder / "config.json").read_text())
+    config["max_position_embeddings"] = 4096
+    (folder / "config.json").write_text(json.dumps(config))
+    outs = [made.root / "one", made.root / "two"]
+    for out in outs:
+        code, _, err = cli(
+            "agent", "sweep", "--dataset", made.data, "--index", made.index, "--model", folder,
+            "--device", "cpu", "--max-tokens", 6, "--max-turns", 1, "--limit", 2, "--variants",
+            "1,2", "--topk", 1, "--squeezers", "none", "--plots", "none", "--out", out,
+        )  # fmt: skip
+        assert code == 0, err
+    for name in ("none_k1_n1", "none_k1_n2"):
+        [one, two] = [(out / "cells" / f"{name}.jsonl").read_bytes() for out in outs]
+        assert one == two
+        assert one.count(b"\n") == 2
+        assert b"prefix_violations" not in one
+
+
+def test_published_answers_stand_beside_ours(cli: Cli, made: SimpleNamespace, live):
+    url, _ = live
+    path, out = made.root / "e.jsonl", made.root / "published"
+    words = ["--dataset", made.data, "--out"]
+    assert cli("agent", "infer", *words, path, "--index", made.index, "--engine", "openai",
+               "--model", "m", "--engine-url", url)[0] == 0  # fmt: skip
+    assert (made.root / "e.seconds.jsonl").read_text().count("\n") == NUMBER
+    code, told, _ = cli("agent", "eval", path, *words, out, "--published", "--plots", "png")
+    assert code == 0
+    assert "latency s" in told
+    assert "Search-R1 base PPO (Qwen2.5-3B) (*published*)" in told
+    assert "WARNING: the protocols are not equal" in (out / "published.md").read_text()
+    assert (out / "em_by_documents.png").read_bytes().startswith(b"\x89PNG")

@@ -14,6 +14,8 @@ def test_the_shipped_catalogue_is_whole() -> None:
     catalogue = load_catalogue()
     assert set(catalogue) == {
         "topiocqa", "qrecc", "cast2019", "cast2020", "cast2021", "cast_passages", "cast_documents",
+        "qa_nq", "qa_triviaqa", "qa_popqa", "qa_hotpotqa", "qa_2wikimultihopqa", "qa_musique",
+        "qa_bamboogle", "wiki18",
     }  # fmt: skip
     urls = [url for known in catalogue.values() for file in known.files for url in file.urls]
     assert all(url.startswith("http") for url in urls)

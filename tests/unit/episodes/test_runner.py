@@ -23,6 +23,7 @@ from convsearch.agent.search import SearchSettings, SearchTool
 from convsearch.agent.squeeze import ExtractiveSqueezer, SqueezeRequest
 from convsearch.episodes import AgentRun, infer_episodes
 from convsearch.episodes.journal import EpisodeJournal
+from convsearch.episodes.latency import read_seconds
 from convsearch.episodes.runner import play_block
 from convsearch.errors import ConfigError, DataError, EngineError, RetrieverError
 from convsearch.infer import SamplingParams
@@ -74,6 +75,33 @@ def test_every_question_gives_an_episode_in_order(kind, form: str, tmp_path: Pat
     assert passport["counts"]["searches"] == 10
     assert passport["settings"]["strategy"] == "expand_search"
     assert not journal_path(out).exists()
+
+
+def test_seconds_lie_beside_episodes_that_do_not_change_with_them(tmp_path: Path):
+    made = {}
+    for name in ("a", "b"):
+        out = tmp_path / f"{name}.jsonl"
+        episodes = infer(ScriptedChat(search_then_answer("plain")), out)
+        took = read_seconds(out)
+        assert list(took) == [episode.qid for episode in episodes]
+        assert all(seconds >= 0 for seconds in took.values())
+        made[name] = out.read_bytes()
+    assert made["a"] == made["b"]
+    assert b"seconds" not in made["a"]
+
+
+def test_a_resumed_run_keeps_the_seconds_of_its_first_part(tmp_path: Path):
+    out = tmp_path / "episodes.jsonl"
+    with pytest.raises(EngineError):
+        infer(ScriptedChat(search_then_answer("plain"), dies_at=2), out)
+    [settings, block] = journal_path(out).read_text().splitlines()
+    record = json.loads(block)
+    record["seconds_of"] = {"q0": 77.5}
+    journal_path(out).write_text(f"{settings}\n{json.dumps(record)}\n")
+    infer(ScriptedChat(search_then_answer("plain")), out)
+    took = read_seconds(out)
+    assert took["q0"] == 77.5
+    assert set(took) == {"q0", *(f"q{i}" for i in range(4, 10))}
 
 
 def test_each_turn_has_a_seed_of_its_own(tmp_path: Path):

@@ -10,7 +10,7 @@ import pytest
 
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS
-from convsearch.eval.published import TABLES, published_rows, published_table
+from convsearch.eval.published import QA_SETS, TABLES, published_rows, published_table
 
 ROOT = Path(__file__).parents[3]
 OURS = "Qwen2.5-3B + ConvSearch-R1"
@@ -88,6 +88,26 @@ def test_values_are_per_cent_and_deeper_recall_is_no_smaller(name: str):
         assert shallow is None or deep is None or shallow < deep
 
 
+def test_search_agents_have_sources_and_means_that_fit():
+    """IGRPO's printed mean is not that of its values, and its row says so."""
+    table = published_table(QA_SETS)
+    assert len({row.method for row in table.rows}) == len(table.rows)
+    assert any("Bamboogle has 125 questions" in note for note in table.notes)
+    for row in table.rows:
+        *values, mean = row.values.values()
+        assert len(values) == 7
+        assert row.source
+        assert row.trust in ("V", "S", "U")
+        known = [value for value in values if value is not None]
+        assert all(0 <= value < 100 for value in known)
+        if len(known) == 7 and mean is not None:
+            differs = abs(sum(known) / 7 - mean) > 0.1
+            assert differs == (row.note is not None and "the mean of the seven" in row.note)
+        if row.values["bamboogle"] and row.values["bamboogle"] > 60:
+            assert row.note is not None
+            assert "another protocol" in row.note
+
+
 def test_tables_agree_where_they_repeat_each_other():
     """Table 1 prints the first and last row of table 3, and table 6 the first."""
     for engine in ("bm25", "ance"):
@@ -116,5 +136,5 @@ def test_the_wheel_carries_the_tables(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in TABLES:
+    for name in (*TABLES, QA_SETS):
         assert f"convsearch/eval/published/{name}.json" in names

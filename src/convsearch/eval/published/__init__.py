@@ -1,6 +1,7 @@
 """Numbers that others published, as data: one JSON file a table, each with its source."""
 
 from convsearch.eval.published.tables import (
+    QA_SETS,
     TABLES,
     PublishedMean,
     PublishedRow,
@@ -10,6 +11,7 @@ from convsearch.eval.published.tables import (
 )
 
 __all__ = [
+    "QA_SETS",
     "TABLES",
     "PublishedMean",
     "PublishedRow",

@@ -1,7 +1,8 @@
 """Reader of the tables beside this module.
 
 `table1` to `table9` are those of ConvSearch-R1 (arXiv 2505.15776), `later` is what came after it on
-the same data. Values are per cent, as printed; None is a figure that was not printed.
+the same data. `qa_sets` holds exact match of search agents on seven question sets, a set being a
+metric there. Values are per cent, as printed; None is a figure that was not printed.
 """
 
 import json
@@ -12,6 +13,8 @@ from typing import Literal
 from convsearch.errors import ConfigError
 
 TABLES = ("table1", "table2", "table3", "table5", "table6", "table8", "table9", "later")
+QA_SETS = "qa_sets"
+"""The table of search agents."""
 Trust = Literal["V", "S", "U"]
 """V: read in the text that printed it. S: read in a text that quotes it. U: not verified."""
 
@@ -22,7 +25,7 @@ class PublishedRow:
 
     method: str
     engine: str
-    """`bm25`, `ance` or `repllama`."""
+    """`bm25`, `ance` or `repllama`; `e5` for search agents."""
     dataset: str
     values: dict[str, float | None]
     """Metric, by our name -> per cent."""
@@ -55,8 +58,8 @@ class PublishedTable:
 
 
 def published_table(name: str) -> PublishedTable:
-    """Reads one table. Raises ConfigError for a name not in TABLES."""
-    if name not in TABLES:
+    """Reads one table. Raises ConfigError for a name that is neither in TABLES nor QA_SETS."""
+    if name not in (*TABLES, QA_SETS):
         raise ConfigError(f"unknown published table {name!r}; choose one of {', '.join(TABLES)}")
     path = resources.files("convsearch.eval.published") / f"{name}.json"
     table = json.loads(path.read_text(encoding="utf-8"))

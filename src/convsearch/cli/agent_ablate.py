@@ -1,0 +1,93 @@
+"""`convsearch agent ablate`: what several queries find, without a model."""
+
+import json
+import time
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from convsearch.agent.ablation import (
+    ablate_variants,
+    ablation_table,
+    equal_documents,
+    equal_table,
+)
+from convsearch.cli import options as o
+from convsearch.cli.agent_options import Plots, Questions, SetName, Split, numbers, say_plots
+from convsearch.data.questions import load_questions
+from convsearch.errors import DataError
+from convsearch.files import atomic_write
+from convsearch.passport import write_passport
+from convsearch.pipeline.search import open_retriever
+from convsearch.report.agent_charts import write_ablation_charts
+
+
+def ablate(
+    dataset: Questions,
+    out: Annotated[
+        Path, typer.Option(help="Folder for ablation.json, equal_documents.json, tables and plots.")
+    ],
+    split: Split = "dev",
+    set_name: SetName = None,
+    type_name: Annotated[
+        str | None, typer.Option("--type", help="Only this kind of question, such as comparison.")
+    ] = None,
+    variants: Annotated[str, typer.Option(help="Numbers of queries.")] = "1,2,3,5",
+    topk: Annotated[str, typer.Option(help="Passages of each query.")] = "3,5,10",
+    top: Annotated[int, typer.Option(help="Depth of the fused list that is scored.")] = 10,
+    documents: Annotated[
+        str, typer.Option(help="Numbers of documents that every n is given alike.")
+    ] = "3,5,10,20",
+    index: o.IndexOption = None,
+    retriever_url: o.UrlOption = None,
+    encoder: o.EncoderOption = None,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
+    plots: Plots = "svg",
+) -> None:
+    """Measure what several queries find, without a model: variants by rules, all-gold recall."""
+    started = time.monotonic()
+    data = load_questions(dataset)
+    chosen = data.questions(split, set_name)
+    questions = [q for q in chosen if data.golds(q.qid) and type_name in (None, q.type)]
+    if not questions:
+        types = ", ".join(sorted({q.type for q in chosen}))
+        raise DataError(
+            f"{data.questions_path}: no question of type {type_name or 'any'} with a gold passage "
+            f"in this split; types here: {types}"
+        )
+    ns, ks = numbers(variants, "--variants"), numbers(topk, "--topk")
+    limits = numbers(documents, "--documents")
+    golds = {question.qid: data.golds(question.qid) for question in questions}
+    with open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever:
+        rows = ablate_variants(questions, golds, retriever, ns=ns, ks=ks, top=top, seed=seed)
+        equal = equal_documents(questions, golds, retriever, ns=ns, documents=limits, seed=seed)
+    table, equal_rows = ablation_table(rows, top), equal_table(equal)
+    out.mkdir(parents=True, exist_ok=True)
+    _write_rows(out / "ablation.json", [asdict(row) for row in rows])
+    _write_rows(out / "equal_documents.json", [asdict(row) for row in equal])
+    with atomic_write(out / "ablation.md") as stream:
+        stream.write(f"{table}\n\n{equal_rows}\n")
+    write_passport(
+        out / "run.json",
+        stage="agent ablate",
+        settings={
+            "split": split, "set": set_name, "type": type_name, "variants": ns, "topk": ks,
+            "top": top, "documents": limits, "retriever": str(index or retriever_url),
+        },
+        inputs=[data.questions_path, data.qrels_path],
+        counts={"questions": len(questions)},
+        seed=seed,
+        seconds=round(time.monotonic() - started, 3),
+    )  # fmt: skip
+    o.say(f"{len(questions)} questions with gold passages")
+    o.say(f"{table}\n\n{equal_rows}")
+    say_plots(plots, lambda kind: write_ablation_charts(out, rows, equal, top=top, form=kind))
+
+
+def _write_rows(path: Path, rows: Sequence[dict[str, object]]) -> None:
+    with atomic_write(path) as stream:
+        json.dump(rows, stream, indent=2)
+        stream.write("\n")
