@@ -1,4 +1,4 @@
-"""verl's sampler for `rewrite_r1` and `search_agent`: a failed rollout stops the run, and groups are measured.
+"""verl's sampler for `rewrite_r1` and `search_agent`: a failed rollout stops, groups are measured.
 
 verl 0.9 marks a prompt whose generation or reward raised as failed, trains on what is left of its
 group, and goes on. With a dead retrieval server that would train on nothing in particular, so here

@@ -1,8 +1,8 @@
 """verl's agent loop `search_agent`: the state machine of `convsearch.agent`, driven in training.
 
-The driver of inference is `convsearch.episodes`; both hand the same machine the same texts, and both
-only ever append ids. Here a rollout server draws the ids, they are kept as drawn, and the mask is 1
-on them and on nothing else. A retrieval server that fails raises: the run stops (`replay`).
+The driver of inference is `convsearch.episodes`; both hand the same machine the same texts, and
+both only ever append ids. Here a rollout server draws the ids, they are kept as drawn, and the mask
+is 1 on them and on nothing else. A retrieval server that fails raises: the run stops (`replay`).
 """
 
 import asyncio
@@ -66,8 +66,7 @@ class Searches:
         from convsearch.retrieval.client import RetrieverClient
 
         own = copy.deepcopy(tokenizer)  # threads count tokens with it; verl pads with the other
-        end_ids = frozenset(i for i in (*own.all_special_ids, own.eos_token_id) if i is not None)
-        self.frames = ChatFrames(own, end_ids, template)
+        self.frames = ChatFrames(own, frozenset(own.all_special_ids), template)
         self._tool = SearchTool(
             RetrieverClient(
                 retriever.url, timeout_s=retriever.timeout_s, attempts=retriever.attempts

@@ -77,7 +77,7 @@ OVERLAY = {
                     "reward_manager": "${reward.reward_manager.name}",
                     "retriever": "${retriever}",
                     "search_agent": "${search_agent}",
-                    "rollout": "${actor_rollout_ref.rollout.name}",
+                    "rollout": "${oc.select:actor_rollout_ref.rollout.name,null}",
                     "filter_groups": "${algorithm.filter_groups}",
                     "train_batch_size": "${data.train_batch_size}",
                     "gen_batch_size": "${oc.select:data.gen_batch_size,null}",

@@ -4,7 +4,6 @@ import asyncio
 import json
 import socket
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -151,10 +150,10 @@ def play(
     async def one(question: Question) -> AgentLoopOutput:
         loop = SearchAgentLoop(
             trainer_config=DictConfigWrap(config),
-            server_manager=server,
+            server_manager=server,  # pyright: ignore[reportArgumentType]
             tokenizer=server.tokenizer,
-            processor=None,
-            dataset_cls=None,
+            processor=None,  # pyright: ignore[reportArgumentType]
+            dataset_cls=None,  # pyright: ignore[reportArgumentType]
             data_config=DictConfigWrap(config.data),
         )
         return await loop.run({"temperature": 1.0, "logprobs": True}, **row_of(question))
@@ -315,7 +314,7 @@ def test_an_episode_that_fills_its_room_ends_without_an_answer(tokenizer: Any, u
     assert output.response_mask == [1] * first  # the results behind it are left off
     assert len(output.response_ids) == len(output.response_logprobs or ()) == first
     [cut] = play(ScriptedIds(tokenizer, texts), config_of(url, response=7))
-    assert (len(cut.response_ids), episode_of(cut).counts) == (7, {"unclosed": 1})
+    assert (len(cut.response_ids), episode_of(cut).counts) == (7, {"no_action": 1})
     limited = ScriptedIds(tokenizer, [answer("Ada " * 50)])
     play(limited, config_of(url, max_turn_tokens=9, max_turns=2))
     assert {len(drawn) for _, drawn in limited.drawn} == {9}
@@ -325,8 +324,8 @@ def test_what_cannot_be_trained_on_is_a_sentence(tokenizer: Any, url: str) -> No
     server = ScriptedIds(tokenizer, [answer("Ada")])
     with pytest.raises(ConfigError, match=r"data\.max_prompt_length is 20"):
         play(server, config_of(url, prompt=20))
-    with pytest.raises(ConfigError, match="rollout.name=hf_cpu"):
-        inline = {"strategy": "search_r1", "tool_format": "search_r1"}
+    inline = {"strategy": "search_r1", "tool_format": "search_r1"}
+    with pytest.raises(ConfigError, match=r"rollout\.name=hf_cpu"):
         play(server, config_of(url, rollout="hf_cpu", **inline))
     nameless = Question(
         qid="", dataset="d", question="who?", answers=("a",), type="", split="train"
@@ -334,6 +333,6 @@ def test_what_cannot_be_trained_on_is_a_sentence(tokenizer: Any, url: str) -> No
     with pytest.raises(DataError, match=r"extra_info\.query_id"):
         play(server, config_of(url), [nameless])
     silent = ScriptedIds(tokenizer, [""])
-    silent.say = lambda *_: []
+    silent.say = lambda *_: []  # pyright: ignore[reportAttributeAccessIssue]
     with pytest.raises(EngineError, match="no token"):
         play(silent, config_of(url))
