@@ -103,9 +103,7 @@ def _rewriting(rng: random.Random) -> Chat:
     ]
 
 
-def _teach(
-    model: Any, tokenizer: Any, steps: int, lesson: Callable[[random.Random], Chat]
-) -> None:
+def _teach(model: Any, tokenizer: Any, steps: int, lesson: Callable[[random.Random], Chat]) -> None:
     import torch
 
     rng = random.Random(0)
