@@ -13,6 +13,7 @@ from hydra import compose, initialize_config_module
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
+from tiny_model import make_tiny_model
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import validate_config
 
@@ -64,11 +65,17 @@ def test_agents_are_measured_under_their_own_names() -> None:
     assert metrics["agent/reward_std_in_group"] == 0.25
 
 
+@pytest.fixture(scope="module")
+def model(tmp_path_factory: pytest.TempPathFactory) -> str:
+    """A real one: verl reads the configuration of a critic's model when it checks the whole."""
+    return str(make_tiny_model(tmp_path_factory.mktemp("a b") / "tiny"))
+
+
 def words(script: Path, *more: str, **env: str) -> list[str]:
     """The command a script would run."""
     told = subprocess.run(
         ["bash", str(script), *more],
-        env={**os.environ, "DRY_RUN": "1", "MODEL": "/models/a b", **env},
+        env={**os.environ, "DRY_RUN": "1", "MODEL": "m", **env},
         capture_output=True,
         text=True,
         check=True,
@@ -76,9 +83,9 @@ def words(script: Path, *more: str, **env: str) -> list[str]:
     return told.stdout.splitlines()
 
 
-def recipe(script: Path, *more: str, **env: str) -> DictConfig:
+def recipe(script: Path, model: str, **env: str) -> DictConfig:
     """What a script tells verl, composed and checked by verl's own `validate_config`."""
-    told = words(script, *more, **env)
+    told = words(script, MODEL=model, **env)
     at = told.index("verl.trainer.main_ppo")
     config = composed(*(word for word in told[at + 1 :] if not word.startswith("hydra.")))
     OmegaConf.to_container(config, resolve=True)
@@ -111,20 +118,20 @@ def test_recipes_are_short_and_listed() -> None:
 
 
 @pytest.mark.parametrize("script", SCRIPTS, ids=name_of)
-def test_a_recipe_composes_and_its_agent_is_right(script: Path) -> None:
-    config = recipe(script)
+def test_a_recipe_composes_and_its_agent_is_right(script: Path, model: str) -> None:
+    config = recipe(script, model)
     settings = settings_of(config)
     check_rollout(settings, config.actor_rollout_ref.rollout.name)
     assert config.reward.reward_manager.name == "search_agent"
-    assert config.actor_rollout_ref.model.path == "/models/a b"
+    assert config.actor_rollout_ref.model.path == model
     assert config.actor_rollout_ref.actor.strategy == "fsdp2"
     assert need_critic(config) == script.stem.endswith("ppo")
     assert settings.strategy == ("search_r1" if "search_r1" in script.stem else "expand_search")
 
 
-def test_ppo_has_the_values_of_the_released_scripts() -> None:
+def test_ppo_has_the_values_of_the_released_scripts(model: str) -> None:
     [script] = [path for path in PAPER if path.stem.endswith("ppo")]
-    config = recipe(script)
+    config = recipe(script, model)
     actor, rollout = config.actor_rollout_ref.actor, config.actor_rollout_ref.rollout
     assert (config.data.train_batch_size, actor.ppo_mini_batch_size) == (512, 256)
     assert (config.data.max_prompt_length, config.data.max_response_length) == (4096, 3000)
@@ -132,16 +139,16 @@ def test_ppo_has_the_values_of_the_released_scripts() -> None:
     assert (config.critic.optim.lr, config.critic.optim.lr_warmup_steps) == (1e-5, 15)
     assert (actor.use_kl_loss, actor.entropy_coeff, rollout.n) == (False, 0, 1)
     assert (config.algorithm.gamma, config.algorithm.lam) == (1.0, 1.0)
-    assert (config.critic.strategy, config.critic.model.path) == ("fsdp2", "/models/a b")
+    assert (config.critic.strategy, config.critic.model.path) == ("fsdp2", model)
     assert (config.trainer.total_epochs, config.trainer.save_freq) == (15, 100)
     settings = settings_of(config)
     assert (settings.topk, settings.max_turns, settings.tool_format) == (10, 4, "hermes")
     assert settings.agent_strategy().budget.max_queries_per_call == 3
 
 
-def test_the_baseline_reads_as_many_documents() -> None:
+def test_the_baseline_reads_as_many_documents(model: str) -> None:
     ours, baseline = (
-        settings_of(recipe(FOLDER / f"run_{name}_grpo.sh"))
+        settings_of(recipe(FOLDER / f"run_{name}_grpo.sh", model))
         for name in ("expand_search", "search_r1")
     )
     assert ours.search() == baseline.search()
@@ -149,11 +156,11 @@ def test_the_baseline_reads_as_many_documents() -> None:
     assert baseline.agent_strategy().budget.max_queries_per_call == 1
 
 
-@pytest.mark.parametrize(("gpus", "nodes"), [(1, 1), (2, 1), (4, 1), (8, 1), (8, 2)])
+@pytest.mark.parametrize(("gpus", "nodes"), [(2, 1), (8, 2)])
 @pytest.mark.parametrize("script", PAPER[:2], ids=name_of)
-def test_a_recipe_takes_any_node(script: Path, gpus: int, nodes: int) -> None:
+def test_a_recipe_takes_any_node(script: Path, gpus: int, nodes: int, model: str) -> None:
     env = {"GPUS": str(gpus), "NNODES": str(nodes), "VAL_FILE": "/data/a b/v.parquet"}
-    config = recipe(script, **env)
+    config = recipe(script, model, **env)
     actor = config.actor_rollout_ref.actor
     share = actor.ppo_mini_batch_size * config.actor_rollout_ref.rollout.n // (gpus * nodes)
     assert share % actor.ppo_micro_batch_size_per_gpu == 0
@@ -161,7 +168,7 @@ def test_a_recipe_takes_any_node(script: Path, gpus: int, nodes: int) -> None:
     assert config.trainer.test_freq == config.trainer.save_freq == 100
 
 
-def test_a_small_policy_may_have_a_critic() -> None:
-    config = recipe(FOLDER / "nano_cpu.sh", ESTIMATOR="gae")
+def test_a_small_policy_may_have_a_critic(model: str) -> None:
+    config = recipe(FOLDER / "nano_cpu.sh", model, ESTIMATOR="gae")
     assert need_critic(config)
     assert config.critic.fsdp.dtype == "float32"
