@@ -48,8 +48,18 @@ def write_agent_case(folder: Path) -> None:
 
 
 def make_agent_policy(folder: Path, steps: int) -> Path:
-    """A tiny model that plays the form `nano`."""
-    return make_tiny_model(folder, taught_steps=steps, tags=TAGS, lesson=_episode)
+    """A tiny model that plays the form `nano`.
+
+    One thread teaches it: two that wait for each other on a busy machine take many times longer.
+    """
+    import torch
+
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    try:
+        return make_tiny_model(folder, taught_steps=steps, tags=TAGS, lesson=_episode)
+    finally:
+        torch.set_num_threads(threads)
 
 
 def _episode(rng: random.Random) -> list[dict[str, str]]:
