@@ -1,5 +1,6 @@
 """Questions for search agents: the folder of multi-hop questions, and the file to train on."""
 
+import json
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -11,9 +12,10 @@ from convsearch.data.mini import DEFAULT_SEED, generate_mini
 from convsearch.data.mini.hop_files import write_hops
 from convsearch.data.mini.hops import generate_hops
 from convsearch.data.parquet import write_agent_parquet
-from convsearch.data.questions import load_questions
+from convsearch.data.questions import SPLITS, load_questions
 from convsearch.errors import DataError
 from convsearch.files import iter_passages
+from convsearch.passport import sha256_of
 from convsearch.types import Question
 
 
@@ -24,17 +26,17 @@ def hops(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return folder
 
 
-def test_the_folder_opens_and_repeats(hops: Path, tmp_path: Path) -> None:
+def test_the_folder_holds_the_questions_and_the_passages_of_mini(hops: Path) -> None:
     made = generate_hops(DEFAULT_SEED)
     data = load_questions(hops)
     assert list(data.all_questions) == made.questions
     assert data.qrels == made.qrels
     assert list(iter_passages(data.corpus_path)) == generate_mini().passages
-    again = tmp_path / "again"
-    write_hops(again)
-    names = sorted(path.name for path in hops.iterdir())
-    assert names == ["corpus.jsonl", "qrels.trec", "questions.jsonl", "run.json"]
-    assert all((hops / n).read_bytes() == (again / n).read_bytes() for n in names)
+    files = ["corpus.jsonl", "qrels.trec", "questions.jsonl"]
+    assert sorted(path.name for path in hops.iterdir()) == [*files, "run.json"]
+    told = json.loads((hops / "run.json").read_text())
+    assert told["outputs"] == {name: sha256_of(hops / name) for name in files}
+    assert told["counts"]["num_questions"] == sum(told["counts"][f"mini_{s}"] for s in SPLITS)
 
 
 def test_a_row_for_each_question_of_the_split(hops: Path, tmp_path: Path) -> None:
