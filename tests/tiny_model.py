@@ -5,6 +5,7 @@ Run as a program, `python tests/tiny_model.py FOLDER [STEPS]` leaves one behind 
 
 import random
 import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -25,16 +26,27 @@ CHAT_TEMPLATE = (
 TAGS = ["<think>", "</think>", "<rewrite>", "</rewrite>"]
 
 
-def make_tiny_model(out: Path, *, taught_steps: int = 0, tied: bool = False) -> Path:
+Chat = list[dict[str, str]]
+
+
+def make_tiny_model(
+    out: Path,
+    *,
+    taught_steps: int = 0,
+    tied: bool = False,
+    tags: Sequence[str] = TAGS,
+    lesson: Callable[[random.Random], Chat] | None = None,
+) -> Path:
     """Writes a random model of some 100,000 parameters in Hugging Face form; returns its folder.
 
     taught_steps: updates (about 20 ms each) on well-formed responses with random words, after which
-    (150 and up) most samples of the model are well formed and differ from each other.
+    (150 and up) most samples of the model are well formed and differ from each other. tags: what
+    is one token. lesson: makes the chats to teach in place of those.
     """
     import torch
     from transformers import Qwen2Config, Qwen2ForCausalLM
 
-    tokenizer = _tokenizer()
+    tokenizer = _tokenizer(tags)
     torch.manual_seed(0)
     model = Qwen2ForCausalLM(
         Qwen2Config(
@@ -52,13 +64,13 @@ def make_tiny_model(out: Path, *, taught_steps: int = 0, tied: bool = False) -> 
         )
     )
     if taught_steps:
-        _teach(model, tokenizer, taught_steps)
+        _teach(model, tokenizer, taught_steps, lesson or _rewriting)
     model.save_pretrained(out)
     tokenizer.save_pretrained(out)
     return out
 
 
-def _tokenizer() -> Any:
+def _tokenizer(tags: Sequence[str]) -> Any:
     from tokenizers import AddedToken, Tokenizer, decoders, models, pre_tokenizers, trainers
     from transformers import PreTrainedTokenizerFast
 
@@ -73,7 +85,7 @@ def _tokenizer() -> Any:
     )
     text = [f"{word} {word}" for word in [*WORDS, "user", "assistant", "system"]] * 4
     tokenizer.train_from_iterator(text, trainer)
-    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    tokenizer.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in tags])
     return PreTrainedTokenizerFast(
         tokenizer_object=tokenizer,
         eos_token="<|im_end|>",
@@ -82,23 +94,26 @@ def _tokenizer() -> Any:
     )
 
 
-def _teach(model: Any, tokenizer: Any, steps: int) -> None:
+def _rewriting(rng: random.Random) -> Chat:
+    question = " ".join(rng.choices(WORDS, k=3))
+    answer = format_response(rng.choice(WORDS), " ".join(rng.choices(WORDS, k=2)))
+    return [
+        {"role": "user", "content": f"Q: {question}"},
+        {"role": "assistant", "content": answer},
+    ]
+
+
+def _teach(model: Any, tokenizer: Any, steps: int, lesson: Callable[[random.Random], Chat]) -> None:
     import torch
 
     rng = random.Random(0)
     optimizer = torch.optim.AdamW(model.parameters(), lr=3e-3)
     model.train()
     for _ in range(steps):
-        texts = []
-        for _ in range(16):
-            question = " ".join(rng.choices(WORDS, k=3))
-            answer = format_response(rng.choice(WORDS), " ".join(rng.choices(WORDS, k=2)))
-            prompt = tokenizer.apply_chat_template(
-                [{"role": "user", "content": f"Q: {question}"}],
-                tokenize=False,
-                add_generation_prompt=True,
-            )
-            texts.append(f"{prompt}{answer}{tokenizer.eos_token}")
+        texts = [
+            tokenizer.apply_chat_template(lesson(rng), tokenize=False).rstrip("\n")
+            for _ in range(16)
+        ]
         batch = tokenizer(texts, return_tensors="pt", padding=True, add_special_tokens=False)
         labels = batch.input_ids.masked_fill(batch.attention_mask == 0, -100)
         loss = model(

@@ -228,6 +228,7 @@ def sampler_arguments(url: str | None, *, enable: bool = False) -> dict[str, Any
         "refill_fn": lambda count: count,
         "sampler_kwargs": {
             "poll_interval_s": 0.1,
+            "reward_manager": "rewrite_r1",
             "retriever": {"url": url, "timeout_s": 1.0},
             "filter_groups": {"enable": enable, "metric": "reward", "max_inflight_gen_batches": 2},
             "train_batch_size": 4,

@@ -117,8 +117,26 @@ def _require_one(temperature: torch.Tensor) -> None:
     assert bool((temperature == temperature.flatten()[0]).all()), "one temperature for a batch"
 
 
+def load_critic(
+    local_path: str, torch_dtype: torch.dtype, model_config: Any, trust_remote_code: bool
+) -> Any:
+    """A model with one value a token. verl's own loader insists on flash attention."""
+    from transformers import AutoModelForTokenClassification
+
+    return AutoModelForTokenClassification.from_pretrained(
+        local_path,
+        dtype=torch_dtype,
+        config=model_config,
+        attn_implementation="sdpa",
+        trust_remote_code=trust_remote_code,
+    )
+
+
 def install() -> None:
     """Registers the engine with verl, and verl's own for critics. Idempotent."""
+    from verl.utils import model
+
+    model.load_valuehead_model = load_critic
     engines = {"language_model": SharedPrefixEngine, "value_model": FSDPEngineWithValueHead}
     for model_type, engine in engines.items():
         for backend in ("fsdp", "fsdp2"):

@@ -10,6 +10,7 @@ import importlib
 from convsearch.errors import ConvsearchError
 
 REWARD_MANAGER = "rewrite_r1"
+AGENT = "search_agent"
 ROLLOUT = "hf_cpu"
 VERL = "0.9.1"
 """The version this plugin is written for."""
@@ -17,7 +18,7 @@ OK = "ok"
 
 
 def register() -> None:
-    """Registers platform, rollout, reward manager and CPU engine with verl. Idempotent.
+    """Registers platform, rollout, reward managers, agent loop and CPU engine. Idempotent.
 
     The order matters: modules of verl ask for the platform while they are being imported.
     """
@@ -29,7 +30,8 @@ def register() -> None:
 
     _ROLLOUT_REGISTRY[(ROLLOUT, "async")] = "convsearch_verl.hf_cpu.WeightSender"
     RolloutReplicaRegistry.register(ROLLOUT, _replica_class)
-    from convsearch_verl import reward_manager  # noqa: F401  registers by its decorator
+    # these register by their decorators
+    from convsearch_verl import agent_reward, reward_manager, search_loop  # noqa: F401
 
     if platform_cpu.selected():
         from convsearch_verl import engine_cpu
@@ -68,6 +70,14 @@ def _probe_reward_manager() -> None:
     from verl.experimental.reward_loop.reward_manager import get_reward_manager_cls
 
     get_reward_manager_cls(REWARD_MANAGER)
+    get_reward_manager_cls(AGENT)
+
+
+def _probe_agent_loop() -> None:
+    from verl.experimental.agent_loop.agent_loop import _agent_loop_registry
+
+    if AGENT not in _agent_loop_registry:
+        raise LookupError(f"the agent loop {AGENT!r} is not registered")
 
 
 def _probe_rollout() -> None:
@@ -96,6 +106,7 @@ def _probe_overlay() -> None:
 
 _PROBES = {
     "reward manager": _probe_reward_manager,
+    "agent loop": _probe_agent_loop,
     "rollout": _probe_rollout,
     "platform": _probe_platform,
     "overlay": _probe_overlay,

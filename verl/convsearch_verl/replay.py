@@ -1,4 +1,4 @@
-"""verl's sampler for `rewrite_r1`: a failed rollout stops the run, and groups are measured.
+"""verl's sampler for `rewrite_r1` and `search_agent`: a failed rollout stops, groups are measured.
 
 verl 0.9 marks a prompt whose generation or reward raised as failed, trains on what is left of its
 group, and goes on. With a dead retrieval server that would train on nothing in particular, so here
@@ -17,28 +17,41 @@ from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
 from convsearch.errors import StageError
 from convsearch_verl import platform_cpu
+from convsearch_verl.agent_settings import NAME as AGENT
+from convsearch_verl.agent_settings import agent_settings, check_rollout
 from convsearch_verl.settings import retriever_settings
 
-METRIC_PREFIX = "rewrite/"
-"""Names of the metrics this sampler adds to every training step."""
+_AGENT_MEANS = (
+    "em", "f1", "valid_form", "searched", "gold_recall", "num_turns", "num_queries", "documents",
+    "faults", "squeezer_failed",
+)  # fmt: skip
+METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
+    "rewrite_r1": ("rewrite/", ("malformed", "found", "reciprocal_rank")),
+    AGENT: ("agent/", _AGENT_MEANS),
+}
+"""Reward manager -> prefix of the metrics added to every training step, and the numbers of its
+scores whose means are among them."""
 
 
 def strict_replay_buffer(**arguments: Any) -> ReplayBuffer:
     """What verl calls in place of its replay buffer's class (`trainer.v1.sampler.custom_sampler`).
 
-    Runs before any worker is started. Raises ConfigError where no retrieval server is named and
-    RetrieverError where it does not answer.
+    Runs before any worker is started. Raises ConfigError where no retrieval server is named or an
+    agent's settings are wrong, and RetrieverError where the server does not answer.
     """
     from convsearch.retrieval.client import RetrieverClient
 
     node = arguments["sampler_kwargs"]
     extra: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
+    if extra["reward_manager"] == AGENT:
+        check_rollout(agent_settings(extra[AGENT]), str(extra["rollout"]))
     settings = retriever_settings(extra["retriever"])
     client = RetrieverClient(settings.url, timeout_s=settings.timeout_s, attempts=settings.attempts)
     client.wait_ready(settings.timeout_s)
     buffer: type[_Strict] = _StrictAsync if arguments["trainer_mode"] != "sync" else _StrictSync
     poll_interval = float(extra["poll_interval_s"])
     made = buffer(**arguments, **_group_filter(extra), poll_interval=poll_interval)
+    made.reward_manager = str(extra["reward_manager"])
     made.mini_batch = int(extra["mini_batch"]) if platform_cpu.selected() else 0
     return made
 
@@ -56,8 +69,13 @@ def _group_filter(extra: Mapping[str, Any]) -> dict[str, Any]:
     return options
 
 
-def group_metrics(uids: Sequence[str], scores: Sequence[Mapping[str, float]]) -> dict[str, float]:
-    """Metrics of one training batch. uids: the group of each score (see `rewrite_score`).
+def group_metrics(
+    uids: Sequence[str],
+    scores: Sequence[Mapping[str, float]],
+    reward_manager: str = "rewrite_r1",
+) -> dict[str, float]:
+    """Metrics of one training batch, named as in METRICS. uids: the group of each score (see
+    `rewrite_score` and `agent_reward`).
 
     `flat_groups` is the share of groups whose rewards are all equal: they teach nothing.
     """
@@ -65,13 +83,11 @@ def group_metrics(uids: Sequence[str], scores: Sequence[Mapping[str, float]]) ->
     for uid, score in zip(uids, scores, strict=True):
         groups[uid].append(score["score"])
     flat = sum(1 for rewards in groups.values() if max(rewards) == min(rewards))
-    means = {
-        name: statistics.fmean(score[name] for score in scores)
-        for name in ("malformed", "found", "reciprocal_rank")
-    }
+    prefix, names = METRICS[reward_manager]
+    means = {name: statistics.fmean(score[name] for score in scores) for name in names}
     spread = statistics.fmean(statistics.pstdev(rewards) for rewards in groups.values())
     values = {"flat_groups": flat / len(groups), "reward_std_in_group": spread, **means}
-    return {METRIC_PREFIX + name: value for name, value in values.items()}
+    return {prefix + name: value for name, value in values.items()}
 
 
 def grouped_order(uids: Sequence[str], prompt_lengths: Sequence[int], mini_batch: int) -> list[int]:
@@ -93,6 +109,7 @@ class _Strict(ReplayBuffer):
 
     mini_batch = 0
     """Groups in one update, where their order matters; else 0."""
+    reward_manager = "rewrite_r1"
 
     def _terminal_eviction_reasons(
         self, global_steps: int, partition_id: str
@@ -111,20 +128,20 @@ class _Strict(ReplayBuffer):
     ) -> tuple[KVBatchMeta, dict[str, Any]]:
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if partition_id != "val":
-            metrics.update(_measure(batch, partition_id))
+            metrics.update(_measure(batch, partition_id, self.reward_manager))
             if self.mini_batch:
                 lengths = [tag["prompt_len"] for tag in batch.tags]
                 batch.reorder(grouped_order(_uids(batch), lengths, self.mini_batch))
         return batch, metrics
 
 
-def _measure(batch: KVBatchMeta, partition_id: str) -> dict[str, float]:
+def _measure(batch: KVBatchMeta, partition_id: str, reward_manager: str) -> dict[str, float]:
     data: Any = tq.kv_batch_get(
         keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"]
     )
     extra_fields = [getattr(value, "data", value) for value in data["extra_fields"]]
     scores = [fields["reward_extra_info"] for fields in extra_fields]
-    return group_metrics(_uids(batch), scores)
+    return group_metrics(_uids(batch), scores, reward_manager)
 
 
 def _uids(batch: KVBatchMeta) -> list[str]:

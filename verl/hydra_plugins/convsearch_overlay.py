@@ -1,4 +1,4 @@
-"""Makes verl's own `ppo_trainer` configuration accept what users of rewrite_r1 type.
+"""Makes verl's own `ppo_trainer` configuration accept the keys of rewrite_r1 and of search agents.
 
 verl 0.9 refuses `retriever.topk=100` and silently ignores the older spellings
 `reward_model.reward_manager=...` and `custom_reward_function.path=...`. Hydra finds this module by
@@ -28,6 +28,29 @@ OVERLAY = {
         "max_wait_s": 0.05,
         "reward": "piecewise",
     },
+    "search_agent": {
+        "strategy": "expand_search",
+        "num_variants": None,
+        "tool_format": "hermes",
+        "topk": 3,
+        "max_documents": None,
+        "max_result_tokens": 1024,
+        "max_turns": 4,
+        "max_turn_tokens": None,
+        "squeezer": "none",
+        "reward": {
+            "metric": "em",
+            "right_valid": 1.0,
+            "right_broken": 0.8,
+            "wrong_valid": 0.2,
+            "wrong_broken": 0.1,
+            "pay_form_without_search": False,
+            "retrieval_bonus": 0.0,
+            "decomposition_weight": 0.0,
+            "search_count_weight": 0.0,
+            "punish_searches": False,
+        },
+    },
     "custom_reward_function": {"name": "compute_score"},
     "reward_model": {"reward_manager": "naive"},
     "reward": {
@@ -38,7 +61,10 @@ OVERLAY = {
         },
     },
     # Reward manager -> module of the sampler it needs; every other manager keeps verl's own.
-    "samplers": {"rewrite_r1": "pkg://convsearch_verl.replay"},
+    "samplers": {
+        "rewrite_r1": "pkg://convsearch_verl.replay",
+        "search_agent": "pkg://convsearch_verl.replay",
+    },
     "trainer": {
         "v1": {
             "sampler": {
@@ -48,7 +74,10 @@ OVERLAY = {
                 },
                 "sampler_kwargs": {
                     "poll_interval_s": 0.1,
+                    "reward_manager": "${reward.reward_manager.name}",
                     "retriever": "${retriever}",
+                    "search_agent": "${search_agent}",
+                    "rollout": "${oc.select:actor_rollout_ref.rollout.name,null}",
                     "filter_groups": "${algorithm.filter_groups}",
                     "train_batch_size": "${data.train_batch_size}",
                     "gen_batch_size": "${oc.select:data.gen_batch_size,null}",

@@ -3,10 +3,12 @@
 | form | a call | results | where they go |
 | --- | --- | --- | --- |
 | `plain` | `<search>`, one query a line | `<results>` | a message to the model |
+| `nano` | as `plain`, and the prompt is the bare question | `<results>` | a message to the model |
 | `hermes` | `<tool_call>` with JSON, `query_list` | `<tool_response>` | a message to the model |
 | `search_r1` | `<search>` with one query | `<information>` | inside the model's own turn |
 
-All end with `<answer>`. `hermes` is the form of Qwen's chat template and of the ExpandSearch
+All end with `<answer>`. `nano` is for small policies that were taught the form and could not
+follow an instruction. `hermes` is the form of Qwen's chat template and of the ExpandSearch
 checkpoint (arXiv 2510.10009), `search_r1` that of Search-R1's (arXiv 2503.09516); tags are
 theirs, the sentences around them are ours. Only text that the model wrote is ever parsed.
 """
@@ -19,7 +21,7 @@ from convsearch.agent.blocks import Block, find_blocks, is_well_formed, without_
 from convsearch.agent.escape import unescape
 from convsearch.errors import ConfigError
 
-FormatName = Literal["plain", "hermes", "search_r1"]
+FormatName = Literal["plain", "nano", "hermes", "search_r1"]
 FORMATS: tuple[str, ...] = get_args(FormatName)
 TOOL_NAME = "search"
 Fault = Literal[
@@ -50,6 +52,8 @@ class ToolFormat:
     result_tag: str
     inline: bool
     """Results stand inside the model's own turn instead of in a message of their own."""
+    instructs: bool = True
+    """The prompt begins with the rules; else it is the question alone."""
 
     @property
     def stop(self) -> tuple[str, ...]:
@@ -103,7 +107,7 @@ class ToolFormat:
         return f"\n\n{block}\n\n" if self.inline else block
 
     def _queries(self, content: str) -> list[str] | Fault:
-        if self.name == "plain":
+        if self.name in ("plain", "nano"):
             return [line for line in content.split("\n") if line.strip()]
         if self.inline:
             return [" ".join(content.split())]
@@ -131,6 +135,9 @@ def _json_queries(content: str) -> list[str] | Fault:
 
 _FORMATS = {
     "plain": ToolFormat(name="plain", call_tag="search", result_tag="results", inline=False),
+    "nano": ToolFormat(
+        name="nano", call_tag="search", result_tag="results", inline=False, instructs=False
+    ),
     "hermes": ToolFormat(
         name="hermes", call_tag="tool_call", result_tag="tool_response", inline=False
     ),

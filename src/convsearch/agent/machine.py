@@ -213,6 +213,11 @@ def fail(state: AgentState, error: str) -> AgentState:
     return replace(state, wants="nothing", pending=(), ended_by="error", error=error)
 
 
+def exhaust(state: AgentState) -> AgentState:
+    """Ends an episode that the model's context has no room for, without an answer."""
+    return _end(replace(state, pending=()), "tokens")[0]
+
+
 def messages(state: AgentState) -> list[ChatMessage]:
     """The chat that the model continues.
 

@@ -121,9 +121,13 @@ def opening_messages(
 
     The question is data as well and is escaped.
     """
-    asked = f"Question: {escape(question).strip()}"
+    asked = escape(question).strip()
+    if form.instructs:
+        asked = f"Question: {asked}"
     if passages is not None:
         asked += f"\n\n{form.render_results(passages).strip()}"
+    if not form.instructs:
+        return [{"role": "user", "content": asked}]
     rules = _rules(chosen, form)
     if form.inline:
         return [{"role": "user", "content": f"{rules}\n\n{asked}"}]

@@ -9,10 +9,11 @@ from convsearch.cli import data_published, data_qa
 from convsearch.cli.data_published import show
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
+from convsearch.data.mini.hop_files import write_hops
 from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import write_field_rewrites
-from convsearch.data.questions import convert_questions
+from convsearch.data.questions import convert_questions, load_questions
 from convsearch.prompts import TrainedStyle
 
 app = typer.Typer(
@@ -34,6 +35,17 @@ def mini(
 ) -> None:
     """Generate the embedded data set: a fictional encyclopaedia and conversations about it."""
     show(out, write_mini(out, seed))
+
+
+@app.command()
+def hops(
+    out: Out,
+    seed: Annotated[int, typer.Option(help="Of the world; the same as in data mini.")] = (
+        DEFAULT_SEED
+    ),
+) -> None:
+    """Generate questions that need two passages of the embedded encyclopaedia, for agents."""
+    show(out, write_hops(out, seed))
 
 
 @app.command()
@@ -106,6 +118,24 @@ def prompts(
     turns = data.turns(split)
     count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
     show(out, {"num_prompts": count})
+
+
+@app.command("agent-prompts")
+def agent_prompts(
+    dataset: Annotated[Path, typer.Option(help="Question folder, of data hops or data qa.")],
+    out: Annotated[Path, typer.Option(help="Parquet file to write, for search agents in verl.")],
+    split: Annotated[str, typer.Option(help="Which questions.")] = "train",
+    name: Annotated[
+        str | None, typer.Option(help="Only this data set of the folder, such as hotpotqa.")
+    ] = None,
+) -> None:
+    """Write the questions of a split for the training of search agents."""
+    from convsearch.data.parquet import write_agent_parquet
+
+    data = load_questions(dataset)
+    questions = data.questions(split, name)
+    count = write_agent_parquet(out, questions, data.qrels)
+    show(out, {"num_prompts": count, "without_answers": len(questions) - count})
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Training files for verl: `sft.parquet` and `grpo.parquet` (column names are verl's own)."""
+"""Training files for verl: of rewriters and of search agents (column names are verl's own)."""
 
 import importlib
 import os
@@ -10,12 +10,15 @@ from typing import TYPE_CHECKING
 from convsearch.errors import DataError, DependencyError
 from convsearch.files import Qrels, gold_ids
 from convsearch.prompts.rewrite import PromptStyle, rewrite_messages
-from convsearch.types import Turn
+from convsearch.types import Question, Turn
 
 if TYPE_CHECKING:
     import pyarrow as pa
 
 ABILITY = "query_rewriting"
+AGENT_ABILITY = "question_answering"
+AGENT_LOOP = "search_agent"
+"""verl's agent loop that plays the rows of `write_agent_parquet`."""
 
 
 def write_sft_parquet(
@@ -89,6 +92,50 @@ def write_grpo_parquet(
             {"style": arrow.string(), "ground_truth": arrow.list_(arrow.string())}
         ),
         "extra_info": _info("answer", "question"),
+    }
+    _write(path, rows, columns)
+    return len(rows)
+
+
+def write_agent_parquet(path: Path, questions: Sequence[Question], qrels: Qrels) -> int:
+    """Writes one row for each question that has an accepted answer; returns how many.
+
+    Columns: `data_source`, `prompt` (the bare question; the loop builds the instruction of its
+    strategy around it), `agent_name`, `ability`, `reward_model` (`ground_truth`: the accepted
+    answers) and `extra_info` (`split`, `index`, `question`, `type`, `golds`, `query_id`).
+    Raises DataError where there is nothing to write.
+    """
+    answered = [question for question in questions if question.answers]
+    if not answered:
+        raise DataError(f"{path}: no question has an accepted answer; check the split")
+    rows = [
+        {
+            "data_source": question.dataset,
+            "prompt": [{"role": "user", "content": question.question}],
+            "agent_name": AGENT_LOOP,
+            "ability": AGENT_ABILITY,
+            "reward_model": {"style": "rule", "ground_truth": list(question.answers)},
+            "extra_info": {
+                "split": question.split,
+                "index": index,
+                "question": question.question,
+                "type": question.type,
+                "golds": gold_ids(qrels, question.qid) if question.qid in qrels else [],
+                "query_id": question.qid,
+            },
+        }
+        for index, question in enumerate(answered)
+    ]
+    arrow = _import_arrow()
+    texts = arrow.list_(arrow.string())
+    info = _info("question", "type")
+    columns = {
+        "data_source": arrow.string(),
+        "prompt": _chat(),
+        "agent_name": arrow.string(),
+        "ability": arrow.string(),
+        "reward_model": arrow.struct({"style": arrow.string(), "ground_truth": texts}),
+        "extra_info": arrow.struct([*info, arrow.field("golds", texts)]),
     }
     _write(path, rows, columns)
     return len(rows)

@@ -8,11 +8,12 @@ from collections.abc import Mapping, Sequence
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, cast
 
+from convsearch.agent.frames import ChatFrames
 from convsearch.errors import CheckpointError, DependencyError, EngineError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
 from convsearch.infer.sampling import next_tokens, row_uniforms
-from convsearch.infer.token_engine import ChatFrames, TokenGeneration
+from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
 
 if TYPE_CHECKING:

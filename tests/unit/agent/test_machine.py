@@ -13,6 +13,7 @@ from convsearch.agent import (
     Evidence,
     FinalAnswer,
     SearchCall,
+    exhaust,
     fail,
     messages,
     observe,
@@ -299,3 +300,18 @@ def test_a_call_before_an_answer_is_run():
     assert outcome == SearchCall(queries=("a",))
     _, outcome = step(begin("search_r1"), "<answer>x</answer><search>a</search>")
     assert outcome == FinalAnswer(answer="x", ended_by="answer")
+
+
+def test_a_context_without_room_ends_the_episode():
+    searching, _ = step(begin(), call("plain", "a"))
+    for state in (begin(), searching):
+        episode = to_episode(exhaust(state))
+        assert (episode.status, episode.ended_by, episode.answer) == ("no_answer", "tokens", None)
+
+
+def test_a_small_policy_reads_the_bare_question():
+    assert messages(begin("nano", "expand_search")) == [
+        {"role": "user", "content": "Who wrote the first program?"}
+    ]
+    _, outcome = step(begin("nano", "expand_search"), call("nano", "a", "b"))
+    assert outcome == SearchCall(queries=("a", "b"))

@@ -1,0 +1,86 @@
+"""The frames of a chat as ids, so that a dialogue only grows.
+
+Rendering a chat anew at every turn may change what was said before: templates drop old thoughts,
+and text does not always become the ids again that it came from.
+"""
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING, Any
+
+from convsearch.errors import CheckpointError
+from convsearch.types import ChatMessage
+
+if TYPE_CHECKING:
+    from transformers import PreTrainedTokenizerBase
+
+_OWN, _REPLY = "OWNTURNMARK", "REPLYMARK"
+
+
+class ChatFrames:
+    """A chat as ids: its opening by the template, replies by what the template puts around one.
+
+    The frame of a reply is found by rendering a chat with marks in it. end_ids: tokens that end a
+    turn of the model. template: further arguments of the chat template. Raises CheckpointError
+    where the template does not show the marks.
+    """
+
+    def __init__(
+        self,
+        tokenizer: "PreTrainedTokenizerBase",
+        end_ids: frozenset[int],
+        template: Mapping[str, object] | None = None,
+    ) -> None:
+        self._tokenizer = tokenizer
+        self._end_ids = end_ids
+        self._template: dict[str, Any] = dict(template or {})
+        chat: list[ChatMessage] = [
+            {"role": "user", "content": "?"},
+            {"role": "assistant", "content": _OWN},
+            {"role": "user", "content": _REPLY},
+        ]
+        rendered = self._render(chat)
+        _, own, rest = rendered.partition(_OWN)
+        before, reply, after = rest.partition(_REPLY)
+        if not own or not reply:
+            raise CheckpointError(
+                "the chat template does not show a message of the user after one of the model; "
+                "agents need a template that keeps a conversation in order"
+            )
+        self._before = self._encode(before)
+        self._after = self._encode(after)
+
+    def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
+        """The prompt of a chat, up to where the model's turn begins."""
+        return self._encode(self._render(chat))
+
+    def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
+        """What to append so that the model reads `text` and goes on.
+
+        after: the ids of the model's own turn, which is closed, followed by a message of the user
+        and the beginning of a new turn. None: the text alone, inside the turn. No character of
+        `text` becomes a special token.
+        """
+        content = self._content(text)
+        if after is None:
+            return content
+        before = self._before
+        if after and after[-1] in self._end_ids and before and before[0] == after[-1]:
+            before = before[1:]
+        return [*before, *content, *self._after]
+
+    def _render(self, chat: Sequence[ChatMessage]) -> str:
+        return str(
+            self._tokenizer.apply_chat_template(
+                list(chat), add_generation_prompt=True, tokenize=False, **self._template
+            )
+        )
+
+    def _encode(self, text: str) -> list[int]:
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def _content(self, text: str) -> list[int]:
+        """`text` as ordinary tokens, also where it spells a special one."""
+        special = [token for token in self._tokenizer.all_special_tokens if token in text]
+        for token in special:
+            text = text.replace(token, f"{token[:1]} {token[1:]}")
+        return self._encode(text)

@@ -1,0 +1,43 @@
+"""Writes the multi-hop questions over the encyclopaedia as a question folder."""
+
+import json
+from pathlib import Path
+
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS
+from convsearch.data.mini.draw import Draw
+from convsearch.data.mini.generate import DEFAULT_SEED
+from convsearch.data.mini.hops import SPLITS, generate_hops
+from convsearch.data.mini.world import make_entities, make_passages
+from convsearch.data.questions import QUESTIONS, write_questions
+from convsearch.data.staging import staged_folder
+from convsearch.files import atomic_write, write_passages, write_qrels
+from convsearch.passport import sha256_of
+
+
+def write_hops(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, int]:
+    """Writes a question folder over the passages that `write_mini` writes; returns the counts.
+
+    As there, the passport repeats to the byte: it holds hashes and neither time nor versions.
+    """
+    data = generate_hops(seed)
+    draw = Draw(seed)
+    passages = make_passages(make_entities(draw), draw)
+    with staged_folder(out_dir) as staging:
+        counts = {
+            "num_questions": write_questions(staging / QUESTIONS, data.questions),
+            "num_passages": write_passages(staging / CORPUS, passages),
+        }
+        write_qrels(staging / QRELS, data.qrels)
+        for split, _ in SPLITS:
+            counts[f"mini_{split}"] = sum(q.split == split for q in data.questions)
+        passport = {
+            "stage": "data hops",
+            "seed": seed,
+            "counts": counts,
+            "outputs": {name: sha256_of(staging / name) for name in (QUESTIONS, CORPUS, QRELS)},
+            "settings": {"name": "mini_hops"},
+        }
+        with atomic_write(staging / PASSPORT) as out:
+            json.dump(passport, out, indent=2)
+            out.write("\n")
+    return counts

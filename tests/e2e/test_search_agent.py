@@ -1,0 +1,97 @@
+"""Search agents end to end: verl's trainer on processors, a BM25 server, a taught tiny policy."""
+
+import json
+import os
+import subprocess
+from pathlib import Path
+
+import pytest
+from agent_policy import make_agent_policy, write_agent_case
+from grpo_case import sync_failures
+
+from convsearch.train.device import device_environment
+from convsearch.train.launch import run_logged
+from convsearch.train.metrics import read_metrics
+from retriever_server.indexing.bm25 import build_bm25_index
+from retriever_server.process import ServerProcess
+
+pytestmark = pytest.mark.e2e
+RECIPE = Path(__file__).parents[2] / "verl" / "examples" / "expand_search" / "nano_cpu.sh"
+STEPS = 4
+TAUGHT_STEPS = 200
+SIZES = {"grpo": {"BATCH": "4", "ROLLOUTS": "4"}, "gae": {"BATCH": "16", "ROLLOUTS": "1"}}
+"""Estimator -> questions of a step and episodes of each."""
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("agent")
+    make_agent_policy(path / "tiny", TAUGHT_STEPS)
+    write_agent_case(path)
+    build_bm25_index(path / "corpus.jsonl", path / "index")
+    return path
+
+
+def command(folder: Path, estimator: str) -> list[str]:
+    """The recipe's own words, with as many steps as this test can afford."""
+    told = subprocess.run(
+        [
+            "bash",
+            str(RECIPE),
+            f"trainer.total_training_steps={STEPS}",
+            f"trainer.rollout_data_dir={folder / estimator / 'rollouts'}",
+        ],
+        env={
+            **os.environ,
+            **SIZES[estimator],
+            "DRY_RUN": "1",
+            "MODEL": str(folder / "tiny"),
+            "ESTIMATOR": estimator,
+            "TRAIN_FILE": str(folder / "train.parquet"),
+            "OUT": str(folder / estimator),
+            "EPOCHS": str(STEPS),
+            "VARIANTS": "2",
+            "RESPONSE_TOKENS": "192",
+            "LR": "1e-3",
+        },
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+    return told.stdout.splitlines()
+
+
+@pytest.mark.parametrize("estimator", ["grpo", "gae"])
+def test_an_agent_trains_on_the_tokens_that_it_drew(folder: Path, estimator: str) -> None:
+    out, metrics_path = folder / estimator, folder / estimator / "metrics.jsonl"
+    out.mkdir()
+    with ServerProcess() as server:
+        url = server.start(folder / "index", folder / "qrels.trec", folder / "server.log")
+        env = device_environment("cpu", 1)
+        env |= {"RETRIEVER_URL": url, "VERL_FILE_LOGGER_PATH": str(metrics_path)}
+        run_logged(
+            command(folder, estimator),
+            stage=estimator,
+            env=env,
+            log_path=folder / f"{estimator}.log",
+            time_limit_s=600.0,
+        )
+    metrics = {
+        step: values
+        for step, values in read_metrics(metrics_path).items()
+        if "actor/grad_norm" in values
+    }
+    # A given token counts as certain in the rollout: were the mask on one, the difference to its
+    # probability under the policy would show here as much as stale weights would.
+    assert sync_failures(metrics, list(range(1, STEPS + 1))) == []
+    texts = [said for step in metrics for said in outputs(out / "rollouts" / f"{step}.jsonl")]
+    assert sum("<results>" in text for text in texts) > len(texts) / 2
+    assert {values["agent/searched"] > 0 for values in metrics.values()} == {True}
+    assert any(values["agent/em"] > 0 for values in metrics.values())
+    if estimator == "gae":
+        assert all(0 < values["critic/grad_norm"] < float("inf") for values in metrics.values())
+
+
+def outputs(path: Path) -> list[str]:
+    """What the episodes of one step read and wrote after their prompts."""
+    return [json.loads(line)["output"] for line in path.read_text().splitlines()]

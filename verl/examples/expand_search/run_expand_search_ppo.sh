@@ -1,0 +1,10 @@
+#!/usr/bin/env bash
+# ExpandSearch (arXiv 2510.10009): PPO, three queries a call; the values of its released scripts.
+export MODEL=${MODEL:?set MODEL to Qwen2.5-3B-Instruct, a folder or a name on the hub}
+export TRAIN_FILE=${TRAIN_FILE:-data/qa/train.parquet} OUT=${OUT:-runs/expand_search_ppo}
+export ESTIMATOR=gae STRATEGY=expand_search VARIANTS=${VARIANTS:-3} FORMAT=${FORMAT:-hermes}
+export TOPK=${TOPK:-10} DOCUMENTS=${DOCUMENTS:-null} RESULT_TOKENS=512 SQUEEZER=${SQUEEZER:-extractive}
+export BATCH=${BATCH:-512} MINI_BATCH=${MINI_BATCH:-256} MICRO_BATCH=8 EPOCHS=15
+export PROMPT_TOKENS=4096 RESPONSE_TOKENS=3000
+export LR=1e-6 WARMUP_STEPS=100 CRITIC_LR=1e-5 CRITIC_WARMUP_STEPS=15
+exec bash "$(dirname "$0")/_run.sh" "$@"
