@@ -21,7 +21,7 @@ import numpy as np
 from synthetic_corpus import SyntheticCorpus
 from tables import Row, interleaved, markdown, median_ratio, processor, write_results
 
-from convsearch.files import write_passages
+from convsearch.passages import write_passages
 from convsearch.retrieval import Retriever
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.backends.lucene import LuceneBackend

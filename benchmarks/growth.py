@@ -31,7 +31,7 @@ from bm25 import TOPK, WORDS, make_queries, queries_of
 from synthetic_corpus import SyntheticCorpus
 from tables import RESULTS, Row, markdown, processor, write_results
 
-from convsearch.files import write_passages
+from convsearch.passages import write_passages
 from convsearch.passport import git_revision
 from convsearch.types import Passage
 from retriever_server.backends.bm25 import Bm25Backend

@@ -24,7 +24,8 @@ from urllib.parse import urlsplit
 
 import numpy as np
 
-from convsearch.files import atomic_write, write_passages
+from convsearch.files import atomic_write
+from convsearch.passages import write_passages
 from convsearch.retrieval.protocol import Retriever
 from convsearch.types import Passage
 from retriever_server.indexing.bm25 import build_bm25_index

@@ -4,6 +4,7 @@
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 PARTS=(lint architecture unit service recipes scale e2e)
 export HF_HUB_OFFLINE=1 # tests download nothing
+export OMP_NUM_THREADS=1 # two lanes share the processors
 
 run_part() {
   case $1 in

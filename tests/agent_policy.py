@@ -11,7 +11,8 @@ from tiny_model import WORDS, make_tiny_model
 
 from convsearch.agent import Evidence, messages, observe, start, step, strategy, tool_format
 from convsearch.data.parquet import write_agent_parquet
-from convsearch.files import write_passages, write_qrels
+from convsearch.files import write_qrels
+from convsearch.passages import write_passages
 from convsearch.types import Passage, Question
 
 ANSWERS, NAMES = WORDS[:4], WORDS[4:]

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 from tiny_model import WORDS
 
-from convsearch.files import write_passages, write_qrels
+from convsearch.files import write_qrels
+from convsearch.passages import write_passages
 from convsearch.train.grpo import GrpoSettings
 from convsearch.types import Passage
 

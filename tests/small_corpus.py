@@ -3,7 +3,7 @@
 import random
 from pathlib import Path
 
-from convsearch.files import write_passages
+from convsearch.passages import write_passages
 from convsearch.types import Passage
 
 _WORDS = (

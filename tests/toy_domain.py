@@ -4,7 +4,8 @@ from pathlib import Path
 
 from rewriting import some_turns
 
-from convsearch.files import write_passages, write_qrels, write_turns
+from convsearch.files import write_qrels, write_turns
+from convsearch.passages import write_passages
 from convsearch.passport import write_passport
 from convsearch.types import Passage
 

@@ -13,7 +13,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import CheckpointError, DataError
-from convsearch.files import iter_passages
+from convsearch.passages import iter_passages
 from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Passage
 from retriever_server.backends.encoder import PASSAGE_LENGTH, Encoder, encoder_id, load_encoder

@@ -8,7 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError
-from convsearch.files import parse_json, parse_passage, read_lines
+from convsearch.files import parse_json, read_lines
+from convsearch.passages import parse_passage
 
 _SAMPLE = 2_000
 _TABLE_BYTES = 41

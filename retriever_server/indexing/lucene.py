@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convsearch.errors import DataError
-from convsearch.files import iter_passages
+from convsearch.passages import iter_passages
 from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Passage
 from retriever_server.backends.lucene import (

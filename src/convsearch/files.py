@@ -3,13 +3,13 @@
 | noun | file | form |
 | --- | --- | --- |
 | turns | `turns.jsonl` | one `Turn` a line |
-| passages | `corpus.jsonl` | `doc_id`, `title`, `text` |
 | relevance | `qrels.trec` | `qid 0 doc_id relevance` |
 | rewrites | `rewrites.jsonl` | one `Rewrite` a line |
 | topic switches | `turn_info.jsonl` | `qid`, `topic_switch` (true, false or null) |
 | ranking | `run.trec` | `qid Q0 doc_id rank score tag` |
 
-A name that ends in `.gz` is read and written compressed. Passports are in `passport.py`.
+A name that ends in `.gz` is read and written compressed. Passages (`corpus.jsonl`) are in
+`passages.py`, passports in `passport.py`.
 """
 
 import gzip
@@ -18,15 +18,14 @@ import json
 import math
 import os
 import zlib
-from array import array
-from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TypeVar
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.types import Hit, Message, Passage, Rewrite, Turn
+from convsearch.types import Hit, Message, Rewrite, Turn
 
 Record = dict[str, object]
 Qrels = dict[str, dict[str, int]]
@@ -35,8 +34,6 @@ Run = dict[str, list[Hit]]
 """qid -> hits, best first."""
 T = TypeVar("T")
 
-_SUSPECTS = 1_000_000
-"""Ids that are compared at once where their hashes are equal."""
 _STATUSES = ("ok", "malformed", "failed")
 
 
@@ -223,66 +220,6 @@ def write_turn_info(path: Path, switches: Mapping[str, bool | None]) -> int:
     return write_jsonl(
         path, ({"qid": qid, "topic_switch": switch} for qid, switch in switches.items())
     )
-
-
-# --- passages ------------------------------------------------------------------------------------
-
-
-def parse_passage(record: Record, where: str) -> Passage:
-    """One passage of `corpus.jsonl`. Raises DataError for a missing field or a wrong type."""
-    doc_id = id_field(record, "doc_id", where)
-    title, text = (field(record, name, str, where) for name in ("title", "text"))
-    return Passage(doc_id=doc_id, title=title, text=text)
-
-
-def iter_passages(path: Path) -> Iterator[Passage]:
-    """Streams `corpus.jsonl`. Raises DataError at the end, where an id occurred twice or the file
-    is empty: use what was read only when this is exhausted. Holds eight bytes for each passage."""
-    hashes = array("q")
-    for where, record in read_jsonl(path):
-        passage = parse_passage(record, where)
-        hashes.append(hash(passage.doc_id))
-        yield passage
-    if not hashes:
-        raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
-    refuse_repeated_ids(path, _repeated(hashes))
-
-
-def refuse_repeated_ids(path: Path, suspects: Collection[int]) -> None:
-    """Reads a corpus again and raises DataError with the first line that repeats an id.
-
-    suspects: values of `hash(doc_id)` that occurred more than once; where they are of different
-    ids after all, nothing is raised.
-    """
-    rest = sorted(suspects)
-    for first in range(0, len(rest), _SUSPECTS):  # of a corpus that is there twice, not all at once
-        now = set(rest[first : first + _SUSPECTS])
-        seen: dict[str, str] = {}
-        for where, record in read_jsonl(path):
-            doc_id = id_field(record, "doc_id", where)
-            if hash(doc_id) not in now:
-                continue
-            if doc_id in seen:
-                raise DataError(
-                    f"{where}: doc_id {doc_id!r} occurs twice, first in line "
-                    f"{seen[doc_id].rpartition(':')[2]}; passage ids must be unique: remove one of "
-                    "the two, or give it another id"
-                )
-            seen[doc_id] = where
-
-
-def _repeated(hashes: "array[int]") -> list[int]:
-    """Values that occur more than once; sorts them in place."""
-    import numpy as np
-
-    values = np.frombuffer(hashes, dtype=np.int64)
-    values.sort()
-    return np.unique(values[1:][values[1:] == values[:-1]]).tolist()
-
-
-def write_passages(path: Path, passages: Iterable[Passage]) -> int:
-    """Writes `corpus.jsonl`; returns how many."""
-    return write_jsonl(path, map(vars, passages))  # asdict copies, which costs as much as writing
 
 
 # --- relevance and rankings ----------------------------------------------------------------------

@@ -13,6 +13,7 @@ RINGS = {
     "types": 0,
     "errors": 0,
     "files": 1,
+    "passages": 1,
     "passport": 1,
     "prompts": 1,
     "rewards": 1,

@@ -114,7 +114,9 @@ def check_script(arguments: list[str]) -> None:
         assert rest == []
     elif script in CONVSEARCH_SCRIPTS:
         check_convsearch([*CONVSEARCH_SCRIPTS[script], *rest])
-    elif re.fullmatch(r"scripts/(build_index|serve)_(topiocqa|qrecc|wiki18)_(bm25|ance|e5)\.sh", script):
+    elif re.fullmatch(
+        r"scripts/(build_index|serve)_(topiocqa|qrecc|wiki18)_(bm25|ance|e5)\.sh", script
+    ):
         check_convsearch([*INDEX_SCRIPTS["serve" if "serve" in script else "index"], *rest])
     else:
         assert script.startswith("verl/examples/"), f"teach this test about {script}"

@@ -13,7 +13,8 @@ from parity import concatenations, differences, list_differences
 from synthetic_corpus import Call, SyntheticCorpus
 
 from convsearch.data.pooled import convert_pooled
-from convsearch.files import iter_passages, read_qrels, read_turns, write_passages
+from convsearch.files import read_qrels, read_turns
+from convsearch.passages import iter_passages, write_passages
 from retriever_server.analyzer import Analyzer
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.backends.lucene import LuceneBackend

@@ -13,7 +13,7 @@ from lucene_case import LuceneAnalyzer, needs_lucene
 from parity import differences, list_differences
 from synthetic_corpus import SyntheticCorpus
 
-from convsearch.files import write_passages
+from convsearch.passages import write_passages
 from retriever_server import words
 from retriever_server.analyzer import Analyzer, lower
 from retriever_server.backends.bm25 import Bm25Backend

@@ -12,20 +12,19 @@ from convsearch.errors import DataError, MissingFileError
 from convsearch.files import (
     atomic_write,
     gold_ids,
-    iter_passages,
     read_qrels,
     read_rewrites,
     read_run,
     read_turn_info,
     read_turns,
     write_jsonl,
-    write_passages,
     write_qrels,
     write_rewrites,
     write_run,
     write_turn_info,
     write_turns,
 )
+from convsearch.passages import iter_passages, write_passages
 from convsearch.types import Hit, Message, Passage, Rewrite, Turn
 
 TURN = {

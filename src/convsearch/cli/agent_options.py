@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from convsearch.agent.formats import FormatName
 from convsearch.agent.search import SearchSettings, SearchTool
 from convsearch.cli import options as o
 from convsearch.cli.agent_squeezer import SqueezerOptions, open_squeezer
@@ -25,7 +26,7 @@ StrategyOption = Annotated[
     typer.Option("--strategy", help="How the agent searches."),
 ]
 FormatOption = Annotated[
-    Literal["plain", "hermes", "search_r1"],
+    FormatName,
     typer.Option("--format", help="Form of calls: ours, or that of released checkpoints."),
 ]
 VariantsOption = Annotated[

@@ -16,7 +16,8 @@ from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS
 from convsearch.data.holding import LOCK, disk_errors_named, held
 from convsearch.data.transfer import Progress
 from convsearch.errors import DataError
-from convsearch.files import atomic_write, write_passages
+from convsearch.files import atomic_write
+from convsearch.passages import write_passages
 from convsearch.types import Passage
 
 _log = logging.getLogger(__name__)

@@ -23,11 +23,11 @@ from convsearch.files import (
     Record,
     field,
     read_jsonl,
-    write_passages,
     write_qrels,
     write_turn_info,
     write_turns,
 )
+from convsearch.passages import write_passages
 from convsearch.passport import write_passport
 from convsearch.types import Message, Passage, Turn
 

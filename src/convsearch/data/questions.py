@@ -25,9 +25,9 @@ from convsearch.files import (
     read_jsonl,
     read_qrels,
     write_jsonl,
-    write_passages,
     write_qrels,
 )
+from convsearch.passages import write_passages
 from convsearch.passport import write_passport
 from convsearch.types import Passage, Question
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.errors import ConfigError, DependencyError
-from convsearch.files import iter_passages, read_turns
+from convsearch.files import read_turns
 from convsearch.nano.card import write_card
 from convsearch.nano.circuit import ROPE_THETA, TokenTraits, set_copying
 from convsearch.nano.copying import CopyReport, measure_copying
@@ -34,6 +34,7 @@ from convsearch.nano.tokenizer import (
     WORD_START,
     train_tokenizer,
 )
+from convsearch.passages import iter_passages
 from convsearch.prompts import rewrite_messages
 from convsearch.types import Turn
 

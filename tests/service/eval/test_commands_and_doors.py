@@ -10,7 +10,8 @@ from toy_domain import write_toy_dataset, write_toy_index
 
 from convsearch.cli import eval_doors, infer_door
 from convsearch.cli.main import main
-from convsearch.files import read_rewrites, read_run, write_passages, write_rewrites
+from convsearch.files import read_rewrites, read_run, write_rewrites
+from convsearch.passages import write_passages
 from convsearch.types import Passage, Rewrite
 
 ROOT = Path(__file__).parents[3]

@@ -5,9 +5,10 @@ from pathlib import Path
 import pytest
 
 from convsearch.errors import ConfigError
-from convsearch.files import write_passages, write_turns
+from convsearch.files import write_turns
 from convsearch.nano.pretrain import Domain, build_nano
 from convsearch.nano.settings import NanoSettings
+from convsearch.passages import write_passages
 from convsearch.types import Message, Passage, Turn
 
 

@@ -7,7 +7,8 @@ from typer.testing import CliRunner
 
 from convsearch.cli.main import app
 from convsearch.errors import DataError
-from convsearch.files import write_passages, write_qrels, write_turns
+from convsearch.files import write_qrels, write_turns
+from convsearch.passages import write_passages
 from convsearch.types import Passage, Turn
 
 

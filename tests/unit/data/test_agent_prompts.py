@@ -14,7 +14,7 @@ from convsearch.data.mini.hops import generate_hops
 from convsearch.data.parquet import write_agent_parquet
 from convsearch.data.questions import SPLITS, load_questions
 from convsearch.errors import DataError
-from convsearch.files import iter_passages
+from convsearch.passages import iter_passages
 from convsearch.passport import sha256_of
 from convsearch.types import Question
 

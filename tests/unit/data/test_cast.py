@@ -19,7 +19,8 @@ from convsearch.data.cast import CastSettings, convert_cast
 from convsearch.data.dataset import load_dataset, without_corpus
 from convsearch.data.raw_turns import RawSource
 from convsearch.errors import ConfigError, DataError
-from convsearch.files import iter_passages, read_rewrites
+from convsearch.files import read_rewrites
+from convsearch.passages import iter_passages
 
 COUNTS = {
     2019: {"num_raw_turns": 4, "num_judged_turns": 3, "num_judgements": 5},

@@ -8,7 +8,8 @@ import pytest
 
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import write_passages, write_qrels, write_turns
+from convsearch.files import write_qrels, write_turns
+from convsearch.passages import write_passages
 from convsearch.types import Message, Passage, Turn
 
 

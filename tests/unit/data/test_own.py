@@ -8,7 +8,7 @@ import pytest
 from convsearch.data.dataset import load_dataset
 from convsearch.data.own import convert_own
 from convsearch.errors import ConfigError, DataError, MissingFileError
-from convsearch.files import iter_passages
+from convsearch.passages import iter_passages
 
 
 def talk(conv: str, **changes: object) -> dict[str, object]:

@@ -10,7 +10,8 @@ from convsearch.data.dataset import load_dataset
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import write_field_rewrites
 from convsearch.errors import ConfigError, DataError, MissingFileError
-from convsearch.files import iter_passages, read_rewrites
+from convsearch.files import read_rewrites
+from convsearch.passages import iter_passages
 from convsearch.types import Message
 
 Record = dict[str, object]

@@ -18,7 +18,7 @@ from convsearch.data.questions import load_questions
 from convsearch.data.raw_turns import RawSource
 from convsearch.data.wiki18 import convert_wiki18, read_wiki18, title_and_text
 from convsearch.errors import ConfigError, DataError, DownloadError, MissingFileError
-from convsearch.files import iter_passages
+from convsearch.passages import iter_passages
 
 CONTENTS = [
     '"Ada Lovelace"\nAda wrote the first program.',

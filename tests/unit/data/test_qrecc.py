@@ -20,7 +20,8 @@ from convsearch.data.dataset import load_dataset
 from convsearch.data.qrecc import convert_qrecc, published_size_note
 from convsearch.data.qrecc_passages import read_passages_zip
 from convsearch.errors import DataError
-from convsearch.files import iter_passages, read_rewrites
+from convsearch.files import read_rewrites
+from convsearch.passages import iter_passages
 
 EXPECTED = tuple(QRECC_COUNTS.items())
 TRAIN = "scai-qrecc21-training-turns.json"

@@ -11,7 +11,7 @@ import pytest
 from convsearch.data.dataset import load_dataset
 from convsearch.data.pooled import convert_pooled
 from convsearch.errors import DataError
-from convsearch.files import iter_passages
+from convsearch.passages import iter_passages
 
 REAL = Path(__file__).parents[4] / "shared" / "data"
 pytestmark = [

@@ -9,7 +9,8 @@ from raw_files import SECRET, TOPIOCQA_COUNTS, kept, source, topiocqa_golds, wri
 from convsearch.data.dataset import load_dataset
 from convsearch.data.topiocqa import PUBLISHED, convert_topiocqa
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import iter_passages, read_jsonl
+from convsearch.files import read_jsonl
+from convsearch.passages import iter_passages
 
 EXPECTED = tuple(TOPIOCQA_COUNTS.items())
 

@@ -10,14 +10,8 @@ from convsearch.data.mini.talk import converse
 from convsearch.data.mini.world import make_entities, make_passages
 from convsearch.data.staging import staged_folder
 from convsearch.data.topics import pages_of_golds, topic_switches
-from convsearch.files import (
-    Qrels,
-    atomic_write,
-    write_passages,
-    write_qrels,
-    write_turn_info,
-    write_turns,
-)
+from convsearch.files import Qrels, atomic_write, write_qrels, write_turn_info, write_turns
+from convsearch.passages import write_passages
 from convsearch.passport import sha256_of
 from convsearch.types import Passage, Turn
 

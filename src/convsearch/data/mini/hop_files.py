@@ -10,7 +10,8 @@ from convsearch.data.mini.hops import SPLITS, generate_hops
 from convsearch.data.mini.world import make_entities, make_passages
 from convsearch.data.questions import QUESTIONS, write_questions
 from convsearch.data.staging import staged_folder
-from convsearch.files import atomic_write, write_passages, write_qrels
+from convsearch.files import atomic_write, write_qrels
+from convsearch.passages import write_passages
 from convsearch.passport import sha256_of
 
 
