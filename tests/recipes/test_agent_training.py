@@ -168,6 +168,18 @@ def test_a_recipe_takes_any_node(script: Path, gpus: int, nodes: int, model: str
     assert config.trainer.test_freq == config.trainer.save_freq == 100
 
 
+def test_what_a_recipe_cannot_do_is_a_sentence() -> None:
+    for env, sentence in (({"LORA": "1"}, "LORA=1"), ({"GPUS": "3"}, "does not divide")):
+        done = subprocess.run(
+            ["bash", str(PAPER[0])],
+            env={**os.environ, "DRY_RUN": "1", "MODEL": "m", **env},
+            capture_output=True,
+            text=True,
+        )
+        assert (done.returncode, done.stdout) == (2, "")
+        assert sentence in done.stderr
+
+
 def test_a_small_policy_may_have_a_critic(model: str) -> None:
     config = recipe(FOLDER / "nano_cpu.sh", model, ESTIMATOR="gae")
     assert need_critic(config)

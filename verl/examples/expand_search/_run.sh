@@ -13,6 +13,7 @@ set -euo pipefail
 ROOT=$(cd "$(dirname "${BASH_SOURCE[0]}")/../../.." && pwd)
 PYTHON=${PYTHON:-python3}
 source "$ROOT/verl/examples/_gpus.sh"
+[[ ${LORA:-0} == 0 ]] || die "LORA=1: search agents train the whole model here; leave it out"
 [[ -n ${DRY_RUN:-} ]] || : "${RETRIEVER_URL:?start a server with \"convsearch serve\" and set RETRIEVER_URL to its address}"
 
 offload=False
