@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from convsearch import files
+from convsearch import passages
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import (
     atomic_write,
@@ -271,8 +271,8 @@ def corpus_of(path: Path, *doc_ids: str) -> Path:
 def test_ids_whose_hashes_are_equal_are_told_apart(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(files, "hash", lambda doc_id: len(doc_id), raising=False)
-    monkeypatch.setattr(files, "_SUSPECTS", 1)
+    monkeypatch.setattr(passages, "hash", lambda doc_id: len(doc_id), raising=False)
+    monkeypatch.setattr(passages, "_SUSPECTS", 1)
     different = corpus_of(tmp_path / "corpus.jsonl", "a", "b", "cc", "dd", "c")
     assert [passage.doc_id for passage in iter_passages(different)] == ["a", "b", "cc", "dd", "c"]
     repeated = corpus_of(tmp_path / "repeated.jsonl", "a", "b", "cc", "dd", "c", "dd")
