@@ -29,7 +29,7 @@ from retriever_server.dense.vectors import Block, Vectors
 TENSOR_CORE_UNIT = 2.0**-22
 """Assumed of tensor cores, which truncate: see `exact_rank`."""
 _HEADROOM = 2.0**14
-"""Largest scaled product in float16, which ends at 65504."""
+"""Largest scaled product in float16, which ends at 65504; half of the longest scaled query."""
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
@@ -82,7 +82,8 @@ class TorchFilter:
         exact_QD = queries_QD.astype(np.float64)
         scale_Q = np.ones(len(queries_QD))
         if self._dtype == torch.float16:
-            reach_Q = np.linalg.norm(exact_QD, axis=1) * vectors.longest
+            # at least a half: queries scaled for very short vectors would themselves overflow
+            reach_Q = np.linalg.norm(exact_QD, axis=1) * max(vectors.longest, 0.5)
             with np.errstate(divide="ignore"):
                 power_Q = np.floor(np.log2(_HEADROOM / reach_Q))
             scale_Q = np.exp2(np.clip(power_Q, -60, 60))

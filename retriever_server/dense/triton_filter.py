@@ -87,7 +87,7 @@ def count_band(
     columns = torch.empty((num_queries, CAPACITY), dtype=torch.int32, device=device)
     grid = (triton.cdiv(num_queries, _TILE_QUERIES), triton.cdiv(num_rows, _TILE_ROWS))
     with torch.cuda.device_of(queries_QD):  # Triton launches on the current device
-        _count_band[grid](
+        _count_band[grid](  # pyright: ignore[reportIndexIssue]
             queries_QD.contiguous(), block_BD.contiguous(), low_Q, high_Q,
             counts[0], counts[1], columns, num_queries, num_rows,
             DIM=dim,
