@@ -65,14 +65,15 @@ def _count_band(
     is_near = inside & (products >= low_Q[:, None]) & (products <= high_Q[:, None])
     num_above = tl.sum(is_above.to(tl.int32), axis=1)
     tl.atomic_add(above + query, num_above, mask=is_query & (num_above > 0))
-    if tl.sum(is_near.to(tl.int32)) > 0:
-        # each product in doubt takes the next place of its query; beyond the capacity it only
-        # counts
-        counters = near + query[:, None] + tl.zeros((TILE_QUERIES, TILE_ROWS), dtype=tl.int32)
-        place = tl.atomic_add(counters, is_near.to(tl.int32), mask=is_near)
-        target = columns + query[:, None] * CAPACITY + place
-        value = row[None, :] + tl.zeros((TILE_QUERIES, TILE_ROWS), dtype=tl.int32)
-        tl.store(target, value, mask=is_near & (place < CAPACITY))
+    # the tile takes as many places of each query as it has in doubt; beyond the capacity they only
+    # count
+    doubts = is_near.to(tl.int32)
+    num_near = tl.sum(doubts, axis=1)
+    first = tl.atomic_add(near + query, num_near, mask=is_query & (num_near > 0))
+    place = first[:, None] + tl.cumsum(doubts, axis=1) - 1
+    target = columns + query[:, None] * CAPACITY + place
+    value = row[None, :] + tl.zeros((TILE_QUERIES, TILE_ROWS), dtype=tl.int32)
+    tl.store(target, value, mask=is_near & (place < CAPACITY))
 
 
 def count_band(
