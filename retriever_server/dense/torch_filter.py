@@ -29,12 +29,12 @@ from retriever_server.dense.vectors import Block, Vectors
 TENSOR_CORE_UNIT = 2.0**-22
 """Assumed of tensor cores, which truncate: see `exact_rank`."""
 _HEADROOM = 2.0**14
-"""Largest scaled product in float16, which ends at 65504."""
+"""Largest scaled product in float16, which ends at 65504; half of the longest scaled query."""
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}
 
 
 @dataclass(frozen=True, kw_only=True)
-class _Operand:
+class Operand:
     """Queries and negated offsets on one device, both scaled."""
 
     queries_QD: torch.Tensor
@@ -59,7 +59,10 @@ class TorchFilter:
             # partial sums rounded to half precision would break the bound
             torch.backends.cuda.matmul.allow_bf16_reduced_precision_reduction = False
             torch.backends.cuda.matmul.allow_fp16_reduced_precision_reduction = False
-        self._offsets = subtracts_before_rounding(self._device, self._dtype, vectors.dim)
+        self._offsets = self._subtracts_offset(vectors.dim)
+
+    def _subtracts_offset(self, dim: int) -> bool:
+        return subtracts_before_rounding(self._device, self._dtype, dim)
 
     def load(self, blocks: Sequence[Block]) -> None:
         """Copies blocks to the device, where they stay."""
@@ -69,13 +72,18 @@ class TorchFilter:
     def _tensor(self, raw: Raw) -> torch.Tensor:
         return torch.from_numpy(raw).view(self._dtype)
 
+    def _on_device(self, block: Block) -> torch.Tensor:
+        loaded_BD = self._resident.get(block.first)
+        return self._tensor(block.raw_BD).to(self._device) if loaded_BD is None else loaded_BD
+
     def prepare(self, queries_QD: Floats, vectors: Vectors, gold_Q: Doubles) -> Prepared:
         """See `Filter`. The offset is the gold's score, so that rounding to half precision, which
         is relative, costs least where it matters."""
         exact_QD = queries_QD.astype(np.float64)
         scale_Q = np.ones(len(queries_QD))
         if self._dtype == torch.float16:
-            reach_Q = np.linalg.norm(exact_QD, axis=1) * vectors.longest
+            # at least a half: queries scaled for very short vectors would themselves overflow
+            reach_Q = np.linalg.norm(exact_QD, axis=1) * max(vectors.longest, 0.5)
             with np.errstate(divide="ignore"):
                 power_Q = np.floor(np.log2(_HEADROOM / reach_Q))
             scale_Q = np.exp2(np.clip(power_Q, -60, 60))
@@ -88,7 +96,7 @@ class TorchFilter:
         if self._offsets:
             offset = torch.from_numpy((gold_Q - shift_Q) * scale_Q).to(self._dtype)
         return Prepared(
-            operand=_Operand(
+            operand=Operand(
                 queries_QD=operand_QD.to(self._device),
                 minus_offset_Q1=-offset[:, None].to(self._device),
             ),
@@ -106,10 +114,8 @@ class TorchFilter:
     ) -> Products:
         """See `Filter`."""
         operand = prepared.operand
-        assert isinstance(operand, _Operand)
-        block_BD = self._resident.get(block.first)
-        if block_BD is None:
-            block_BD = self._tensor(block.raw_BD).to(self._device)
+        assert isinstance(operand, Operand)
+        block_BD = self._on_device(block)
         with torch.inference_mode():
             if self._offsets:
                 products_QB = torch.addmm(operand.minus_offset_Q1, operand.queries_QD, block_BD.T)
@@ -154,9 +160,9 @@ class DeviceProducts:
 
 
 def _select(operand: object, queries: npt.NDArray[np.intp]) -> object:
-    assert isinstance(operand, _Operand)
+    assert isinstance(operand, Operand)
     chosen = torch.from_numpy(queries).to(operand.queries_QD.device)
-    return _Operand(
+    return Operand(
         queries_QD=operand.queries_QD[chosen], minus_offset_Q1=operand.minus_offset_Q1[chosen]
     )
 

@@ -11,7 +11,7 @@ from convsearch.errors import ConfigError
 from retriever_server.dense import torch_filter
 from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, split, thresholds
 from retriever_server.dense.filters import as_float32
-from retriever_server.dense.formats import Format
+from retriever_server.dense.formats import Format, decode, encode
 from retriever_server.dense.torch_filter import TorchFilter
 from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import Vectors
@@ -84,6 +84,20 @@ def test_products_stay_within_the_bound(case) -> None:
         assert (above_Q <= better_Q).all()
         assert (better_Q <= above_Q + near_Q).all()
         assert near_Q.mean() < 0.2 * len(block.raw_BD), "the bound must also be of use"
+
+
+def test_very_short_vectors_do_not_overflow_float16(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Scaling queries by 2^14 / (|q||x|) alone made them infinite, and ranks wrong."""
+    monkeypatch.setattr(torch_filter, "subtracts_before_rounding", lambda *_: False)
+    values_ND = hard_values(2000, DIM, "float16") * np.float32(0.002)
+    values_ND = decode(encode(values_ND, "float16"), "float16")
+    queries_QD, golds = hard_queries(values_ND, 50)
+    vectors, order_N = make_vectors(tmp_path / "v", values_ND, "float16"), np.arange(2000)
+    engine = RankEngine(vectors, order_N, [TorchFilter(vectors)])
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 100)
+    assert ranks_of(engine, queries_QD, golds, 100) == expected
 
 
 def test_the_probe_tells_one_rounding_from_two(monkeypatch: pytest.MonkeyPatch) -> None:
