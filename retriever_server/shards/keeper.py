@@ -3,8 +3,9 @@
     python3 keeper.py MARKER FOLDER
 
 Waits until nobody holds the other end of its standard input. Then it ends every process whose
-environment has the marker, and removes the folder. Ray ends most of its processes with their
-parent, but not its agents. A script of its own, which imports nothing of this project.
+environment has the marker or that has a file of the folder open, and removes the folder. Ray ends
+most of its processes with their parent, but not its agents. A script of its own, which imports
+nothing of this project.
 """
 
 import contextlib
@@ -19,17 +20,21 @@ MARKER = "CONVSEARCH_SHARDS_ID"
 _GRACE_S = 1.0
 
 
-def _marked(marker: str) -> list[psutil.Process]:
+def _left(marker: str, folder: str) -> list[psutil.Process]:
+    """Ray's processes write their titles over their environment, which may swallow the marker;
+    their logs in the folder stay open."""
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
-            if f"{MARKER}={marker}".encode() in _environment(process):
+            if f"{MARKER}={marker}".encode() in _environment(process) or any(
+                Path(folder) in Path(file.path).parents for file in process.open_files()
+            ):
                 found.append(process)
     return found
 
 
 def _environment(process: psutil.Process) -> bytes:
-    """As bytes: Ray's processes write their titles over its beginning, where psutil stops."""
+    """As bytes: psutil stops at the title that a process wrote over its beginning."""
     path = Path(f"/proc/{process.pid}/environ")
     if path.exists():
         return path.read_bytes()
@@ -39,8 +44,8 @@ def _environment(process: psutil.Process) -> bytes:
 def main(marker: str, folder: str) -> None:
     """See the module."""
     sys.stdin.buffer.read()
-    psutil.wait_procs(_marked(marker), timeout=_GRACE_S)
-    while left := _marked(marker):
+    psutil.wait_procs(_left(marker, folder), timeout=_GRACE_S)
+    while left := _left(marker, folder):
         for process in left:
             with contextlib.suppress(psutil.Error):
                 process.kill()

@@ -3,6 +3,7 @@
 import json
 import os
 import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -45,6 +46,7 @@ def command(folder: Path, estimator: str) -> list[str]:
             **os.environ,
             **SIZES[estimator],
             "DRY_RUN": "1",
+            "PYTHON": sys.executable,
             "MODEL": str(folder / "tiny"),
             "ESTIMATOR": estimator,
             "TRAIN_FILE": str(folder / "train.parquet"),

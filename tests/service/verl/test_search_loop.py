@@ -315,7 +315,7 @@ def test_an_episode_that_fills_its_room_ends_without_an_answer(tokenizer: Any, u
     assert len(output.response_ids) == len(output.response_logprobs or ()) == first
     [cut] = play(ScriptedIds(tokenizer, texts), config_of(url, response=7))
     assert (len(cut.response_ids), episode_of(cut).counts) == (7, {"no_action": 1})
-    limited = ScriptedIds(tokenizer, [answer("Ada " * 50)])
+    limited = ScriptedIds(tokenizer, [answer("Ada " * 50)] * 2)
     play(limited, config_of(url, max_turn_tokens=9, max_turns=2))
     assert {len(drawn) for _, drawn in limited.drawn} == {9}
 
