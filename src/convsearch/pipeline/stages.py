@@ -17,7 +17,6 @@ from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
 from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.searched import searched_queries, searched_rewrites
-from convsearch.retrieval.info import info_of
 from convsearch.train.metrics import ProgressCallback, TrainProgress
 from convsearch.types import Turn
 
@@ -273,12 +272,10 @@ class Stages:
                 found = evaluate_searched(
                     searched, client, self._dataset.qrels, config.eval.topk, seed=config.seed
                 )
-                info = info_of(client)
             settings = {
                 **config.section("eval"),
                 "dataset": self._dataset.name,
                 "split": config.data.eval_split,
-                "engine": asdict(info) if info else None,
             }
             write_evaluation(folder, found, tag=source, settings=settings, seed=config.seed)
             return found.counts
