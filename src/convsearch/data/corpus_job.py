@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
-from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURN_INFO, TURNS
 from convsearch.data.holding import LOCK, disk_errors_named, held
 from convsearch.data.transfer import Progress
 from convsearch.errors import DataError
@@ -28,7 +28,7 @@ OWNED_FILES = (
     TURNS,
     QRELS,
     PASSPORT,
-    "turn_info.jsonl",
+    TURN_INFO,
     "gold_ids.tsv",
     "human_rewrites.jsonl",
     "human_rewrites.dev.jsonl",
