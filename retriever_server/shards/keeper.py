@@ -3,12 +3,13 @@
     python3 keeper.py MARKER FOLDER
 
 Waits until nobody holds the other end of its standard input. Then it ends every process whose
-environment has the marker or that has a file of the folder open, and removes the folder. Ray ends
-most of its processes with their parent, but not its agents. A script of its own, which imports
-nothing of this project.
+environment has the marker or that has a file of the folder open, and removes the folder; not the
+server itself, whose Ray library keeps its log open after a shutdown. Ray ends most of its processes
+with their parent, but not its agents. A script of its own, which imports nothing of this project.
 """
 
 import contextlib
+import os
 import shutil
 import sys
 from pathlib import Path
@@ -26,6 +27,8 @@ def _left(marker: str, folder: str) -> list[psutil.Process]:
     found = []
     for process in psutil.process_iter():
         with contextlib.suppress(psutil.Error, OSError):
+            if process.pid == os.getppid():  # the server; another process once it is gone
+                continue
             if f"{MARKER}={marker}".encode() in _environment(process) or any(
                 Path(folder) in Path(file.path).parents for file in process.open_files()
             ):
