@@ -6,6 +6,8 @@ from dataclasses import replace
 from pathlib import Path
 
 from convsearch.errors import ConfigError
+from convsearch.listening import read_api_key
+from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.loading import RETRIEVERS
 from retriever_server.settings import (
     DEFAULT_DEADLINE_S,
@@ -15,7 +17,6 @@ from retriever_server.settings import (
     DEFAULT_PORT,
     IndexSettings,
     ServerSettings,
-    read_api_key,
     sharding_of,
 )
 
@@ -44,7 +45,12 @@ def parser() -> argparse.ArgumentParser:
         help="BM25: read the index through and compare its hashes first")  # fmt: skip
     add("--host", default=DEFAULT_HOST, help="address to listen on")
     add("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port")
-    add("--api_key_file", type=Path, help="file with the key that clients must send")
+    add(
+        "--api_key_file",
+        "--api-key-file",
+        type=Path,
+        help="file with the key that clients must send",
+    )
     add("--allow-unauthenticated", action="store_true",
         help="listen beyond this machine without a key")  # fmt: skip
     add("--log_file", dest="log_path", type=Path, help="request log; absent: stderr")
@@ -86,7 +92,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         further={key: replace(one, verify=options.verify) for key, one in named.items()},
         host=options.host,
         port=options.port,
-        api_key=read_api_key(options.api_key_file),
+        api_key=read_api_key(options.api_key_file, API_KEY_VARIABLE),
         allow_unauthenticated=options.allow_unauthenticated,
         log_path=options.log_path,
         deadline_s=options.deadline_s,

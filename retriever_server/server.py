@@ -22,13 +22,15 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
     _ROOT = Path(__file__).resolve().parent.parent
     sys.path[0:1] = [str(_ROOT), str(_ROOT / "src")]
 
-from convsearch.errors import ConfigError, ConvsearchError, DependencyError
+from convsearch.errors import ConvsearchError, DependencyError
 from convsearch.files import Qrels
+from convsearch.listening import check_exposure, listen
 from convsearch.retrieval.protocol import Retriever
+from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.flags import parser, settings_of
 from retriever_server.loading import load_backend
 from retriever_server.log_output import json_log
-from retriever_server.settings import ServerSettings, check_exposure
+from retriever_server.settings import ServerSettings
 
 __all__ = ["ServerSettings", "load_backend", "main", "serve"]
 
@@ -50,9 +52,12 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
     """Serves until SIGTERM or Ctrl-C. listener: a bound socket, in place of host and port."""
     host = str(listener.getsockname()[0]) if listener else settings.host
     check_exposure(
-        host, has_key=settings.api_key is not None, allowed=settings.allow_unauthenticated
+        host,
+        has_key=settings.api_key is not None,
+        allowed=settings.allow_unauthenticated,
+        key_variable=API_KEY_VARIABLE,
     )
-    listener = listener or _bind(settings.host, settings.port)
+    listener = listener or listen(settings.host, settings.port)
     with json_log(settings.log_path) as log:
         searching = _run(settings, listener)
     # an engine call that no signal reaches, or a log that nobody reads: the interpreter would
@@ -142,22 +147,6 @@ def spare_the_collector() -> None:
     gc.collect()
     gc.freeze()
     gc.set_threshold(GC_OBJECTS)
-
-
-def _bind(host: str, port: int) -> socket.socket:
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named; without
-    # it every answer on a kept connection waits 40 ms for the client's delayed acknowledgement
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {host}:{port} ({error}); choose another --host or --port"
-        ) from None
-    return listener
 
 
 def _die_with(parent_pid: int) -> None:

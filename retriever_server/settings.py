@@ -1,15 +1,13 @@
 """What to serve, where, and to whom: the settings of the server, checked before anything loads."""
 
-import ipaddress
-import os
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from convsearch.errors import ConfigError, MissingFileError
-from convsearch.retrieval.transport import API_KEY_VARIABLE
+from convsearch.errors import ConfigError
+from convsearch.listening import LOOPBACK
 
-DEFAULT_HOST = "127.0.0.1"
+DEFAULT_HOST = LOOPBACK
 DEFAULT_PORT = 8000
 DEFAULT_DEADLINE_S = 25.0
 """Below the 30 s after which the clients of verl and SkyRL hang up."""
@@ -108,44 +106,3 @@ def sharding_of(
     if (cpus, gpus, ray_address) != (None, None, None):
         raise ConfigError("--shard_cpus, --shard_gpus and --ray_address need --shards")
     return None
-
-
-def check_exposure(host: str, *, has_key: bool, allowed: bool) -> None:
-    """Raises ConfigError where strangers could reach a server that asks for no key."""
-    if has_key or allowed or is_loopback(host):
-        return
-    raise ConfigError(
-        f"--host {host} can be reached from other machines and there is no API key; set "
-        f"{API_KEY_VARIABLE} or --api_key_file, listen on {DEFAULT_HOST}, or say "
-        "--allow-unauthenticated where everybody on the network may search"
-    )
-
-
-def is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; names other than localhost count as open."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def read_api_key(path: Path | None) -> str | None:
-    """The key from a file, or from the environment, or None.
-
-    Raises MissingFileError, or ConfigError for a key that no HTTP header can carry.
-    """
-    if path is not None:
-        try:
-            key = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
-        where = str(path)
-    else:
-        key, where = os.environ.get(API_KEY_VARIABLE, "").strip(), API_KEY_VARIABLE
-        if not key:
-            return None
-    if not key or not all("!" <= character <= "~" for character in key):
-        raise ConfigError(
-            f"{where}: an API key is one line of letters, digits and signs without blanks"
-        )
-    return key

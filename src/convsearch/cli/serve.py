@@ -7,6 +7,8 @@ from typing import Annotated
 import typer
 
 from convsearch.errors import ConfigError
+from convsearch.listening import read_api_key
+from convsearch.retrieval.transport import API_KEY_VARIABLE
 
 
 def command(
@@ -63,7 +65,7 @@ def command(
     """Serve indexes over HTTP until Ctrl-C."""
     from retriever_server.flags import named_indexes
     from retriever_server.server import ServerSettings, serve
-    from retriever_server.settings import read_api_key, sharding_of
+    from retriever_server.settings import sharding_of
 
     named = named_indexes(index, qrels or [], encoder or [])
     if not named:
@@ -77,7 +79,7 @@ def command(
         further={key: replace(one, verify=verify) for key, one in named.items()},
         host=host,
         port=port,
-        api_key=read_api_key(api_key_file),
+        api_key=read_api_key(api_key_file, API_KEY_VARIABLE),
         allow_unauthenticated=allow_unauthenticated,
         log_path=log_file,
         deadline_s=deadline_s,

@@ -13,6 +13,7 @@ from convsearch.cli import options as o
 from convsearch.cli.infer import PromptFileOption, PromptOption, ShotsOption
 from convsearch.infer import SamplingParams
 from convsearch.infer.checkpoint import model_name
+from convsearch.listening import check_exposure, listen, read_api_key
 from convsearch.prompts import read_template
 
 
@@ -50,8 +51,8 @@ def command(
     gpus_per_worker: o.GpusOption = 1,
 ) -> None:
     """Serve a rewriter over HTTP until Ctrl-C: /rewrite and /v1/chat/completions."""
-    from convsearch.serving.server import bind, serve
-    from convsearch.serving.settings import ServingSettings, check_exposure, read_api_key
+    from convsearch.serving.server import serve
+    from convsearch.serving.settings import API_KEY_VARIABLE, ServingSettings
 
     settings = ServingSettings(
         model=served_name or (model_name(model) if model else engine),
@@ -63,14 +64,19 @@ def command(
         max_batch=max_batch,
         max_in_flight=max_in_flight,
         deadline_s=deadline_s,
-        api_key=read_api_key(api_key_file),
+        api_key=read_api_key(api_key_file, API_KEY_VARIABLE),
     )
-    check_exposure(host, has_key=settings.api_key is not None, allowed=allow_unauthenticated)
+    check_exposure(
+        host,
+        has_key=settings.api_key is not None,
+        allowed=allow_unauthenticated,
+        key_variable=API_KEY_VARIABLE,
+    )
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # while the model is loading
     still_generating = False
     with (
         contextlib.suppress(KeyboardInterrupt),
-        bind(host, port) as listener,
+        listen(host, port) as listener,
         o.engine_of(
             engine,
             model,

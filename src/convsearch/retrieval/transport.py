@@ -1,6 +1,5 @@
 """What both HTTP clients share: the address, the key, what is tried again and when."""
 
-import ipaddress
 import json
 import os
 import random
@@ -12,6 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import httpx
 
 from convsearch.errors import ConfigError, RetrieverError
+from convsearch.listening import is_loopback
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, REQUEST_ID_HEADER
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
@@ -149,11 +149,7 @@ def address_of(url: str, index: str | None = None) -> Address:
 
 def reads_environment(base: str) -> bool:
     """Whether proxies of the environment apply: not on this machine itself."""
-    host = urlsplit(base).hostname or ""
-    try:
-        return not ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host != "localhost"
+    return not is_loopback(urlsplit(base).hostname or "")
 
 
 def read_reply(response: httpx.Response, expected: int, *, allow_degraded: bool = False) -> Reply:

@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import DependencyError
 from convsearch.infer.engine import Engine
 from convsearch.serving.app import create_app
 from convsearch.serving.settings import ServingSettings
@@ -14,22 +14,6 @@ SHUTDOWN_S = 10
 """Time that requests in flight get to finish after a signal."""
 KEEP_ALIVE_S = 75
 """Idle connections stay open longer than clients keep them."""
-
-
-def bind(host: str, port: int) -> socket.socket:
-    """A socket to listen on. Raises ConfigError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
-    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named
-    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-    try:
-        listener.bind((host, port))
-    except (OSError, OverflowError) as error:
-        listener.close()
-        raise ConfigError(
-            f"cannot listen on {host}:{port} ({error}); choose another --host or --port"
-        ) from None
-    return listener
 
 
 def serve(

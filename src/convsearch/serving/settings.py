@@ -1,11 +1,8 @@
 """How a rewriter is served."""
 
-import ipaddress
-import os
 from dataclasses import dataclass
-from pathlib import Path
 
-from convsearch.errors import ConfigError, MissingFileError
+from convsearch.errors import ConfigError
 from convsearch.infer.engine import SamplingParams
 from convsearch.prompts import PromptStyle, PromptTemplate, rewrite_messages
 from convsearch.types import Turn
@@ -53,44 +50,3 @@ class ServingSettings:
             )
         turn = Turn(qid="q", conv_id="c", turn=1, split="serve", question="?")
         rewrite_messages(turn, self.style, shots=self.shots, template=self.template)
-
-
-def check_exposure(host: str, *, has_key: bool, allowed: bool) -> None:
-    """Raises ConfigError where strangers could reach a server that asks for no key."""
-    if has_key or allowed or _is_loopback(host):
-        return
-    raise ConfigError(
-        f"--host {host} can be reached from other machines and there is no API key; set "
-        f"{API_KEY_VARIABLE} or --api-key-file, listen on 127.0.0.1, or say "
-        "--allow-unauthenticated where everybody on the network may ask"
-    )
-
-
-def _is_loopback(host: str) -> bool:
-    """Whether only this machine reaches the address; names other than localhost count as open."""
-    try:
-        return ipaddress.ip_address(host).is_loopback
-    except ValueError:
-        return host == "localhost"
-
-
-def read_api_key(path: Path | None) -> str | None:
-    """The key from a file, or from the environment, or None.
-
-    Raises MissingFileError, or ConfigError for a key that no HTTP header can carry.
-    """
-    if path is None:
-        key, where = os.environ.get(API_KEY_VARIABLE, "").strip(), API_KEY_VARIABLE
-        if not key:
-            return None
-    else:
-        where = str(path)
-        try:
-            key = path.read_text(encoding="utf-8").strip()
-        except OSError as error:
-            raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
-    if not key or not all("!" <= character <= "~" for character in key):
-        raise ConfigError(
-            f"{where}: an API key is one line of letters, digits and signs without blanks"
-        )
-    return key

@@ -1,48 +1,17 @@
 """Who may listen where, which keys are keys, which indexes fit, and what fits into memory."""
 
 import gc
-import socket
 from pathlib import Path
 
 import pytest
 
-from convsearch.errors import ConfigError, MissingFileError
+from convsearch.errors import ConfigError
 from retriever_server import memory
 from retriever_server.flags import named_indexes, parser, settings_of
 from retriever_server.loading import load_backend
 from retriever_server.manifest import write_manifest
-from retriever_server.server import _bind, spare_the_collector
-from retriever_server.settings import IndexSettings, ServerSettings, check_exposure, read_api_key
-
-
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
-def test_this_machine_needs_no_key(host: str) -> None:
-    check_exposure(host, has_key=False, allowed=False)
-
-
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "", "retriever.example"])
-def test_others_need_a_key_or_a_word(host: str) -> None:
-    with pytest.raises(ConfigError, match="--allow-unauthenticated"):
-        check_exposure(host, has_key=False, allowed=False)
-    check_exposure(host, has_key=True, allowed=False)
-    check_exposure(host, has_key=False, allowed=True)
-
-
-def test_the_key_comes_from_a_file_or_the_environment(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.delenv("RETRIEVER_API_KEY", raising=False)
-    assert read_api_key(None) is None
-    monkeypatch.setenv("RETRIEVER_API_KEY", " from-environment\n")
-    assert read_api_key(None) == "from-environment"
-    (tmp_path / "key").write_text("from-file\n")
-    assert read_api_key(tmp_path / "key") == "from-file"
-    with pytest.raises(MissingFileError, match="cannot be read"):
-        read_api_key(tmp_path / "none")
-    for bad in ("", "two words", "clé", "a\nb"):
-        (tmp_path / "key").write_text(bad)
-        with pytest.raises(ConfigError, match="one line"):
-            read_api_key(tmp_path / "key")
+from retriever_server.server import spare_the_collector
+from retriever_server.settings import IndexSettings, ServerSettings
 
 
 def test_the_key_is_not_shown() -> None:
@@ -120,12 +89,6 @@ def test_an_index_is_weighed_before_it_is_opened(
     monkeypatch.setattr(memory, "free_bytes", lambda: 1_000_000)
     with pytest.raises(ConfigError, match=r"\(bm25\) needs 0\.002 GB, 0\.001 GB free"):
         load_backend(IndexSettings(index_path=tmp_path))
-
-
-def test_the_listener_sends_small_answers_at_once() -> None:
-    with _bind("127.0.0.1", 0) as listener:
-        # what asyncio looks at before it sets TCP_NODELAY
-        assert listener.proto == socket.IPPROTO_TCP
 
 
 def test_the_collector_does_not_visit_what_is_loaded() -> None:

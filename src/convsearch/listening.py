@@ -1,0 +1,68 @@
+"""What our servers ask before they listen: an address, who reaches it, the key that guards it."""
+
+import ipaddress
+import os
+import socket
+from pathlib import Path
+
+from convsearch.errors import ConfigError, MissingFileError
+
+LOOPBACK = "127.0.0.1"
+
+
+def is_loopback(host: str) -> bool:
+    """Whether only this machine reaches the address; names other than localhost count as open."""
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def check_exposure(host: str, *, has_key: bool, allowed: bool, key_variable: str) -> None:
+    """Raises ConfigError where strangers could reach a server that asks for no key."""
+    if has_key or allowed or is_loopback(host):
+        return
+    raise ConfigError(
+        f"--host {host} can be reached from other machines and there is no API key; set "
+        f"{key_variable} or --api-key-file, listen on {LOOPBACK}, or say "
+        "--allow-unauthenticated where everybody on the network may ask"
+    )
+
+
+def read_api_key(path: Path | None, variable: str) -> str | None:
+    """The key from a file, or from the environment variable, or None.
+
+    Raises MissingFileError, or ConfigError for a key that no HTTP header can carry.
+    """
+    if path is None:
+        key, where = os.environ.get(variable, "").strip(), variable
+        if not key:
+            return None
+    else:
+        where = str(path)
+        try:
+            key = path.read_text(encoding="utf-8").strip()
+        except OSError as error:
+            raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
+    if not key or not all("!" <= character <= "~" for character in key):
+        raise ConfigError(
+            f"{where}: an API key is one line of letters, digits and signs without blanks"
+        )
+    return key
+
+
+def listen(host: str, port: int) -> socket.socket:
+    """A bound socket; port 0 takes a free one. Raises ConfigError."""
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named; without
+    # it every answer on a kept connection waits 40 ms for the client's delayed acknowledgement
+    listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+    try:
+        listener.bind((host, port))
+    except (OSError, OverflowError) as error:
+        listener.close()
+        raise ConfigError(
+            f"cannot listen on {host}:{port} ({error}); choose another --host or --port"
+        ) from None
+    return listener
