@@ -65,6 +65,31 @@ def sha256_of(path: Path) -> str:
     return hashlib.sha256("\n".join(lines).encode()).hexdigest()
 
 
+def write_repeatable_passport(
+    path: Path,
+    *,
+    stage: str,
+    seed: int,
+    counts: Mapping[str, int],
+    name: str,
+    outputs: Sequence[Path],
+) -> None:
+    """The passport of a data set that depends on its seed alone, so that its own bytes repeat too.
+
+    It holds neither time nor versions. outputs: files of the same folder, stored with their hash.
+    """
+    passport = {
+        "stage": stage,
+        "seed": seed,
+        "counts": dict(counts),
+        "outputs": {file.name: sha256_of(file) for file in outputs},
+        "settings": {"name": name},
+    }
+    with atomic_write(path) as out:
+        json.dump(passport, out, indent=2)
+        out.write("\n")
+
+
 def write_passport(
     path: Path,
     *,

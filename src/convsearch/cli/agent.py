@@ -46,7 +46,7 @@ from convsearch.episodes.evaluation import equal_budget, read_passport, score_ru
 from convsearch.episodes.latency import read_seconds
 from convsearch.files import atomic_write
 from convsearch.infer import SamplingParams
-from convsearch.infer.runner import passport_path
+from convsearch.infer.journal import passport_path
 from convsearch.report.agent_charts import write_score_charts
 from convsearch.report.published_answers import beside_published
 from convsearch.types import Question

@@ -44,7 +44,7 @@ from convsearch.episodes.latency import read_seconds
 from convsearch.episodes.sweep import Cell, sweep_cells, sweep_curves, sweep_table
 from convsearch.files import atomic_write
 from convsearch.infer import SamplingParams
-from convsearch.infer.runner import passport_path
+from convsearch.infer.journal import passport_path
 from convsearch.pipeline.search import open_retriever
 from convsearch.report.agent_charts import write_score_charts, write_sweep_charts
 

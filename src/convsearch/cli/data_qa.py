@@ -21,8 +21,8 @@ from convsearch.cli.data_published import (
     tell,
 )
 from convsearch.data import download
+from convsearch.data.pooled import SPLITS
 from convsearch.data.qa_sets import RAW_SPLITS, convert_qa_sets, fetch_qa_sets, raw_files
-from convsearch.data.questions import SPLITS
 from convsearch.data.raw_turns import RawSource
 from convsearch.data.wiki18 import SET_NAME, convert_wiki18
 

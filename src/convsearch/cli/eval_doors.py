@@ -13,7 +13,7 @@ from convsearch.cli.evaluate import show
 from convsearch.data.dataset import topic_switches_beside
 from convsearch.errors import ConfigError, DataError
 from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
-from convsearch.infer.runner import passport_path
+from convsearch.infer.journal import passport_path
 from convsearch.passport import sha256_of
 from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched

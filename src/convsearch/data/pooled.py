@@ -10,7 +10,7 @@ which stand in a file of their own, apart from the turns.
 import re
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from urllib.parse import quote
 
@@ -56,16 +56,7 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
     Raises DataError or MissingFileError for anything else that is wrong; `out` is then untouched.
     """
     started = time.monotonic()
-    if not source.is_dir():
-        raise MissingFileError(f"{source}: no such folder; name a folder with {CORPUS} in it")
-    if out.resolve() == source.resolve():
-        raise DataError(f"{out}: is the source itself; name another output folder")
-    corpus_path = find_file(source, CORPUS)
-    found = [find_file(source, f"{split}.jsonl") for split in SPLITS]
-    turn_paths = [path for path in found if path is not None]
-    if corpus_path is None or not turn_paths:
-        wanted = CORPUS if corpus_path is None else " or ".join(f"{s}.jsonl" for s in SPLITS)
-        raise MissingFileError(f"{source}: {wanted} missing (also looked for .gz); check the path")
+    corpus_path, turn_paths = pooled_files(source, out)
     counts: Counter[str] = Counter()
     counts.update(dict.fromkeys(REPAIRS, 0))
     turns, qrels, mentions, gold_pages = _turns(turn_paths, counts)
@@ -75,9 +66,7 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
         counts["num_passages"] = write_passages(
             staging / CORPUS, _passages(corpus_path, mentions, titles, counts)
         )
-        if mentions:
-            doc_id, where = next(iter(mentions.items()))
-            raise DataError(f"{where}: gold passage {doc_id!r} is not in {corpus_path.name}")
+        check_all_found(mentions, corpus_path)
         write_qrels(staging / QRELS, qrels)
         switches = topic_switches(turns, {**pages_of_golds(qrels, titles), **gold_pages})
         counts["num_topic_switches"] = sum(switch is True for switch in switches.values())
@@ -93,6 +82,30 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
             seconds=round(time.monotonic() - started, 3),
         )
     return dict(counts)
+
+
+def pooled_files(source: Path, out: Path) -> tuple[Path, list[Path]]:
+    """The corpus of a folder in the pooled format, and the files of its splits that are there.
+
+    Raises MissingFileError without a corpus or any split, DataError where `out` is the source.
+    """
+    if not source.is_dir():
+        raise MissingFileError(f"{source}: no such folder; name a folder with {CORPUS} in it")
+    if out.resolve() == source.resolve():
+        raise DataError(f"{out}: is the source itself; name another output folder")
+    corpus_path = find_file(source, CORPUS)
+    found = [find_file(source, f"{split}.jsonl") for split in SPLITS]
+    paths = [path for path in found if path is not None]
+    if corpus_path is None or not paths:
+        wanted = CORPUS if corpus_path is None else " or ".join(f"{s}.jsonl" for s in SPLITS)
+        raise MissingFileError(f"{source}: {wanted} missing (also looked for .gz); check the path")
+    return corpus_path, paths
+
+
+def check_all_found(missing: Mapping[str, str], corpus_path: Path) -> None:
+    """Raises DataError for gold passages, id -> where it is named, that the corpus lacks."""
+    for doc_id, where in missing.items():
+        raise DataError(f"{where}: gold passage {doc_id!r} is not in {corpus_path.name}")
 
 
 def _turns(

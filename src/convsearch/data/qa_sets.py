@@ -14,8 +14,9 @@ from pathlib import Path
 from convsearch.data.catalogue import RawFile
 from convsearch.data.dataset import PASSPORT, QRELS
 from convsearch.data.download import Fetched, fetch
+from convsearch.data.pooled import SPLITS
 from convsearch.data.published import check_counts
-from convsearch.data.questions import QUESTIONS, SPLITS, write_questions
+from convsearch.data.questions import QUESTIONS, write_questions
 from convsearch.data.raw_turns import Kept, RawSource, question_of
 from convsearch.data.staging import staged_folder
 from convsearch.data.wiki18 import numbered_id

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, find_file
+from convsearch.data.pooled import check_all_found, pooled_files
 from convsearch.data.staging import staged_folder
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import (
@@ -32,7 +33,6 @@ from convsearch.passport import write_passport
 from convsearch.types import Passage, Question
 
 QUESTIONS = "questions.jsonl"
-SPLITS = ("train", "dev", "test")
 _LIST_COMMA = re.compile(r",\s*(?=['\"])")
 _NEXT_STEP = 'make a question folder with "convsearch data qa"'
 
@@ -127,24 +127,13 @@ def convert_questions(source: Path, out: Path) -> dict[str, int]:
     `out` is then untouched.
     """
     started = time.monotonic()
-    if not source.is_dir():
-        raise MissingFileError(f"{source}: no such folder; name a folder with {CORPUS} in it")
-    if out.resolve() == source.resolve():
-        raise DataError(f"{out}: is the source itself; name another output folder")
-    corpus_path = find_file(source, CORPUS)
-    found = [find_file(source, f"{split}.jsonl") for split in SPLITS]
-    paths = [path for path in found if path is not None]
-    if corpus_path is None or not paths:
-        wanted = CORPUS if corpus_path is None else " or ".join(f"{s}.jsonl" for s in SPLITS)
-        raise MissingFileError(f"{source}: {wanted} missing (also looked for .gz); check the path")
+    corpus_path, paths = pooled_files(source, out)
     counts: Counter[str] = Counter({"without_answers": 0, "without_gold": 0, "mended_answers": 0})
     questions, qrels, mentions = _collect(paths, counts)
     with staged_folder(out) as staging:
         counts["num_questions"] = write_questions(staging / QUESTIONS, questions)
         counts["num_passages"] = write_passages(staging / CORPUS, _passages(corpus_path, mentions))
-        if mentions:
-            doc_id, where = next(iter(mentions.items()))
-            raise DataError(f"{where}: gold passage {doc_id!r} is not in {corpus_path.name}")
+        check_all_found(mentions, corpus_path)
         write_qrels(staging / QRELS, qrels)
         write_passport(
             staging / PASSPORT,

@@ -24,8 +24,7 @@ from convsearch.episodes.journal import EpisodeJournal
 from convsearch.episodes.latency import read_seconds, write_seconds
 from convsearch.errors import ConfigError, DataError
 from convsearch.infer.engine import Engine, SamplingParams
-from convsearch.infer.journal import Settings, check_same_settings, journal_path
-from convsearch.infer.runner import passport_path
+from convsearch.infer.journal import Settings, is_finished, journal_path, passport_path
 from convsearch.passport import write_passport
 from convsearch.types import Episode, Question
 
@@ -254,21 +253,12 @@ def _settings(
 
 def _finished(out_path: Path, settings: Settings, questions: Sequence[Question]) -> list[Episode]:
     """The episodes of a finished run with these settings; empty where there is none yet."""
-    if journal_path(out_path).is_file() or not out_path.exists():
+    if not is_finished(out_path, settings):
         return []
-    passport = passport_path(out_path)
-    try:
-        found = json.loads(passport.read_text(encoding="utf-8"))["settings"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        raise ConfigError(
-            f"{out_path}: exists, and {passport.name} beside it does not say how it was made. "
-            "Write over it with --fresh, or name another output"
-        ) from None
-    check_same_settings(out_path, found, settings)
     episodes = read_episodes(out_path)
     if [episode.qid for episode in episodes] != [question.qid for question in questions]:
         raise DataError(
-            f"{out_path}: its episodes are not those that {passport.name} tells of; start over "
-            "with --fresh"
+            f"{out_path}: its episodes are not those that {passport_path(out_path).name} tells of; "
+            "start over with --fresh"
         )
     return episodes

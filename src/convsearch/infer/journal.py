@@ -31,6 +31,30 @@ def journal_path(out_path: Path) -> Path:
     return out_path.with_name(f"{out_path.name}.journal")
 
 
+def passport_path(out_path: Path) -> Path:
+    """Where the passport of an output lies: `rewrites.run.json` beside `rewrites.jsonl`."""
+    return out_path.with_name(f"{out_path.name.partition('.')[0]}.run.json")
+
+
+def is_finished(out_path: Path, settings: Settings) -> bool:
+    """Whether a run with these settings finished the output.
+
+    Raises ConfigError where the output is of another run, or nothing tells which.
+    """
+    if journal_path(out_path).is_file() or not out_path.exists():
+        return False
+    passport = passport_path(out_path)
+    try:
+        found = json.loads(passport.read_text(encoding="utf-8"))["settings"]
+    except (FileNotFoundError, ValueError, LookupError, TypeError):
+        raise ConfigError(
+            f"{out_path}: exists, and {passport.name} beside it does not say how it was made. "
+            "Write over it with --fresh, or name another output"
+        ) from None
+    check_same_settings(out_path, found, settings)
+    return True
+
+
 @contextmanager
 def disk_errors(path: Path) -> Iterator[None]:
     """Turns what the disk refuses into a WriteError."""

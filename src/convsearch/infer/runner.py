@@ -20,9 +20,10 @@ from convsearch.infer.engine import Block, BlockEngine, Engine, Generation, Samp
 from convsearch.infer.journal import (
     Journal,
     Settings,
-    check_same_settings,
     disk_errors,
+    is_finished,
     journal_path,
+    passport_path,
 )
 from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
@@ -34,11 +35,6 @@ Progress = Callable[[int, int], None]
 STATUSES = ("ok", "malformed", "failed")
 COPIED_RECORDS = 1024
 """Records that are copied at a time."""
-
-
-def passport_path(out_path: Path) -> Path:
-    """Where the passport of a rewrites file lies: `rewrites.run.json` beside `rewrites.jsonl`."""
-    return out_path.with_name(f"{out_path.name.partition('.')[0]}.run.json")
 
 
 def infer_rewrites(
@@ -169,17 +165,8 @@ def _settings(plan: Plan, engine: Engine, batch_size: int) -> Settings:
 
 def _finished(out_path: Path, settings: Settings, plan: Plan) -> dict[str, int] | None:
     """The counts of a finished run with these settings; None where there is none yet."""
-    if journal_path(out_path).is_file() or not out_path.exists():
+    if not is_finished(out_path, settings):
         return None
-    passport = passport_path(out_path)
-    try:
-        found = json.loads(passport.read_text(encoding="utf-8"))["settings"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        raise ConfigError(
-            f"{out_path}: exists, and {passport.name} beside it does not say how it was made. "
-            "Write over it with --fresh, or name another output"
-        ) from None
-    check_same_settings(out_path, found, settings)
     expected = plan.sample_keys()
     statuses = []
     for rewrite in _records(out_path):
@@ -190,7 +177,7 @@ def _finished(out_path: Path, settings: Settings, plan: Plan) -> dict[str, int] 
         if next(expected, None) is None:
             return _counts(statuses)
     raise DataError(
-        f"{out_path}: its records are not those that {passport.name} tells of; "
+        f"{out_path}: its records are not those that {passport_path(out_path).name} tells of; "
         "start over with --fresh"
     )
 

@@ -12,8 +12,7 @@ from rewriting import some_turns
 from convsearch.cli.infer_door import MODEL_NAMES, infer_main, style_of
 from convsearch.errors import ConfigError
 from convsearch.files import read_rewrites, write_turns
-from convsearch.infer.journal import journal_path
-from convsearch.infer.runner import passport_path
+from convsearch.infer.journal import journal_path, passport_path
 
 ROOT = Path(__file__).resolve().parents[3]
 DOOR = [sys.executable, str(ROOT / "src" / "infer" / "infer.py")]

@@ -12,7 +12,8 @@ from convsearch.data.mini import DEFAULT_SEED, generate_mini
 from convsearch.data.mini.hop_files import write_hops
 from convsearch.data.mini.hops import generate_hops
 from convsearch.data.parquet import write_agent_parquet
-from convsearch.data.questions import SPLITS, load_questions
+from convsearch.data.pooled import SPLITS
+from convsearch.data.questions import load_questions
 from convsearch.errors import DataError
 from convsearch.passages import iter_passages
 from convsearch.passport import sha256_of

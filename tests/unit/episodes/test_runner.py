@@ -28,8 +28,7 @@ from convsearch.episodes.runner import play_block
 from convsearch.errors import ConfigError, DataError, EngineError, RetrieverError
 from convsearch.infer import SamplingParams
 from convsearch.infer.echo_engine import EchoEngine
-from convsearch.infer.journal import journal_path
-from convsearch.infer.runner import passport_path
+from convsearch.infer.journal import journal_path, passport_path
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Passage, derive_seed
 

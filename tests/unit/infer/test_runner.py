@@ -13,8 +13,8 @@ from convsearch.errors import ConfigError, DataError, EngineError, WriteError
 from convsearch.files import read_rewrites
 from convsearch.infer import Generation, SamplingParams, infer_rewrites
 from convsearch.infer.echo_engine import EchoEngine
-from convsearch.infer.journal import journal_path
-from convsearch.infer.runner import count_statuses, passport_path
+from convsearch.infer.journal import journal_path, passport_path
+from convsearch.infer.runner import count_statuses
 from convsearch.prompts import asked_question, format_response
 from convsearch.types import ChatMessage, derive_seed
 

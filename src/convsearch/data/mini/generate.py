@@ -1,6 +1,5 @@
 """Puts world and conversations together and writes them as a data set folder."""
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -10,9 +9,9 @@ from convsearch.data.mini.talk import converse
 from convsearch.data.mini.world import make_entities, make_passages
 from convsearch.data.staging import staged_folder
 from convsearch.data.topics import pages_of_golds, topic_switches
-from convsearch.files import Qrels, atomic_write, write_qrels, write_turn_info, write_turns
+from convsearch.files import Qrels, write_qrels, write_turn_info, write_turns
 from convsearch.passages import write_passages
-from convsearch.passport import sha256_of
+from convsearch.passport import write_repeatable_passport
 from convsearch.types import Passage, Turn
 
 DEFAULT_SEED = 20250520
@@ -65,14 +64,12 @@ def write_mini(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, int]:
         write_turn_info(staging / TURN_INFO, switches)
         for split, _ in SPLITS:
             counts[f"num_turns_{split}"] = sum(t.split == split for t in data.turns)
-        passport = {
-            "stage": "data mini",
-            "seed": seed,
-            "counts": counts,
-            "outputs": {name: sha256_of(staging / name) for name in (TURNS, CORPUS, QRELS)},
-            "settings": {"name": "mini"},
-        }
-        with atomic_write(staging / PASSPORT) as out:
-            json.dump(passport, out, indent=2)
-            out.write("\n")
+        write_repeatable_passport(
+            staging / PASSPORT,
+            stage="data mini",
+            seed=seed,
+            counts=counts,
+            name="mini",
+            outputs=[staging / file for file in (TURNS, CORPUS, QRELS)],
+        )
     return counts

@@ -1,6 +1,5 @@
 """Writes the multi-hop questions over the encyclopaedia as a question folder."""
 
-import json
 from pathlib import Path
 
 from convsearch.data.dataset import CORPUS, PASSPORT, QRELS
@@ -10,9 +9,9 @@ from convsearch.data.mini.hops import SPLITS, generate_hops
 from convsearch.data.mini.world import make_entities, make_passages
 from convsearch.data.questions import QUESTIONS, write_questions
 from convsearch.data.staging import staged_folder
-from convsearch.files import atomic_write, write_qrels
+from convsearch.files import write_qrels
 from convsearch.passages import write_passages
-from convsearch.passport import sha256_of
+from convsearch.passport import write_repeatable_passport
 
 
 def write_hops(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, int]:
@@ -31,14 +30,12 @@ def write_hops(out_dir: Path, seed: int = DEFAULT_SEED) -> dict[str, int]:
         write_qrels(staging / QRELS, data.qrels)
         for split, _ in SPLITS:
             counts[f"mini_{split}"] = sum(q.split == split for q in data.questions)
-        passport = {
-            "stage": "data hops",
-            "seed": seed,
-            "counts": counts,
-            "outputs": {name: sha256_of(staging / name) for name in (QUESTIONS, CORPUS, QRELS)},
-            "settings": {"name": "mini_hops"},
-        }
-        with atomic_write(staging / PASSPORT) as out:
-            json.dump(passport, out, indent=2)
-            out.write("\n")
+        write_repeatable_passport(
+            staging / PASSPORT,
+            stage="data hops",
+            seed=seed,
+            counts=counts,
+            name="mini_hops",
+            outputs=[staging / file for file in (QUESTIONS, CORPUS, QRELS)],
+        )
     return counts
