@@ -7,8 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 from agent_policy import make_agent_policy, write_agent_case
 from grpo_case import sync_failures
+from transformers import AutoModelForCausalLM
 
 from convsearch.train.device import device_environment
 from convsearch.train.launch import run_logged
@@ -22,6 +24,8 @@ STEPS = 4
 TAUGHT_STEPS = 200
 SIZES = {"grpo": {"BATCH": "4", "ROLLOUTS": "4"}, "gae": {"BATCH": "16", "ROLLOUTS": "1"}}
 """Estimator -> questions of a step and episodes of each."""
+KEPT = (2, 4)
+"""Steps after which the run with held-out questions validates and keeps its model."""
 
 
 @pytest.fixture(scope="module")
@@ -55,12 +59,22 @@ def command(folder: Path, estimator: str) -> list[str]:
             "VARIANTS": "2",
             "RESPONSE_TOKENS": "192",
             "LR": "1e-3",
+            **(validation(folder) if estimator == "grpo" else {}),
         },
         capture_output=True,
         text=True,
         check=True,
     )
     return told.stdout.splitlines()
+
+
+def validation(folder: Path) -> dict[str, str]:
+    return {
+        "VAL_FILE": str(folder / "train.parquet"),
+        "TEST_FREQ": str(KEPT[0]),
+        "SAVE_FREQ": str(KEPT[0]),
+        "KEEP": "1",
+    }
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "gae"])
@@ -78,11 +92,8 @@ def test_an_agent_trains_on_the_tokens_that_it_drew(folder: Path, estimator: str
             log_path=folder / f"{estimator}.log",
             time_limit_s=600.0,
         )
-    metrics = {
-        step: values
-        for step, values in read_metrics(metrics_path).items()
-        if "actor/grad_norm" in values
-    }
+    told = read_metrics(metrics_path)
+    metrics = {step: values for step, values in told.items() if "actor/grad_norm" in values}
     # A given token counts as certain in the rollout: were the mask on one, the difference to its
     # probability under the policy would show here as much as stale weights would.
     assert sync_failures(metrics, list(range(1, STEPS + 1))) == []
@@ -92,6 +103,21 @@ def test_an_agent_trains_on_the_tokens_that_it_drew(folder: Path, estimator: str
     assert any(values["agent/em"] > 0 for values in metrics.values())
     if estimator == "gae":
         assert all(0 < values["critic/grad_norm"] < float("inf") for values in metrics.values())
+    else:
+        validated = [step for step in told if any(name.startswith("val-") for name in told[step])]
+        assert validated == list(KEPT)
+        check_kept_models(out)
+
+
+def check_kept_models(out: Path) -> None:
+    """Every validated model is there whole, also that of a checkpoint that verl has removed."""
+    assert sorted(path.name for path in (out / "models").iterdir()) == [f"step_{n}" for n in KEPT]
+    assert not (out / f"global_step_{KEPT[0]}" / "actor" / "huggingface").exists()
+    first, last = (
+        AutoModelForCausalLM.from_pretrained(out / "models" / f"step_{n}").state_dict()
+        for n in KEPT
+    )
+    assert any(not torch.equal(first[name], last[name]) for name in first)
 
 
 def outputs(path: Path) -> list[str]:
