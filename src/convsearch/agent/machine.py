@@ -234,12 +234,16 @@ def messages(state: AgentState) -> list[ChatMessage]:
     return [*chat, *({"role": roles[span.kind], "content": _spoken(span)} for span in spans)]
 
 
-def to_episode(state: AgentState, *, seed: int = 0, prefix_violations: int = 0) -> Episode:
+def to_episode(
+    state: AgentState, *, seed: int = 0, prefix_violations: int = 0, prefix_unknown: int = 0
+) -> Episode:
     """The finished episode. ValueError while the agent still wants something.
 
-    prefix_violations: of the driver's `TokenTrack`; they stand among the counts.
+    prefix_violations: prompts that did not begin with the ids before them, prefix_unknown: those
+    of which the driver cannot say; both stand among the counts.
     """
     state = _count(state, "prefix_violations", prefix_violations)
+    state = _count(state, "prefix_unknown", prefix_unknown)
     if state.wants != "nothing" or state.ended_by is None:
         raise ValueError(f"the episode is not over: the agent wants {state.wants}")
     status: EpisodeStatus = "no_answer"

@@ -1,4 +1,9 @@
-"""One agent and the engine that speaks for it: by ids where it takes them, else by chats."""
+"""One agent and the engine that speaks for it: by ids where it takes them, else by chats.
+
+Over ids a prompt only grows. An endpoint of chats renders the whole chat anew in every turn, and
+nobody but it knows the ids: such prompts are counted as `prefix_unknown`, or as
+`prefix_violations` where its own counts of tokens prove that ids were dropped.
+"""
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
@@ -13,6 +18,27 @@ from convsearch.types import derive_seed
 
 
 @dataclass(kw_only=True)
+class RenderedPrompts:
+    """Prompts of one dialogue that an endpoint rendered from messages."""
+
+    violations: int = 0
+    """Shorter than what came before them, so that ids are missing."""
+    unknown: int = 0
+    """Long enough, or not counted by the endpoint: whether they begin with the ids before them is
+    not known."""
+    num_before: int | None = None
+    """Tokens of the last prompt and of the text that followed it; None before the first prompt."""
+
+    def add(self, prompt_tokens: int, num_tokens: int) -> None:
+        """One prompt and its continuation; 0 where the endpoint does not say."""
+        if self.num_before is not None:
+            dropped = 0 < prompt_tokens < self.num_before
+            self.violations += dropped
+            self.unknown += not dropped
+        self.num_before = prompt_tokens + num_tokens if prompt_tokens else 0
+
+
+@dataclass(kw_only=True)
 class Dialogue:
     """An episode in progress."""
 
@@ -21,6 +47,8 @@ class Dialogue:
     """Of the run; each turn draws from a seed of its own, derived from it and the qid."""
     track: TokenTrack = field(default_factory=TokenTrack)
     """The ids and who wrote them; stays empty where the engine takes chats."""
+    rendered: RenderedPrompts = field(default_factory=RenderedPrompts)
+    """What is known of the prompts where the engine takes chats."""
     num_read: int = 0
     """Spans whose ids are in the track."""
     seconds: float = 0.0
@@ -42,8 +70,8 @@ def check_engine(engine: Engine, form: ToolFormat) -> None:
     if form.inline and not isinstance(engine, TokenEngine):
         raise ConfigError(
             f"tool format {form.name!r} continues the model's own turn, which engine "
-            f"{engine.identity.get('engine')!r} cannot do; choose --engine transformers, or "
-            "another --format"
+            f"{engine.identity.get('engine')!r} cannot do; choose --engine transformers "
+            "or vllm, or another --format"
         )
 
 
@@ -67,6 +95,7 @@ def speak(engine: Engine, dialogues: Sequence[Dialogue], params: SamplingParams)
         if generation.error is not None:
             dialogue.state = fail(dialogue.state, generation.error)
         else:
+            dialogue.rendered.add(generation.prompt_tokens, generation.num_tokens)
             dialogue.state, _ = step(dialogue.state, generation.text, generation.num_tokens)
 
 

@@ -186,7 +186,12 @@ def count_episodes(episodes: Sequence[Episode]) -> dict[str, int]:
 
 
 def _episode(dialogue: Dialogue, run: AgentRun) -> Episode:
-    return to_episode(dialogue.state, seed=run.seed, prefix_violations=dialogue.track.violations)
+    return to_episode(
+        dialogue.state,
+        seed=run.seed,
+        prefix_violations=dialogue.track.violations + dialogue.rendered.violations,
+        prefix_unknown=dialogue.rendered.unknown,
+    )
 
 
 def _check_squeezing(episodes: Sequence[Episode]) -> None:

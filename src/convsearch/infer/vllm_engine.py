@@ -1,11 +1,17 @@
-"""The engine for GPUs: vLLM's continuous batching, with one seed for each request."""
+"""The engine for GPUs: vLLM's continuous batching, with one seed for each request.
+
+Chats and dialogues alike go to vLLM as token ids, so what a model reads is what was counted.
+"""
 
 import importlib
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+from convsearch.agent.frames import ChatFrames
 from convsearch.errors import CheckpointError, DependencyError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
 
 
@@ -45,6 +51,7 @@ class VllmEngine:
             raise CheckpointError(f"{model}: vLLM cannot load it ({reason})") from error
         self._vllm = vllm
         self._tokenizer = self._llm.get_tokenizer()
+        self._frames: ChatFrames | None = None
         self._context = int(self._llm.llm_engine.model_config.max_model_len)
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "vllm",
@@ -58,43 +65,85 @@ class VllmEngine:
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
         """See Engine. A prompt that leaves no room for an answer is an error of that prompt."""
-        prompts = [self._prompt_ids(chat) for chat in chats]
-        answers = [
-            Generation(
-                error=f"the prompt has {len(prompt)} tokens and the model reads at most "
-                f"{self._context}"
+        prompts = [self.chat_ids(chat) for chat in chats]
+        return [
+            Generation(error=self._too_long(len(prompt)))
+            if output is None
+            else Generation(
+                text=output.text,
+                num_tokens=len(output.token_ids),
+                prompt_tokens=len(prompt),
+                is_cut=output.finish_reason == "length",
             )
-            for prompt in prompts
+            for prompt, output in zip(prompts, self._complete(prompts, params, seeds), strict=True)
         ]
+
+    def generate_ids(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+    ) -> list[TokenGeneration]:
+        """See TokenEngine. A prompt without room is an error of that prompt, as in `generate`."""
+        return [
+            TokenGeneration(error=self._too_long(len(prompt)))
+            if output is None
+            else TokenGeneration(
+                ids=tuple(output.token_ids),
+                # vLLM cuts its own text before or after a stop string; the ids are what was said.
+                text=str(self._tokenizer.decode(output.token_ids, skip_special_tokens=True)),
+            )
+            for prompt, output in zip(
+                prompts, self._complete(prompts, params, seeds, stop), strict=True
+            )
+        ]
+
+    def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
+        """See TokenEngine."""
+        text = self._tokenizer.apply_chat_template(
+            list(chat), add_generation_prompt=True, tokenize=False
+        )
+        return list(self._tokenizer.encode(text, add_special_tokens=False))
+
+    def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
+        """See TokenEngine."""
+        if self._frames is None:
+            self._frames = ChatFrames(self._tokenizer, frozenset(self._tokenizer.all_special_ids))
+        return self._frames.reply_ids(text, after)
+
+    def close(self) -> None:
+        """See Engine."""
+        del self._llm
+
+    def _complete(
+        self,
+        prompts: Sequence[Sequence[int]],
+        params: SamplingParams,
+        seeds: Sequence[int],
+        stop: Sequence[str] = (),
+    ) -> list[Any]:
+        """vLLM's `CompletionOutput` for each prompt, by position; None where there is no room."""
         rows = [i for i, prompt in enumerate(prompts) if len(prompt) < self._context]
         outputs = self._llm.generate(
-            [self._vllm.TokensPrompt(prompt_token_ids=prompts[i]) for i in rows],
+            [self._vllm.TokensPrompt(prompt_token_ids=list(prompts[i])) for i in rows],
             sampling_params=[
                 self._vllm.SamplingParams(
                     temperature=params.temperature,
                     top_p=params.top_p,
                     max_tokens=min(params.max_tokens, self._context - len(prompts[i])),
                     seed=seeds[i],
+                    stop=list(stop),
                     skip_special_tokens=True,
                 )
                 for i in rows
             ],
             use_tqdm=False,
         )
+        answers: list[Any] = [None] * len(prompts)
         for i, output in zip(rows, outputs, strict=True):
-            best = output.outputs[0]
-            answers[i] = Generation(
-                text=best.text,
-                num_tokens=len(best.token_ids),
-                prompt_tokens=len(prompts[i]),
-                is_cut=best.finish_reason == "length",
-            )
+            answers[i] = output.outputs[0]
         return answers
 
-    def close(self) -> None:
-        """See Engine."""
-        del self._llm
-
-    def _prompt_ids(self, chat: list[ChatMessage]) -> list[int]:
-        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+    def _too_long(self, num_tokens: int) -> str:
+        return f"the prompt has {num_tokens} tokens and the model reads at most {self._context}"

@@ -1,11 +1,18 @@
 """Agents on a real model: ids in, ids out, the mask on what was drawn, greedy runs repeat."""
 
-import json
 from pathlib import Path
 
 import pytest
 from agent_case import INJECTIONS, PASSAGES, some_questions
-from tiny_model import make_tiny_model
+from token_engine_case import (
+    DIALOGUES,
+    DRAWN,
+    GREEDY,
+    check_dialogues,
+    check_room,
+    check_stop,
+    make_roomy_model,
+)
 
 from convsearch.agent import strategy, tool_format
 from convsearch.agent.model_squeezer import ModelSqueezer, SqueezeBudget
@@ -13,64 +20,24 @@ from convsearch.agent.search import SearchSettings, SearchTool
 from convsearch.agent.squeeze import SqueezeRequest
 from convsearch.episodes import AgentRun, infer_episodes
 from convsearch.episodes.dialogue import token_counter
-from convsearch.episodes.runner import play_block
 from convsearch.episodes.squeezing import engine_squeezer
-from convsearch.infer import SamplingParams
-from convsearch.infer.token_engine import TokenEngine
 from convsearch.infer.transformers_engine import TransformersEngine
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Passage
 
-GREEDY = SamplingParams(temperature=0, max_tokens=12)
-DRAWN = SamplingParams(temperature=1.0, max_tokens=12)
-
 
 @pytest.fixture(scope="module")
 def engine(tmp_path_factory: pytest.TempPathFactory) -> TransformersEngine:
-    folder = make_tiny_model(tmp_path_factory.mktemp("m") / "tiny")
-    config = json.loads((folder / "config.json").read_text())
-    config["max_position_embeddings"] = 4096  # an agent's prompt is long for so few merges
-    (folder / "config.json").write_text(json.dumps(config))
-    return TransformersEngine(str(folder))
+    return TransformersEngine(str(make_roomy_model(tmp_path_factory.mktemp("m") / "tiny")))
 
 
 def a_tool() -> SearchTool:
     return SearchTool(InMemoryRetriever(PASSAGES), SearchSettings(topk=1))
 
 
-def a_run(form: str, name: str, params: SamplingParams = DRAWN) -> AgentRun:
-    chosen = strategy(name, max_turns=3, max_faults=3)
-    return AgentRun(strategy=chosen, form=tool_format(form), params=params, batch_size=2)
-
-
-@pytest.mark.parametrize(
-    ("form", "name"),
-    [("plain", "rag"), ("hermes", "expand_search"), ("search_r1", "search_r1")],
-)
-def test_ids_only_grow_and_only_drawn_ids_are_marked(engine, form: str, name: str, monkeypatch):
-    assert isinstance(engine, TokenEngine)
-    drawn: dict[tuple[int, ...], list[int]] = {}
-    generate = engine.generate_ids
-
-    def recorded(prompts, params, seeds, stop=()):
-        made = generate(prompts, params, seeds, stop)
-        for prompt, generation in zip(prompts, made, strict=True):
-            drawn[tuple(prompt)] = list(generation.ids)
-        return made
-
-    monkeypatch.setattr(engine, "generate_ids", recorded)
-    dialogues = play_block(some_questions(2), engine, a_tool(), a_run(form, name))
-    for dialogue in dialogues:
-        track = dialogue.track
-        prompts = [p for p in drawn if track.ids[: len(p)] == p]
-        assert len(prompts) == dialogue.state.num_turns > 1
-        expected = [False] * len(track.ids)
-        for prompt in prompts:
-            ids = drawn[prompt]
-            assert list(track.ids[len(prompt) : len(prompt) + len(ids)]) == ids
-            expected[len(prompt) : len(prompt) + len(ids)] = [True] * len(ids)
-        assert list(track.mask) == expected
-        assert track.violations == 0
+@pytest.mark.parametrize(("form", "name"), DIALOGUES)
+def test_ids_only_grow_and_only_drawn_ids_are_marked(engine, form: str, name: str):
+    check_dialogues(engine, form, name, DRAWN)
 
 
 def test_replies_stand_where_the_chat_template_would_put_them(engine):
@@ -95,22 +62,11 @@ def test_no_text_becomes_a_special_token(engine, passage: str):
 
 
 def test_generation_ends_after_a_stop_string(engine):
-    prompt = engine.chat_ids([{"role": "user", "content": "amber"}])
-    long = SamplingParams(temperature=1.0, max_tokens=200)
-    [free] = engine.generate_ids([prompt], long, [7])
-    stop = free.text[5:7]
-    [cut] = engine.generate_ids([prompt], long, [7], [stop])
-    assert free.ids[: len(cut.ids)] == cut.ids
-    assert len(cut.ids) < len(free.ids)
-    assert stop in cut.text
-    assert stop not in engine._tokenizer.decode(cut.ids[:-1], skip_special_tokens=True)
+    check_stop(engine)
 
 
 def test_a_dialogue_that_outgrows_the_model_fails_alone(engine):
-    short = engine.chat_ids([{"role": "user", "content": "amber"}])
-    made = engine.generate_ids([[5] * 5000, short], GREEDY, [1, 2])
-    assert "5000 tokens" in (made[0].error or "")
-    assert made[1].error is None
+    check_room(engine)
 
 
 def test_greedy_runs_repeat_and_resume_to_the_same_bytes(engine, tmp_path: Path):

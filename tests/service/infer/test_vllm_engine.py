@@ -10,11 +10,19 @@ from pathlib import Path
 import psutil
 import pytest
 from rewriting import some_turns
-from tiny_model import make_tiny_model
+from token_engine_case import (
+    DIALOGUES,
+    check_dialogues,
+    check_room,
+    check_stop,
+    dialogues_of,
+    make_roomy_model,
+)
 
 from convsearch.errors import CheckpointError
 from convsearch.infer import Engine, Plan, SamplingParams, infer_to_file, open_engine
 from convsearch.infer.pool import EnginePool, PoolSettings
+from convsearch.infer.token_engine import TokenEngine
 from convsearch.prompts import rewrite_messages
 
 PARAMS = SamplingParams(temperature=0.9, max_tokens=24)
@@ -39,7 +47,7 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def model(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return make_tiny_model(tmp_path_factory.mktemp("tiny"), taught_steps=150)
+    return make_roomy_model(tmp_path_factory.mktemp("tiny"), taught_steps=150)
 
 
 @pytest.fixture(scope="module")
@@ -65,9 +73,27 @@ def test_greedy_says_what_transformers_says(engine: Engine, model: Path):
 
 
 def test_a_prompt_that_is_too_long_fails_alone(engine: Engine):
-    chats = [CHATS[0], [{"role": "user", "content": "amber " * 2000}], CHATS[1]]
+    chats = [CHATS[0], [{"role": "user", "content": "amber " * 5000}], CHATS[1]]
     answers = engine.generate(chats, PARAMS, range(3))
     assert [g.error is None for g in answers] == [True, False, True]
+
+
+@pytest.mark.parametrize(("form", "name"), DIALOGUES)
+def test_dialogues_go_by_ids(engine: Engine, model: Path, form: str, name: str):
+    found = check_dialogues(engine, form, name)
+    other = dialogues_of(open_engine("transformers", str(model), device="cpu"), form, name)
+    same = [a.track == b.track for a, b in zip(found, other, strict=True)]
+    assert any(same)  # rounding may turn one
+
+
+def test_a_stop_string_stays_in_the_text(engine: Engine):
+    assert isinstance(engine, TokenEngine)
+    check_stop(engine)
+
+
+def test_a_dialogue_that_outgrows_the_model_fails_alone(engine: Engine):
+    assert isinstance(engine, TokenEngine)
+    check_room(engine)
 
 
 def test_no_checkpoint_is_a_sentence(tmp_path: Path):

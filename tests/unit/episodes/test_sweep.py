@@ -5,16 +5,11 @@ from pathlib import Path
 import pytest
 from scored_episodes import FEW, GOLDS, MANY, QUESTIONS
 
-from convsearch.agent import fail, start, strategy, to_episode, tool_format
 from convsearch.agent.ablation import equal_documents, equal_table
-from convsearch.agent.track import TokenTrack
-from convsearch.episodes import runner
-from convsearch.episodes.dialogue import Dialogue
 from convsearch.episodes.evaluation import equal_budget, score_run
 from convsearch.episodes.latency import percentiles, read_seconds, seconds_path, write_seconds
 from convsearch.episodes.sweep import Cell, sweep_cells, sweep_curves, sweep_table
 from convsearch.errors import ConfigError, DataError
-from convsearch.infer import SamplingParams
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Passage, Question
 
@@ -68,17 +63,6 @@ def test_percentiles_are_values_that_were_measured():
     )  # fmt: skip
     assert run.latency == {"p50": 1.5, "p90": 1.5, "p99": 1.5, "batch_size": 4}
     assert run.scores[0].seconds == 1.5
-
-
-def test_a_prompt_that_forgot_ids_is_counted_in_its_episode():
-    state = start("q0", "who?", strategy("expand_search"), tool_format("plain"))
-    assert to_episode(fail(state, "x")).counts == {}
-    track = TokenTrack().sampled([1, 2]).extend_to([1, 3]).extend_to([7])
-    dialogue = Dialogue(state=fail(state, "x"), seed=0, track=track)
-    run = runner.AgentRun(
-        strategy=strategy("expand_search"), form=tool_format("plain"), params=SamplingParams()
-    )
-    assert runner._episode(dialogue, run).counts == {"prefix_violations": 2}
 
 
 PASSAGES = [
