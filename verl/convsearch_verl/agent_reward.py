@@ -104,6 +104,7 @@ def episode_score(
         "num_queries": float(len(episode.queries)),
         "documents": float(len(episode.doc_ids)),
         "faults": float(sum(span.fault is not None for span in episode.spans)),
+        "squeezer_calls": float(sum(span.squeezed is not None for span in episode.spans)),
         "squeezer_failed": float(episode.counts.get("squeezer_failed", 0)),
     }
 

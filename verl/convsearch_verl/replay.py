@@ -15,11 +15,13 @@ from omegaconf import OmegaConf
 from transfer_queue import KVBatchMeta
 from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer, ReplayBufferAsync
 
+from convsearch.agent.squeeze import SqueezeMeter
 from convsearch.errors import StageError
 from convsearch_verl import platform_cpu
 from convsearch_verl.agent_settings import NAME as AGENT
 from convsearch_verl.agent_settings import agent_settings, check_rollout
 from convsearch_verl.settings import retriever_settings
+from convsearch_verl.squeezing import check_squeezer
 
 _AGENT_MEANS = (
     "em", "f1", "valid_form", "searched", "gold_recall", "num_turns", "num_queries", "documents",
@@ -37,20 +39,25 @@ def strict_replay_buffer(**arguments: Any) -> ReplayBuffer:
     """What verl calls in place of its replay buffer's class (`trainer.v1.sampler.custom_sampler`).
 
     Runs before any worker is started. Raises ConfigError where no retrieval server is named or an
-    agent's settings are wrong, and RetrieverError where the server does not answer.
+    agent's settings are wrong, RetrieverError where the server does not answer, and EngineError
+    where the endpoint of a squeezer does not.
     """
     from convsearch.retrieval.client import RetrieverClient
 
     node = arguments["sampler_kwargs"]
     extra: Any = OmegaConf.to_container(node, resolve=True) if OmegaConf.is_config(node) else node
-    if extra["reward_manager"] == AGENT:
-        check_rollout(agent_settings(extra[AGENT]), str(extra["rollout"]))
+    agent = agent_settings(extra[AGENT]) if extra["reward_manager"] == AGENT else None
+    if agent is not None:
+        check_rollout(agent, str(extra["rollout"]))
     settings = retriever_settings(extra["retriever"])
     client = RetrieverClient(settings.url, timeout_s=settings.timeout_s, attempts=settings.attempts)
     client.wait_ready(settings.timeout_s)
+    if agent is not None:
+        check_squeezer(agent, int(extra["train_batch_size"]) * int(extra["rollouts"]))
     buffer: type[_Strict] = _StrictAsync if arguments["trainer_mode"] != "sync" else _StrictSync
     poll_interval = float(extra["poll_interval_s"])
     made = buffer(**arguments, **_group_filter(extra), poll_interval=poll_interval)
+    made.squeezing = SqueezeMeter()
     made.reward_manager = str(extra["reward_manager"])
     made.mini_batch = int(extra["mini_batch"]) if platform_cpu.selected() else 0
     return made
@@ -78,6 +85,7 @@ def group_metrics(
     `rewrite_score` and `agent_reward`).
 
     `flat_groups` is the share of groups whose rewards are all equal: they teach nothing.
+    `squeezed_share` is there where a squeezer was asked.
     """
     groups: dict[str, list[float]] = defaultdict(list)
     for uid, score in zip(uids, scores, strict=True):
@@ -87,7 +95,16 @@ def group_metrics(
     means = {name: statistics.fmean(score[name] for score in scores) for name in names}
     spread = statistics.fmean(statistics.pstdev(rewards) for rewards in groups.values())
     values = {"flat_groups": flat / len(groups), "reward_std_in_group": spread, **means}
+    calls, failures = squeezer_calls(scores)
+    if calls:
+        values["squeezed_share"] = 1 - failures / calls
     return {prefix + name: value for name, value in values.items()}
+
+
+def squeezer_calls(scores: Sequence[Mapping[str, float]]) -> tuple[int, int]:
+    """How often a squeezer was asked in these episodes, and how often it failed."""
+    calls = sum(score.get("squeezer_calls", 0.0) for score in scores)
+    return int(calls), int(sum(score.get("squeezer_failed", 0.0) for score in scores))
 
 
 def grouped_order(uids: Sequence[str], prompt_lengths: Sequence[int], mini_batch: int) -> list[int]:
@@ -107,6 +124,8 @@ def grouped_order(uids: Sequence[str], prompt_lengths: Sequence[int], mini_batch
 class _Strict(ReplayBuffer):
     """Over either buffer of verl: raises on the first failed group, adds metrics to a sample."""
 
+    squeezing: SqueezeMeter
+    """Of all workers together; each of them has one of its own as well."""
     mini_batch = 0
     """Groups in one update, where their order matters; else 0."""
     reward_manager = "rewrite_r1"
@@ -128,20 +147,22 @@ class _Strict(ReplayBuffer):
     ) -> tuple[KVBatchMeta, dict[str, Any]]:
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if partition_id != "val":
-            metrics.update(_measure(batch, partition_id, self.reward_manager))
+            scores = _scores(batch, partition_id)
+            metrics.update(group_metrics(_uids(batch), scores, self.reward_manager))
+            self.squeezing.add(*squeezer_calls(scores))
             if self.mini_batch:
                 lengths = [tag["prompt_len"] for tag in batch.tags]
                 batch.reorder(grouped_order(_uids(batch), lengths, self.mini_batch))
         return batch, metrics
 
 
-def _measure(batch: KVBatchMeta, partition_id: str, reward_manager: str) -> dict[str, float]:
+def _scores(batch: KVBatchMeta, partition_id: str) -> list[Mapping[str, float]]:
+    """What the reward manager said of each sample of a batch."""
     data: Any = tq.kv_batch_get(
         keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"]
     )
     extra_fields = [getattr(value, "data", value) for value in data["extra_fields"]]
-    scores = [fields["reward_extra_info"] for fields in extra_fields]
-    return group_metrics(_uids(batch), scores, reward_manager)
+    return [fields["reward_extra_info"] for fields in extra_fields]
 
 
 def _uids(batch: KVBatchMeta) -> list[str]:

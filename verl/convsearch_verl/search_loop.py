@@ -36,11 +36,11 @@ from convsearch.agent import (
 )
 from convsearch.agent.frames import ChatFrames
 from convsearch.agent.search import Call, SearchTool
-from convsearch.agent.squeeze import ExtractiveSqueezer
 from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch_verl.agent_settings import NAME, AgentSettings, agent_settings, check_rollout
 from convsearch_verl.micro_batch import MicroBatcher
 from convsearch_verl.settings import RetrieverSettings, retriever_settings
+from convsearch_verl.squeezing import open_squeezer
 
 if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
@@ -53,7 +53,8 @@ EPISODE = "episode"
 class Searches:
     """What all episodes of a worker share: the frames of the chat, and one search tool.
 
-    Calls that come together are one request to the server, made in a thread.
+    Calls that come together are one request to the server, made in a thread, as is what a squeezer
+    asks of its endpoint: nothing waits in the event loop.
     """
 
     def __init__(
@@ -72,9 +73,7 @@ class Searches:
                 retriever.url, timeout_s=retriever.timeout_s, attempts=retriever.attempts
             ),
             settings.search(),
-            squeezer=(
-                ExtractiveSqueezer(self.count_tokens) if settings.squeezer == "extractive" else None
-            ),
+            squeezer=open_squeezer(settings, self.count_tokens),
             count_tokens=self.count_tokens,
         )
         self._batcher = MicroBatcher[Call, Evidence](

@@ -4,6 +4,7 @@ It is given a function that generates, so this module knows no engine. What was 
 kept by the hash of everything that it depends on; what a run may spend is stated before it starts.
 """
 
+import threading
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -43,7 +44,8 @@ class SqueezeBudget:
     usd_per_million_output: float = 0.0
 
     def __post_init__(self) -> None:
-        if self.max_input_tokens < 1 or (self.max_total_tokens or 1) < 1:
+        total = self.max_total_tokens
+        if self.max_input_tokens < 1 or (total is not None and total < 1):
             raise ConfigError("token budgets of a squeezer must be 1 or more")
 
 
@@ -79,7 +81,7 @@ def estimate_squeezing(
 
 
 class ModelSqueezer:
-    """Distils with a model; see `Squeezer`.
+    """Distils with a model; see `Squeezer`. Safe for threads where `generate` is.
 
     name: shown in results. identity: what decides the answers besides the chat (model, sampling);
     part of the key of the cache. cache: stays open when the run ends.
@@ -98,6 +100,7 @@ class ModelSqueezer:
         self.name = name
         self.spent_tokens = 0
         self.cached = 0
+        self._counting = threading.Lock()
         self._generate = generate
         self._identity = identity
         self._budget = budget
@@ -120,7 +123,8 @@ class ModelSqueezer:
         if self._cache is not None:
             for i, answer in self._cache.get(unique).items():
                 texts[unique[i]] = str(answer)
-        self.cached += len(texts)
+        with self._counting:
+            self.cached += len(texts)
         asked = [key for key in unique if key not in texts]
         if asked:
             texts |= self._ask(asked, [chats[keys.index(key)] for key in asked], max_tokens)
@@ -131,16 +135,19 @@ class ModelSqueezer:
     ) -> dict[tuple[str, ...], str | None]:
         tokens_in = sum(self._count(m["content"]) for chat in chats for m in chat)
         limit = self._budget.max_total_tokens
-        if limit is not None and self.spent_tokens + tokens_in > limit:
-            raise EngineError(
-                f"the squeezer has used {self.spent_tokens:,} of its {limit:,} tokens and the next "
-                f"{len(chats)} calls need {tokens_in:,} more; raise the budget and run again, "
-                "finished work is kept"
-            )
+        with self._counting:
+            if limit is not None and self.spent_tokens + tokens_in > limit:
+                raise EngineError(
+                    f"the squeezer has used {self.spent_tokens:,} of its {limit:,} tokens and the "
+                    f"next {len(chats)} calls need {tokens_in:,} more; raise the budget and run "
+                    "again, finished work is kept"
+                )
+            self.spent_tokens += tokens_in
         made = self._generate(chats)
         if len(made) != len(chats):
             raise EngineError(f"the squeezer gave {len(made)} texts for {len(chats)} calls")
-        self.spent_tokens += tokens_in + sum(answer.num_tokens for answer in made)
+        with self._counting:
+            self.spent_tokens += sum(answer.num_tokens for answer in made)
         texts: dict[tuple[str, ...], str | None] = {}
         for key, answer in zip(keys, made, strict=True):
             text = (answer.text or "").encode("utf-8", "replace").decode("utf-8").strip()

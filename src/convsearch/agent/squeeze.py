@@ -9,6 +9,7 @@ is marked `squeezed=False`, and `SqueezeMeter` warns and then stops the run.
 import logging
 import math
 import re
+import threading
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -113,7 +114,8 @@ class ExtractiveSqueezer:
 
 
 class SqueezeMeter:
-    """Counts failures of a squeezer over a run: a warning over 1 %, a stop over 10 %."""
+    """Counts failures of a squeezer over a run: a warning over 1 %, a stop over 10 %. Safe for
+    threads."""
 
     ALARM_SHARE = 0.01
     STOP_SHARE = 0.10
@@ -124,6 +126,7 @@ class SqueezeMeter:
         self.calls = 0
         self.failures = 0
         self._alarmed = False
+        self._lock = threading.Lock()
 
     @property
     def share(self) -> float:
@@ -132,14 +135,16 @@ class SqueezeMeter:
 
     def add(self, calls: int, failures: int) -> None:
         """Raises EngineError once more than 10 % of at least MIN_CALLS calls have failed."""
-        self.calls += calls
-        self.failures += failures
-        if self.calls >= self.MIN_CALLS:
-            self._judge()
+        with self._lock:
+            self.calls += calls
+            self.failures += failures
+            if self.calls >= self.MIN_CALLS:
+                self._judge()
 
     def finish(self) -> None:
         """At the end of a run, however short. Raises EngineError as `add` does."""
-        self._judge()
+        with self._lock:
+            self._judge()
 
     def _judge(self) -> None:
         what = f"the squeezer failed in {self.failures} of {self.calls} calls ({self.share:.1%})"

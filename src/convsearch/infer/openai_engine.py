@@ -2,10 +2,14 @@
 
 The key comes from the environment variable OPENAI_API_KEY and from nowhere else; endpoints that
 need none are called without one. The seed is sent; whether it is honoured is the endpoint's affair.
+
+All callers of an engine, from whatever thread, share one event loop in a thread of its own, and so
+one cap on the requests under way and one pool of connections.
 """
 
 import asyncio
 import os
+import threading
 from collections.abc import Mapping, Sequence
 
 import httpx
@@ -27,9 +31,10 @@ class _TryAgain(Exception):
 
 
 class OpenaiEngine:
-    """Sends each chat as one request, several at a time.
+    """Sends each chat as one request, several at a time. Safe for threads.
 
-    url: with or without `/v1` and `/chat/completions`. deadline_s: for one chat, retries included.
+    url: with or without `/v1` and `/chat/completions`. concurrency: most requests under way, of all
+    callers together. deadline_s: for one chat, retries included, from its turn on.
     attempts: tries for one chat, on connection errors and on 408, 409, 429 and 5xx answers.
     """
 
@@ -50,6 +55,10 @@ class OpenaiEngine:
         self._concurrency = concurrency
         self._attempts = attempts
         self._deadline_s = deadline_s
+        self._gate = asyncio.Semaphore(concurrency)
+        self._client: httpx.AsyncClient | None = None
+        self._loop: asyncio.AbstractEventLoop | None = None
+        self._starting = threading.Lock()
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "openai",
             "model": model,
@@ -62,66 +71,91 @@ class OpenaiEngine:
         """See Engine. A request without an answer is a Generation with an error. Raises
         EngineError where the endpoint refuses key, path or model, or where not one request of the
         batch reached it."""
-        return asyncio.run(self._generate(chats, params, seeds))
+        future = asyncio.run_coroutine_threadsafe(
+            self._generate(chats, params, seeds), self._running_loop()
+        )
+        try:
+            return future.result()
+        finally:
+            future.cancel()  # nobody waits for it after a KeyboardInterrupt
 
     def close(self) -> None:
         """See Engine."""
+        with self._starting:
+            loop, self._loop = self._loop, None
+        if loop is not None:
+            if self._client is not None:
+                asyncio.run_coroutine_threadsafe(self._client.aclose(), loop).result()
+                self._client = None
+            loop.call_soon_threadsafe(loop.stop)
+
+    def _running_loop(self) -> asyncio.AbstractEventLoop:
+        with self._starting:
+            if self._loop is None:
+                self._loop = asyncio.new_event_loop()
+                threading.Thread(target=self._loop.run_forever, daemon=True).start()
+            return self._loop
 
     async def _generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        key = os.environ.get(KEY_VARIABLE)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        gate = asyncio.Semaphore(self._concurrency)
+        if self._client is None:
+            self._client = httpx.AsyncClient(
+                timeout=self._deadline_s,
+                trust_env=reads_environment(self._url),
+                limits=httpx.Limits(max_connections=self._concurrency),
+            )
+        client = self._client
         reached = [False] * len(chats)
 
-        async with httpx.AsyncClient(
-            headers=headers, timeout=self._deadline_s, trust_env=reads_environment(self._url)
-        ) as client:
-
-            async def one(i: int) -> Generation:
-                body = {
-                    "model": self._model,
-                    "messages": chats[i],
-                    "temperature": params.temperature,
-                    "top_p": params.top_p,
-                    "max_tokens": params.max_tokens,
-                    "seed": seeds[i],
-                }
-                async with gate:
-                    try:
-                        answer = await asyncio.wait_for(
-                            self._ask(client, body), timeout=self._deadline_s
-                        )
-                    except asyncio.TimeoutError:
-                        reached[i] = True
-                        return Generation(error=f"no answer within {self._deadline_s:g} s")
-                    except httpx.TransportError as error:
-                        reached[i] = not isinstance(
-                            error, httpx.NetworkError | httpx.ConnectTimeout
-                        )
-                        return Generation(error=f"{type(error).__name__}: {error}")
-                    except _TryAgain as error:
-                        reached[i] = True
-                        return Generation(error=str(error))
+        async def one(i: int) -> Generation:
+            body = {
+                "model": self._model,
+                "messages": chats[i],
+                "temperature": params.temperature,
+                "top_p": params.top_p,
+                "max_tokens": params.max_tokens,
+                "seed": seeds[i],
+            }
+            async with self._gate:
+                try:
+                    answer = await asyncio.wait_for(
+                        self._ask(client, body), timeout=self._deadline_s
+                    )
+                except asyncio.TimeoutError:
                     reached[i] = True
-                    return answer
+                    return Generation(error=f"no answer within {self._deadline_s:g} s")
+                except httpx.TransportError as error:
+                    reached[i] = not isinstance(error, httpx.NetworkError | httpx.ConnectTimeout)
+                    return Generation(error=f"{type(error).__name__}: {error}")
+                except _TryAgain as error:
+                    reached[i] = True
+                    return Generation(error=str(error))
+                reached[i] = True
+                return answer
 
-            answers = list(await asyncio.gather(*(one(i) for i in range(len(chats)))))
+        asked = [asyncio.ensure_future(one(i)) for i in range(len(chats))]
+        try:
+            answers = list(await asyncio.gather(*asked))
+        finally:
+            for request in asked:  # after a refusal nobody waits for the others
+                request.cancel()
         if chats and not any(reached):
             raise EngineError(
                 f"{self._url}: not one of {len(chats)} requests reached it ({answers[0].error}); "
-                "start the endpoint or mend --engine-url, then run again: finished work is kept"
+                "start the endpoint or mend its address, then run again: finished work is kept"
             )
         return answers
 
     async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> Generation:
+        key = os.environ.get(KEY_VARIABLE)
+        headers = {"Authorization": f"Bearer {key}"} if key else {}
         retried = (httpx.TransportError, _TryAgain)
         async for attempt in stamina.retry_context(
             on=retried, attempts=self._attempts, timeout=self._deadline_s, wait_initial=0.2
         ):
             with attempt:
-                response = await client.post(self._url, json=body)
+                response = await client.post(self._url, json=body, headers=headers)
                 if response.status_code in _RETRIED:
                     raise _TryAgain(f"HTTP {response.status_code}: {response.text[:200]}")
                 return self._read(response)
