@@ -156,6 +156,15 @@ def test_the_baseline_reads_as_many_documents(model: str) -> None:
     assert baseline.agent_strategy().budget.max_queries_per_call == 1
 
 
+def test_a_recipe_takes_the_squeezer_of_the_original(model: str) -> None:
+    env = {"SQUEEZER": "llm", "SQUEEZER_MODEL": "org/big model", "SQUEEZER_URL": "http://h:1/v1"}
+    settings = settings_of(recipe(PAPER[0], model, **env, SQUEEZER_CACHE="/a b/c.db"))
+    assert (settings.squeezer, settings.llm.model) == ("llm", "org/big model")
+    assert (settings.llm.url, settings.llm.cache) == ("http://h:1/v1", "/a b/c.db")
+    with pytest.raises(ConfigError, match=r"llm\.model"):
+        settings_of(recipe(PAPER[0], model, SQUEEZER="llm"))
+
+
 @pytest.mark.parametrize(("gpus", "nodes"), [(2, 1), (8, 2)])
 @pytest.mark.parametrize("script", PAPER[:2], ids=name_of)
 def test_a_recipe_takes_any_node(script: Path, gpus: int, nodes: int, model: str) -> None:

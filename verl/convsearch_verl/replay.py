@@ -25,7 +25,7 @@ from convsearch_verl.squeezing import check_squeezer
 
 _AGENT_MEANS = (
     "em", "f1", "valid_form", "searched", "gold_recall", "num_turns", "num_queries", "documents",
-    "faults", "squeezer_failed",
+    "faults", "squeezer_calls", "squeezer_failed",
 )  # fmt: skip
 METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
     "rewrite_r1": ("rewrite/", ("malformed", "found", "reciprocal_rank")),

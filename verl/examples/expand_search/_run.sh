@@ -6,6 +6,7 @@
 #   VAL_FILE       held-out questions: validates every TEST_FREQ steps (default 100) and keeps the model
 #                  of each saved step under OUT/models
 #   VARIANTS TOPK DOCUMENTS RESULT_TOKENS SQUEEZER  the agent's searches; FORMAT its calls
+#   SQUEEZER_MODEL SQUEEZER_URL SQUEEZER_CACHE  with SQUEEZER=llm; the key is OPENAI_API_KEY
 #   GPUS NNODES    GPUs of a node (8) and nodes (1); micro-batches and offloading follow
 #   LOGGER         further loggers of verl by name, such as wandb
 #   DRY_RUN=1      prints the command, a word a line, and does not run it
@@ -30,6 +31,8 @@ command=(
   search_agent.tool_format="$FORMAT" search_agent.topk="$TOPK"
   search_agent.max_documents="$DOCUMENTS" search_agent.max_result_tokens="$RESULT_TOKENS"
   search_agent.squeezer="$SQUEEZER" search_agent.max_turns="${TURNS:-4}"
+  "search_agent.llm.model='${SQUEEZER_MODEL:-}'" "search_agent.llm.url='${SQUEEZER_URL:-}'"
+  "search_agent.llm.cache='${SQUEEZER_CACHE:-}'"
   "data.train_files='$TRAIN_FILE'" "data.val_files='${VAL_FILE:-$TRAIN_FILE}'"
   data.train_batch_size="$BATCH" data.truncation=error data.seed="${SEED:-0}"
   data.max_prompt_length="$PROMPT_TOKENS" data.max_response_length="$RESPONSE_TOKENS"
