@@ -154,6 +154,9 @@ def evaluate(
     max_documents: Annotated[
         int | None, typer.Option(help="Budget of the equal comparison; by default the smallest.")
     ] = None,
+    max_tokens: Annotated[
+        int | None, typer.Option(help="The same in tokens: written and read, all turns.")
+    ] = None,
     seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
     published: Annotated[
         bool,
@@ -161,7 +164,7 @@ def evaluate(
     ] = False,
     plots: Plots = "svg",
 ) -> None:
-    """Score runs beside each other: as they are, and within one number of documents."""
+    """Score runs beside each other: as they are, and within equal documents and tokens."""
     data = load_questions(dataset)
     questions = data.questions(split, set_name)[:limit]
     golds = {question.qid: data.golds(question.qid) for question in questions}
@@ -178,12 +181,17 @@ def evaluate(
         )
         for name, path in zip(names, episodes, strict=True)
     ]
-    budget = equal_budget(runs, max_documents)
+    budget = equal_budget(runs, max_documents, max_tokens)
     write_scores(
         out,
         runs,
         budget,
-        settings={"split": split, "set": set_name, "max_documents": max_documents},
+        settings={
+            "split": split,
+            "set": set_name,
+            "max_documents": max_documents,
+            "max_tokens": max_tokens,
+        },
         inputs=[data.questions_path, data.qrels_path, *episodes],
         seed=seed,
     )

@@ -17,6 +17,11 @@ _COLUMNS = (
     ("tool_tokens", "result tok."),
 )  # fmt: skip
 
+_WITHIN = {
+    "documents": (("em", "EM"), ("all_gold", "all gold"), ("within", "questions")),
+    "tokens": (("em_tokens", "EM"), ("within_tokens", "questions")),
+}
+
 
 class TurnView:
     """Shows every span once, as soon as it is there. Text is shown as it is, never as markup."""
@@ -61,7 +66,7 @@ def _title(span: Span) -> str:
 
 
 def show_scores(runs: Sequence[RunScore], budget: Mapping[str, object]) -> str:
-    """The scores of runs as lines of text: unequal budgets, then one budget for all."""
+    """The scores of runs as lines of text: unequal budgets, then equal ones."""
     lines: list[str] = []
     for run in runs:
         labels = ", ".join(f"{k} {v}" for k, v in run.labels.items() if isinstance(v, str))
@@ -78,9 +83,11 @@ def show_scores(runs: Sequence[RunScore], budget: Mapping[str, object]) -> str:
             block = run.latency.get("batch_size")
             shares = ", ".join(f"{k} {v:.3f}" for k, v in run.latency.items() if k[0] == "p")
             lines.append(f"  latency s    {shares}" + (f" (blocks of {block})" if block else ""))
-    lines.append(f"within {budget['documents']} documents:")
-    within = budget["runs"]
-    for name, shares in within.items() if isinstance(within, Mapping) else ():
-        figures = ", ".join(f"{key} {value:.3f}" for key, value in shares.items())
-        lines.append(f"  {name}: {figures}")
+    found = budget["runs"]
+    shares = found if isinstance(found, Mapping) else {}
+    for unit, keys in _WITHIN.items():
+        lines.append(f"within {budget[unit]} {unit}:")
+        for name, values in shares.items():
+            figures = ", ".join(f"{title} {values[key]:.3f}" for key, title in keys)
+            lines.append(f"  {name}: {figures}")
     return "\n".join(lines)

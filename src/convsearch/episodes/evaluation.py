@@ -1,11 +1,11 @@
 """What episodes are worth: answers, retrieval and cost, with intervals drawn by question.
 
-Runs that read more know more. So every run is shown twice: as it is, and within the same number of
-documents, where an answer counts only if its episode read no more than that.
+Runs that read more know more. So every run is shown as it is, and within the same number of
+documents and of tokens, where an answer counts only if its episode took no more than that.
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -127,30 +127,50 @@ def score_run(
     )
 
 
-def equal_budget(runs: Sequence[RunScore], max_documents: int | None = None) -> dict[str, object]:
-    """The runs within one number of documents; None takes the smallest of the runs' largest.
+def equal_budget(
+    runs: Sequence[RunScore], max_documents: int | None = None, max_tokens: int | None = None
+) -> dict[str, object]:
+    """The runs within one number of documents, and within one number of tokens.
 
-    An answer counts where its episode read at most so many; gold passages count where all of them
-    were among the first so many. Raises ConfigError for a budget below 0.
+    max_documents, max_tokens: None takes the smallest of the runs' largest. Tokens are those that
+    the model wrote and those of the results that it read. An answer counts where its episode took
+    at most so many; gold passages count where all of them were among the first so many documents.
+    Raises ConfigError for a budget below 0.
     """
     if not runs:
         raise ConfigError("there is nothing to compare; name at least one file of episodes")
-    limit = max_documents
-    if limit is None:
-        limit = min(max(score.documents for score in run.scores) for run in runs)
-    if limit < 0:
-        raise ConfigError(f"the budget of documents must be 0 or more, got {limit}")
+    documents = _limit("documents", max_documents, runs, lambda score: score.documents)
+    tokens = _limit("tokens", max_tokens, runs, _tokens)
     return {
-        "documents": limit,
+        "documents": documents,
+        "tokens": tokens,
         "runs": {
             run.name: {
-                "em": _mean([(s.em or 0.0) * (s.documents <= limit) for s in _answerable(run)]),
-                "all_gold": _mean([_all_gold_within(s, limit) for s in _golden(run)]),
-                "within": _mean([float(s.documents <= limit) for s in run.scores]),
+                "em": _mean([(s.em or 0.0) * (s.documents <= documents) for s in _answerable(run)]),
+                "all_gold": _mean([_all_gold_within(s, documents) for s in _golden(run)]),
+                "within": _mean([float(s.documents <= documents) for s in run.scores]),
+                "em_tokens": _mean(
+                    [(s.em or 0.0) * (_tokens(s) <= tokens) for s in _answerable(run)]
+                ),
+                "within_tokens": _mean([float(_tokens(s) <= tokens) for s in run.scores]),
             }
             for run in runs
         },
     }
+
+
+def _limit(
+    what: str, given: int | None, runs: Sequence[RunScore], cost: Callable[[EpisodeScore], int]
+) -> int:
+    if given is None:
+        return min(max(cost(score) for score in run.scores) for run in runs)
+    if given < 0:
+        raise ConfigError(f"the budget of {what} must be 0 or more, got {given}")
+    return given
+
+
+def _tokens(score: EpisodeScore) -> int:
+    return score.model_tokens + score.tool_tokens
 
 
 def read_passport(path: Path) -> dict[str, object] | None:

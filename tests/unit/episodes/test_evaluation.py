@@ -1,11 +1,13 @@
 """Scores of runs: every question counts, and equal budgets stand beside unequal ones."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from scored_episodes import FEW, GOLDS, MANY, QUESTIONS
 
+from convsearch.cli.agent_view import show_scores
 from convsearch.episodes.evaluation import equal_budget, score_run, write_scores
 from convsearch.errors import ConfigError, DataError
 
@@ -28,15 +30,34 @@ def test_within_one_budget_only_what_was_read_within_it_counts():
     runs = [score_run("many", MANY, QUESTIONS, GOLDS), score_run("few", FEW, QUESTIONS, GOLDS)]
     shared = equal_budget(runs)
     assert shared["documents"] == 2
+    assert shared["tokens"] == 12
+    same = {"em_tokens": 0.25, "within_tokens": 1.0}
     assert shared["runs"]["many"] == {
-        "em": 0.0, "all_gold": pytest.approx(1 / 3), "within": 0.75,
+        "em": 0.0, "all_gold": pytest.approx(1 / 3), "within": 0.75, **same,
     }  # fmt: skip
-    assert shared["runs"]["few"] == {"em": 0.5, "all_gold": pytest.approx(2 / 3), "within": 1.0}
+    assert shared["runs"]["few"] == {
+        "em": 0.5, "all_gold": pytest.approx(2 / 3), "within": 1.0, **same, "em_tokens": 0.5,
+    }  # fmt: skip
     assert equal_budget(runs, 6)["runs"]["many"]["em"] == 0.25
-    with pytest.raises(ConfigError, match="0 or more"):
+    with pytest.raises(ConfigError, match="documents must be 0 or more"):
         equal_budget(runs, -1)
+    with pytest.raises(ConfigError, match="tokens must be 0 or more"):
+        equal_budget(runs, max_tokens=-1)
     with pytest.raises(ConfigError, match="nothing to compare"):
         equal_budget([])
+
+
+def test_within_one_number_of_tokens_a_long_episode_does_not_count():
+    long = [replace(FEW[0], num_model_tokens=90), *FEW[1:]]
+    runs = [score_run("long", long, QUESTIONS, GOLDS), score_run("few", FEW, QUESTIONS, GOLDS)]
+    shared = equal_budget(runs)
+    assert (shared["documents"], shared["tokens"]) == (2, 12)
+    assert shared["runs"]["long"]["em"] == shared["runs"]["few"]["em"] == 0.5
+    assert shared["runs"]["long"]["em_tokens"] == 0.25
+    assert shared["runs"]["long"]["within_tokens"] == 0.75
+    assert equal_budget(runs, max_tokens=97)["runs"]["long"]["em_tokens"] == 0.5
+    shown = show_scores(runs, shared)
+    assert "within 12 tokens:\n  long: EM 0.250, questions 0.750\n  few: EM 0.500" in shown
 
 
 def test_a_run_over_other_questions_is_refused():
