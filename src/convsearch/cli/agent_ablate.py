@@ -1,8 +1,8 @@
-"""`convsearch agent ablate`: what several queries find, without a model."""
+"""`convsearch agent ablate`: what several queries find, by rules or by a model that words them."""
 
 import json
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Annotated
@@ -15,11 +15,23 @@ from convsearch.agent.ablation import (
     equal_documents,
     equal_table,
 )
+from convsearch.agent.variants import rule_variants
 from convsearch.cli import options as o
-from convsearch.cli.agent_options import Plots, Questions, SetName, Split, numbers, say_plots
+from convsearch.cli.agent_options import (
+    Plots,
+    Questions,
+    SetName,
+    Split,
+    TemperatureOption,
+    TokensOption,
+    numbers,
+    say_plots,
+)
 from convsearch.data.questions import load_questions
+from convsearch.episodes.variants import model_variants
 from convsearch.errors import DataError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, write_jsonl
+from convsearch.infer import SamplingParams
 from convsearch.passport import write_passport
 from convsearch.pipeline.search import open_retriever
 from convsearch.report.agent_charts import write_ablation_charts
@@ -44,10 +56,16 @@ def ablate(
     index: o.IndexOption = None,
     retriever_url: o.UrlOption = None,
     encoder: o.EncoderOption = None,
-    seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
+    model: o.ModelOption = None,
+    engine: o.EngineOption = "openai",
+    engine_url: o.EngineUrlOption = None,
+    device: o.DeviceOption = "auto",
+    temperature: TemperatureOption = 0.0,
+    max_tokens: TokensOption = 512,
+    seed: Annotated[int, typer.Option(help="Of the bootstrap intervals and the model.")] = 0,
     plots: Plots = "svg",
 ) -> None:
-    """Measure what several queries find, without a model: variants by rules, all-gold recall."""
+    """Measure what several queries find, in all-gold recall: variants by rules, or by --model."""
     started = time.monotonic()
     data = load_questions(dataset)
     chosen = data.questions(split, set_name)
@@ -61,11 +79,39 @@ def ablate(
     ns, ks = numbers(variants, "--variants"), numbers(topk, "--topk")
     limits = numbers(documents, "--documents")
     golds = {question.qid: data.golds(question.qid) for question in questions}
+    made: dict[str, list[str]] = {}
+    identity: Mapping[str, object] | None = None
+    if model is not None:
+        params = SamplingParams(temperature=temperature, max_tokens=max_tokens)
+        with (
+            o.engine_of(engine, model, url=engine_url, device=device) as opened,
+            o.progress_bar("wording") as advance,
+        ):
+            identity = dict(opened.identity)
+            made = model_variants(
+                questions, opened, max(ns), params=params, seed=seed, on_progress=advance
+            )
+    worded = {q.question: made[q.qid] for q in questions} if made else {}
+
+    def of_model(question: str, num_variants: int) -> list[str]:
+        return worded[question][:num_variants]
+
+    chosen_variants = of_model if made else rule_variants
     with open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever:
-        rows = ablate_variants(questions, golds, retriever, ns=ns, ks=ks, top=top, seed=seed)
-        equal = equal_documents(questions, golds, retriever, ns=ns, documents=limits, seed=seed)
+        rows = ablate_variants(
+            questions, golds, retriever, ns=ns, ks=ks, top=top, seed=seed, variants=chosen_variants
+        )
+        equal = equal_documents(
+            questions, golds, retriever, ns=ns, documents=limits, seed=seed,
+            variants=chosen_variants,
+        )  # fmt: skip
+    alone = sum(len(chosen_variants(q.question, max(ns))) < 2 for q in questions)
     table, equal_rows = ablation_table(rows, top), equal_table(equal)
     out.mkdir(parents=True, exist_ok=True)
+    write_jsonl(
+        out / "variants.jsonl",
+        ({"qid": q.qid, "queries": chosen_variants(q.question, max(ns))} for q in questions),
+    )
     _write_rows(out / "ablation.json", [asdict(row) for row in rows])
     _write_rows(out / "equal_documents.json", [asdict(row) for row in equal])
     with atomic_write(out / "ablation.md") as stream:
@@ -76,13 +122,18 @@ def ablate(
         settings={
             "split": split, "set": set_name, "type": type_name, "variants": ns, "topk": ks,
             "top": top, "documents": limits, "retriever": str(index or retriever_url),
+            "engine": identity, "temperature": temperature if identity else None,
         },
         inputs=[data.questions_path, data.qrels_path],
-        counts={"questions": len(questions)},
+        counts={"questions": len(questions), "without_variants": alone},
         seed=seed,
         seconds=round(time.monotonic() - started, 3),
     )  # fmt: skip
-    o.say(f"{len(questions)} questions with gold passages")
+    source = f"by {model}" if model is not None else "by rules"
+    o.say(
+        f"{len(questions)} questions with gold passages; variants {source}, "
+        f"none for {alone} of them"
+    )
     o.say(f"{table}\n\n{equal_rows}")
     say_plots(plots, lambda kind: write_ablation_charts(out, rows, equal, top=top, form=kind))
 

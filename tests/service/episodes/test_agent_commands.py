@@ -14,7 +14,7 @@ from live_server import serving
 from tiny_model import make_tiny_model
 
 from convsearch.cli.main import main
-from convsearch.files import write_jsonl
+from convsearch.files import read_jsonl, write_jsonl
 
 NUMBER = 6
 Cli = Callable[..., tuple[int, str, str]]
@@ -206,6 +206,31 @@ def test_ablate_writes_a_table_of_its_rows(cli: Cli, made: SimpleNamespace):
     code, _, err = cli(*words, "--topk", "3,x")
     assert code == 2
     assert "--topk takes numbers" in err
+
+
+def test_ablate_takes_the_variants_of_a_model(cli: Cli, made: SimpleNamespace, live):
+    url, seen = live
+    folder = made.root / "worded"
+    words = [
+        "agent", "ablate", "--dataset", made.data, "--index", made.index, "--out", folder,
+        "--variants", "1,3", "--topk", "1", "--model", "m", "--engine-url", url, "--plots", "none",
+    ]  # fmt: skip
+    code, out, _ = cli(*words)
+    assert code == 0
+    assert f"{NUMBER} questions with gold passages; variants by m, none for 0 of them" in out
+    written = read_jsonl(folder / "variants.jsonl")
+    assert [record["queries"] for _, record in written] == [
+        [f"Who made thing{i}?", f"thing{i} maker", f"thing{i}"] for i in range(NUMBER)
+    ]
+    assert "up to 2 different queries" in seen.bodies[0]["messages"][0]["content"]
+    passport = json.loads((folder / "run.json").read_text())
+    assert passport["settings"]["engine"]["model"] == "m"
+    assert passport["counts"] == {"questions": NUMBER, "without_variants": 0}
+    rows = json.loads((folder / "ablation.json").read_text())
+    assert [row["mean_queries"] for row in rows] == [1.0, 3.0]
+    code, _, err = cli(*words, "--engine", "vllm")
+    assert code == 2
+    assert "vLLM is not installed" in err or "config.json" in err
 
 
 @pytest.mark.parametrize(
