@@ -1,4 +1,4 @@
-# Sourced by both _run.sh: how a batch divides among GPUS per node and NNODES nodes.
+# Sourced by every _run.sh: how a batch divides among GPUS per node and NNODES nodes.
 GPUS=${GPUS:-8} NNODES=${NNODES:-1}
 
 die() {
