@@ -1,15 +1,22 @@
-"""Search agents end to end: verl's trainer on processors, a BM25 server, a taught tiny policy."""
+"""Search agents end to end: verl's trainer on processors, a BM25 server, a taught tiny policy.
+
+GRPO has the recipe's own squeezer, PPO one behind an endpoint.
+"""
 
 import json
 import os
+import re
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 import torch
 from agent_policy import make_agent_policy, write_agent_case
+from fastapi import FastAPI, Request
 from grpo_case import sync_failures
+from live_server import serving
 from transformers import AutoModelForCausalLM
 
 from convsearch.train.device import device_environment
@@ -37,7 +44,23 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     return path
 
 
-def command(folder: Path, estimator: str) -> list[str]:
+@pytest.fixture(scope="module")
+def endpoint() -> Iterator[tuple[str, list[str]]]:
+    """A squeezer that passes on what it is given, without the numbers; and what it was asked."""
+    app, asked = FastAPI(), []
+
+    @app.post("/v1/chat/completions")
+    async def complete(request: Request):
+        text = (await request.json())["messages"][-1]["content"]
+        asked.append(text)
+        said = re.sub(r"(?m)^Doc \d+ ", "", text.split("Passages:\n")[1])
+        return {"choices": [{"message": {"content": said}}], "usage": {"completion_tokens": 9}}
+
+    with serving(app) as url:
+        yield url, asked
+
+
+def command(folder: Path, estimator: str, squeezer_url: str) -> list[str]:
     """The recipe's own words, with as many steps as this test can afford."""
     told = subprocess.run(
         [
@@ -59,13 +82,17 @@ def command(folder: Path, estimator: str) -> list[str]:
             "VARIANTS": "2",
             "RESPONSE_TOKENS": "192",
             "LR": "1e-3",
-            **(validation(folder) if estimator == "grpo" else {}),
+            **(validation(folder) if estimator == "grpo" else squeezing(squeezer_url)),
         },
         capture_output=True,
         text=True,
         check=True,
     )
     return told.stdout.splitlines()
+
+
+def squeezing(url: str) -> dict[str, str]:
+    return {"SQUEEZER": "llm", "SQUEEZER_MODEL": "any", "SQUEEZER_URL": url}
 
 
 def validation(folder: Path) -> dict[str, str]:
@@ -78,7 +105,9 @@ def validation(folder: Path) -> dict[str, str]:
 
 
 @pytest.mark.parametrize("estimator", ["grpo", "gae"])
-def test_an_agent_trains_on_the_tokens_that_it_drew(folder: Path, estimator: str) -> None:
+def test_an_agent_trains_on_the_tokens_that_it_drew(
+    folder: Path, estimator: str, endpoint: tuple[str, list[str]]
+) -> None:
     out, metrics_path = folder / estimator, folder / estimator / "metrics.jsonl"
     out.mkdir()
     with ServerProcess() as server:
@@ -86,7 +115,7 @@ def test_an_agent_trains_on_the_tokens_that_it_drew(folder: Path, estimator: str
         env = device_environment("cpu", 1)
         env |= {"RETRIEVER_URL": url, "VERL_FILE_LOGGER_PATH": str(metrics_path)}
         run_logged(
-            command(folder, estimator),
+            command(folder, estimator, endpoint[0]),
             stage=estimator,
             env=env,
             log_path=folder / f"{estimator}.log",
@@ -99,9 +128,13 @@ def test_an_agent_trains_on_the_tokens_that_it_drew(folder: Path, estimator: str
     assert sync_failures(metrics, list(range(1, STEPS + 1))) == []
     texts = [said for step in metrics for said in outputs(out / "rollouts" / f"{step}.jsonl")]
     assert sum("<results>" in text for text in texts) > len(texts) / 2
+    assert {values["agent/squeezed_share"] for values in metrics.values()} == {1.0}
     assert {values["agent/searched"] > 0 for values in metrics.values()} == {True}
     assert any(values["agent/em"] > 0 for values in metrics.values())
     if estimator == "gae":
+        calls = sum(values["agent/squeezer_calls"] for values in metrics.values())
+        assert len(endpoint[1]) >= calls > 0
+        assert "tea ingredients" in endpoint[1][0]  # the trial before the run
         assert all(0 < values["critic/grad_norm"] < float("inf") for values in metrics.values())
     else:
         validated = [step for step in told if any(name.startswith("val-") for name in told[step])]

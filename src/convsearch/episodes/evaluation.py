@@ -132,9 +132,11 @@ def equal_budget(
 ) -> dict[str, object]:
     """The runs within one number of documents, and within one number of tokens.
 
-    max_documents, max_tokens: None takes the smallest of the runs' largest. Tokens are those that
-    the model wrote and those of the results that it read. An answer counts where its episode took
-    at most so many; gold passages count where all of them were among the first so many documents.
+    max_documents, max_tokens: None takes the smallest of the runs' largest, leaving out runs that
+    read nothing, such as `direct`: within 0 documents nobody could be compared. Tokens are those
+    that the model wrote and those of the results that it read. An answer counts where its episode
+    took at most so many; gold passages count where all of them were among the first so many
+    documents.
     Raises ConfigError for a budget below 0.
     """
     if not runs:
@@ -163,7 +165,8 @@ def _limit(
     what: str, given: int | None, runs: Sequence[RunScore], cost: Callable[[EpisodeScore], int]
 ) -> int:
     if given is None:
-        return min(max(cost(score) for score in run.scores) for run in runs)
+        largest = [max(cost(score) for score in run.scores) for run in runs]
+        return min(filter(None, largest), default=0)
     if given < 0:
         raise ConfigError(f"the budget of {what} must be 0 or more, got {given}")
     return given

@@ -60,6 +60,16 @@ def test_within_one_number_of_tokens_a_long_episode_does_not_count():
     assert "within 12 tokens:\n  long: EM 0.250, questions 0.750\n  few: EM 0.500" in shown
 
 
+def test_a_run_that_reads_nothing_does_not_set_the_budget():
+    alone = [replace(e, doc_ids=(), queries=()) for e in FEW]
+    runs = [score_run("direct", alone, QUESTIONS, GOLDS), score_run("few", FEW, QUESTIONS, GOLDS)]
+    shared = equal_budget(runs)
+    assert shared["documents"] == 2
+    assert shared["runs"]["direct"]["em"] == shared["runs"]["few"]["em"] == 0.5
+    assert shared["runs"]["direct"]["all_gold"] == 0.0
+    assert equal_budget(runs[:1])["documents"] == 0
+
+
 def test_a_run_over_other_questions_is_refused():
     with pytest.raises(DataError, match=r"'q3' has no episode \(1 missing, 0 unknown\)"):
         score_run("short", MANY[:3], QUESTIONS, GOLDS)
