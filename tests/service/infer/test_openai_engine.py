@@ -2,9 +2,14 @@
 
 import asyncio
 import json
+import os
+import signal
 import socket
+import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -116,6 +121,38 @@ def test_one_failed_request_is_a_value_and_the_rest_is_answered(live):
         assert said in error
     assert seen.tries["bad"] == 1  # refused for good: not tried again
     assert seen.tries["down"] == 2
+
+
+def test_threads_share_one_cap(live):
+    url, seen = live
+    engine = OpenaiEngine("m", url, concurrency=3)
+    with ThreadPoolExecutor(4) as pool:
+        made = [
+            pool.submit(engine.generate, chats(*(f"p{i}{j}" for j in range(5))), PARAMS, range(5))
+            for i in range(4)
+        ]
+        texts = [[g.text for g in each.result()] for each in made]
+    assert [t[4].count(f"p{i}4") for i, t in enumerate(texts)] == [1] * 4
+    assert seen.most == 3
+    before = threading.active_count()
+    engine.close()
+    deadline = time.monotonic() + 5
+    while threading.active_count() >= before and time.monotonic() < deadline:
+        time.sleep(0.01)
+    assert threading.active_count() < before
+
+
+def test_an_interrupt_ends_the_wait_and_the_requests(live):
+    url, seen = live
+    seen.behaviour = {"slow": "hang"}
+    engine = OpenaiEngine("m", url, concurrency=1)
+    began = time.monotonic()
+    threading.Timer(0.5, os.kill, (os.getpid(), signal.SIGINT)).start()
+    with pytest.raises(KeyboardInterrupt):
+        engine.generate(chats("slow", "later"), PARAMS, [0, 1])
+    engine.close()
+    assert time.monotonic() - began < 4  # the endpoint would have hung for eight seconds
+    assert list(seen.tries) == ["slow"]
 
 
 def test_a_busy_endpoint_is_asked_again(live):
