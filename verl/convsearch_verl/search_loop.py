@@ -12,6 +12,7 @@ import time
 import uuid
 import weakref
 from collections.abc import Mapping
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -46,6 +47,9 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
     from verl.workers.rollout.replica import TokenOutput
 
+BATCHES = 32
+"""Batches of calls under way in a worker, in threads of their own: a slow squeezer must not take
+those that verl shares."""
 EPISODE = "episode"
 """Key of the finished episode, as JSON, in the extra fields of an output."""
 
@@ -76,6 +80,7 @@ class Searches:
             squeezer=open_squeezer(settings, self.count_tokens),
             count_tokens=self.count_tokens,
         )
+        self._threads = ThreadPoolExecutor(BATCHES, thread_name_prefix=NAME)
         self._batcher = MicroBatcher[Call, Evidence](
             self._answer, batch_size=retriever.batch_size, max_wait_s=retriever.max_wait_s
         )
@@ -89,7 +94,8 @@ class Searches:
         return await self._batcher.submit(call)
 
     async def _answer(self, calls: list[Call]) -> list[Evidence]:
-        return await asyncio.to_thread(self._tool.answer, calls)
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, self._tool.answer, calls)
 
 
 @dataclass(kw_only=True)
