@@ -7,6 +7,8 @@ and text does not always become the ids again that it came from.
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
+from jinja2 import TemplateError
+
 from convsearch.errors import CheckpointError
 from convsearch.types import ChatMessage
 
@@ -14,6 +16,31 @@ if TYPE_CHECKING:
     from transformers import PreTrainedTokenizerBase
 
 _OWN, _REPLY = "OWNTURNMARK", "REPLYMARK"
+
+
+def render_chat(
+    tokenizer: "PreTrainedTokenizerBase",
+    chat: Sequence[ChatMessage],
+    template: Mapping[str, object] | None = None,
+) -> str:
+    """The text of a chat, up to where the model's turn begins. template: further arguments.
+
+    Raises CheckpointError where the template refuses the chat, as some do for a system message.
+    """
+    options: dict[str, Any] = dict(template or {})
+    try:
+        return str(
+            tokenizer.apply_chat_template(
+                list(chat), add_generation_prompt=True, tokenize=False, **options
+            )
+        )
+    except TemplateError as error:
+        roles = ", ".join(message["role"] for message in chat)
+        raise CheckpointError(
+            f"the chat template refuses a chat of {roles} ({error}); use a model whose template "
+            "takes it, a form without a system message (search_r1, nano), or mend "
+            "chat_template.jinja"
+        ) from error
 
 
 class ChatFrames:
@@ -32,7 +59,7 @@ class ChatFrames:
     ) -> None:
         self._tokenizer = tokenizer
         self._end_ids = end_ids
-        self._template: dict[str, Any] = dict(template or {})
+        self._template = template
         chat: list[ChatMessage] = [
             {"role": "user", "content": "?"},
             {"role": "assistant", "content": _OWN},
@@ -69,11 +96,7 @@ class ChatFrames:
         return [*before, *content, *self._after]
 
     def _render(self, chat: Sequence[ChatMessage]) -> str:
-        return str(
-            self._tokenizer.apply_chat_template(
-                list(chat), add_generation_prompt=True, tokenize=False, **self._template
-            )
-        )
+        return render_chat(self._tokenizer, chat, self._template)
 
     def _encode(self, text: str) -> list[int]:
         return list(self._tokenizer.encode(text, add_special_tokens=False))

@@ -8,7 +8,7 @@ from collections.abc import Mapping, Sequence
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, cast
 
-from convsearch.agent.frames import ChatFrames
+from convsearch.agent.frames import ChatFrames, render_chat
 from convsearch.errors import CheckpointError, DependencyError, EngineError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
@@ -180,7 +180,7 @@ class TransformersEngine:
         return made
 
     def _prompt_ids(self, chat: list[ChatMessage]) -> tuple[int, ...]:
-        text = self._tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        text = render_chat(self._tokenizer, chat)
         return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _find_end_ids(self) -> frozenset[int]:

@@ -7,7 +7,7 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convsearch.agent.frames import ChatFrames
+from convsearch.agent.frames import ChatFrames, render_chat
 from convsearch.errors import CheckpointError, DependencyError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
@@ -101,9 +101,7 @@ class VllmEngine:
 
     def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
         """See TokenEngine."""
-        text = self._tokenizer.apply_chat_template(
-            list(chat), add_generation_prompt=True, tokenize=False
-        )
+        text = render_chat(self._tokenizer, chat)
         return list(self._tokenizer.encode(text, add_special_tokens=False))
 
     def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
