@@ -72,6 +72,7 @@ def infer(
     model: o.ModelOption = None,
     engine: o.EngineOption = "transformers",
     engine_url: o.EngineUrlOption = None,
+    engine_ids: o.EngineIdsOption = False,
     device: o.DeviceOption = "auto",
     dtype: o.DtypeOption = "auto",
     temperature: TemperatureOption = 0.0,
@@ -121,7 +122,9 @@ def infer(
         ),
     )
     with (
-        o.engine_of(engine, model, url=engine_url, device=device, dtype=dtype) as opened,
+        o.engine_of(
+            engine, model, url=engine_url, device=device, dtype=dtype, tells_ids=engine_ids
+        ) as opened,
         search_tool(
             run, opened, search, chosen, index=index, url=retriever_url, encoder=encoder,
             num_questions=len(questions),

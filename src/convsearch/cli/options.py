@@ -32,6 +32,10 @@ EngineUrlOption = Annotated[
     str | None,
     typer.Option("--engine-url", help="openai: address of the endpoint; key in OPENAI_API_KEY."),
 ]
+EngineIdsOption = Annotated[
+    bool,
+    typer.Option("--engine-ids", help="openai: ask for token ids, which vLLM's server gives."),
+]
 PromptOption = Annotated[
     TrainedStyle,
     typer.Option("--prompt", help="instruct: chat models. nano: the project's small policies."),
@@ -102,6 +106,7 @@ def engine_of(
     gpus_per_worker: int = 1,
     max_restarts: int = 32,
     block_deadline_s: float = 3600.0,
+    tells_ids: bool = False,
 ) -> Iterator[Engine]:
     """Opens the engine that the options name, or several of it, and closes it."""
     if name == "transformers" and model is not None:
@@ -143,6 +148,7 @@ def engine_of(
             device=device,
             dtype=dtype,
             tensor_parallel_size=gpus_per_worker,
+            tells_ids=tells_ids,
         )
     try:
         yield engine

@@ -1,8 +1,9 @@
 """One agent and the engine that speaks for it: by ids where it takes them, else by chats.
 
-Over ids a prompt only grows. An endpoint of chats renders the whole chat anew in every turn, and
-nobody but it knows the ids: such prompts are counted as `prefix_unknown`, or as
-`prefix_violations` where its own counts of tokens prove that ids were dropped.
+Over ids a prompt only grows. An endpoint of chats renders the whole chat anew in every turn. Where
+it tells the ids, each prompt is compared with those before it. Where it does not, prompts are
+counted as `prefix_unknown`, or as `prefix_violations` where its own counts of tokens prove that
+ids were dropped.
 """
 
 from collections.abc import Callable, Sequence
@@ -12,7 +13,7 @@ from convsearch.agent import AgentState, TokenTrack, fail, messages, step
 from convsearch.agent.formats import ToolFormat
 from convsearch.agent.machine import estimate_tokens
 from convsearch.errors import ConfigError, EngineError
-from convsearch.infer.engine import Engine, SamplingParams
+from convsearch.infer.engine import Engine, Generation, SamplingParams
 from convsearch.infer.token_engine import TokenEngine
 from convsearch.types import derive_seed
 
@@ -46,7 +47,7 @@ class Dialogue:
     seed: int
     """Of the run; each turn draws from a seed of its own, derived from it and the qid."""
     track: TokenTrack = field(default_factory=TokenTrack)
-    """The ids and who wrote them; stays empty where the engine takes chats."""
+    """The ids and who wrote them; stays empty where the engine takes chats and tells no ids."""
     rendered: RenderedPrompts = field(default_factory=RenderedPrompts)
     """What is known of the prompts where the engine takes chats."""
     num_read: int = 0
@@ -95,8 +96,16 @@ def speak(engine: Engine, dialogues: Sequence[Dialogue], params: SamplingParams)
         if generation.error is not None:
             dialogue.state = fail(dialogue.state, generation.error)
         else:
-            dialogue.rendered.add(generation.prompt_tokens, generation.num_tokens)
+            _note(dialogue, generation)
             dialogue.state, _ = step(dialogue.state, generation.text, generation.num_tokens)
+
+
+def _note(dialogue: Dialogue, generation: Generation) -> None:
+    """What the endpoint tells of the prompt that it rendered."""
+    if generation.prompt_ids is not None and generation.ids is not None:
+        dialogue.track = dialogue.track.extend_to(generation.prompt_ids).sampled(generation.ids)
+    else:
+        dialogue.rendered.add(generation.prompt_tokens, generation.num_tokens)
 
 
 def _speak_ids(engine: TokenEngine, dialogues: Sequence[Dialogue], params: SamplingParams) -> None:

@@ -37,6 +37,10 @@ class Generation:
     """Tokens of the response, its end token included; 0 where the engine does not say."""
     prompt_tokens: int = 0
     """Tokens of the prompt; 0 where the engine does not say."""
+    prompt_ids: tuple[int, ...] | None = None
+    """The prompt as the model read it; None where the engine does not say."""
+    ids: tuple[int, ...] | None = None
+    """The response as it was drawn; None where the engine does not say."""
     is_cut: bool = False
     """Whether it stopped at the limit of tokens and not at an end of its own."""
     error: str | None = None

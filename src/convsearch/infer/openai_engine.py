@@ -34,7 +34,8 @@ class OpenaiEngine:
     """Sends each chat as one request, several at a time. Safe for threads.
 
     url: with or without `/v1` and `/chat/completions`. concurrency: most requests under way, of all
-    callers together. deadline_s: for one chat, retries included, from its turn on.
+    callers together. deadline_s: for one chat, retries included, from its turn on. tells_ids: asks
+    for the ids of prompts and responses, as vLLM's server gives them; others refuse the question.
     attempts: tries for one chat, on connection errors and on 408, 409, 429 and 5xx answers.
     """
 
@@ -46,6 +47,7 @@ class OpenaiEngine:
         concurrency: int = 16,
         attempts: int = 4,
         deadline_s: float = 120.0,
+        tells_ids: bool = False,
     ) -> None:
         if not url.startswith(("http://", "https://")):
             raise ConfigError(f"engine URL {url!r} must begin with http:// or https://")
@@ -55,6 +57,7 @@ class OpenaiEngine:
         self._concurrency = concurrency
         self._attempts = attempts
         self._deadline_s = deadline_s
+        self._more = {"return_token_ids": True} if tells_ids else {}
         self._gate = asyncio.Semaphore(concurrency)
         self._client: httpx.AsyncClient | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -116,6 +119,7 @@ class OpenaiEngine:
                 "top_p": params.top_p,
                 "max_tokens": params.max_tokens,
                 "seed": seeds[i],
+                **self._more,
             }
             async with self._gate:
                 try:
@@ -182,5 +186,17 @@ class OpenaiEngine:
         if not isinstance(text, str):
             return Generation(error="the answer has no text content")
         return Generation(
-            text=text, num_tokens=num_tokens, prompt_tokens=prompt_tokens, is_cut=is_cut
+            text=text,
+            num_tokens=num_tokens,
+            prompt_tokens=prompt_tokens,
+            prompt_ids=_ids(answer.get("prompt_token_ids")),
+            ids=_ids(choice.get("token_ids")),
+            is_cut=is_cut,
         )
+
+
+def _ids(value: object) -> tuple[int, ...] | None:
+    """A list of ids; None for anything else."""
+    if isinstance(value, list) and all(isinstance(i, int) for i in value):
+        return tuple(value)
+    return None

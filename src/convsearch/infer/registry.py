@@ -19,11 +19,13 @@ def open_engine(
     url: str | None = None,
     tensor_parallel_size: int = 1,
     deadline_s: float = 120.0,
+    tells_ids: bool = False,
 ) -> Engine:
     """Opens an engine, loading the model where it has one.
 
     model: checkpoint folder or hub name; the endpoint's name of the model for `openai`; `echo`
-    takes none. url: of the `openai` endpoint. deadline_s: for one of its requests.
+    takes none. url: of the `openai` endpoint. deadline_s: for one of its requests. tells_ids:
+    whether it is asked for token ids.
     Raises ConfigError for an unknown name or a missing setting, CheckpointError, DependencyError.
     """
     if name not in ENGINES:
@@ -46,4 +48,4 @@ def open_engine(
 
     if url is None:
         raise ConfigError("engine 'openai' needs the endpoint's address; name it with --engine-url")
-    return OpenaiEngine(model, url, deadline_s=deadline_s)
+    return OpenaiEngine(model, url, deadline_s=deadline_s, tells_ids=tells_ids)

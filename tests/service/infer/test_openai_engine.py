@@ -29,7 +29,9 @@ PARAMS = SamplingParams(temperature=0.5, top_p=0.9, max_tokens=33)
 def endpoint() -> tuple[FastAPI, SimpleNamespace]:
     """`behaviour` maps a word of the prompt to what happens to that request."""
     app = FastAPI()
-    seen = SimpleNamespace(bodies=[], headers=[], tries=Counter(), behaviour={}, now=0, most=0)
+    seen = SimpleNamespace(
+        bodies=[], headers=[], tries=Counter(), behaviour={}, now=0, most=0, ids={}
+    )
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request):
@@ -52,7 +54,11 @@ def endpoint() -> tuple[FastAPI, SimpleNamespace]:
         if what == "html":
             return JSONResponse(["not", "a", "completion"])
         content = None if what == "empty" else f"<think>a</think>\n<rewrite>{prompt} b</rewrite>"
-        return {"choices": [{"message": {"content": content}}], "usage": {"completion_tokens": 7}}
+        choice, more = {"message": {"content": content}}, {}
+        if body.get("return_token_ids"):
+            more["prompt_token_ids"] = seen.ids["prompt_token_ids"]
+            choice["token_ids"] = seen.ids["choice"]
+        return {"choices": [choice], "usage": {"completion_tokens": 7}, **more}
 
     return app, seen
 
@@ -90,6 +96,18 @@ def test_answers_come_back_by_position_with_everything_sent(live, monkeypatch):
     }
     assert {h["authorization"] for h in seen.headers} == {"Bearer secret-of-the-test"}
     assert "secret" not in json.dumps(engine.identity)
+
+
+def test_ids_are_asked_for_only_where_wanted(live):
+    url, seen = live
+    seen.ids = {"prompt_token_ids": [1, 2], "choice": [3]}
+    [plain] = OpenaiEngine("m", url).generate(chats("p"), PARAMS, [0])
+    assert (plain.prompt_ids, plain.ids) == (None, None)
+    [told] = OpenaiEngine("m", url, tells_ids=True).generate(chats("p"), PARAMS, [0])
+    assert (told.prompt_ids, told.ids) == ((1, 2), (3,))
+    seen.ids = {"prompt_token_ids": None, "choice": "3"}
+    [other] = OpenaiEngine("m", url, tells_ids=True).generate(chats("p"), PARAMS, [0])
+    assert (other.text, other.prompt_ids, other.ids) == (told.text, None, None)
 
 
 def test_no_key_no_header(live, monkeypatch):

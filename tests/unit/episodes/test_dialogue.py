@@ -26,6 +26,23 @@ def test_a_prompt_that_forgot_ids_is_counted_in_its_episode():
     assert runner._episode(dialogue, RUN).counts == {"prefix_violations": 2}
 
 
+def test_an_endpoint_that_tells_ids_is_compared_with_what_came_before():
+    told = [((1, 2), (3, 4)), ((1, 2, 3, 4, 5), (6,)), ((1, 2, 9, 5, 6), (7,))]
+
+    class Endpoint(ScriptedChat):
+        def generate(self, chats, params, seeds):
+            made = super().generate(chats, params, seeds)
+            prompt, own = told[len(self.batches) - 1]
+            return [replace(g, prompt_ids=prompt, ids=own) for g in made]
+
+    engine = Endpoint(lambda _, turn: answer("x") if turn == 2 else call("plain", f"Ada {turn}"))
+    tool = SearchTool(InMemoryRetriever(PASSAGES), SearchSettings())
+    [dialogue] = runner.play_block(some_questions(1), engine, tool, RUN)
+    assert dialogue.track.ids == (1, 2, 9, 5, 6, 7)
+    assert dialogue.track.mask == (False,) * 5 + (True,)
+    assert runner._episode(dialogue, RUN).counts == {"prefix_violations": 1}
+
+
 @pytest.mark.parametrize(
     ("prompts", "counts"),
     [
