@@ -123,6 +123,11 @@ class DenseBackend:
             info=index_info(manifest, index_dir), store=store, engine=engine, encoder=encoder
         )
 
+    @property
+    def device(self) -> str:
+        """Of its encoder, which uses the accelerators wherever the vectors do."""
+        return self._encoder.device
+
     def with_query_length(self, max_length: int) -> "DenseBackend":
         """The same engine with another cut of queries, in tokens."""
         other = copy.copy(self)
