@@ -28,9 +28,10 @@ import numpy.typing as npt
 
 from retriever_server.dense.ann import import_faiss
 from retriever_server.dense.exact_rank import split
-from retriever_server.dense.filters import as_float32
+from retriever_server.dense.filters import TENSOR_CORE_UNIT, as_float32, gamma
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.lists import Ints, top_lists
+from retriever_server.dense.units import GPU_SHARE
 from retriever_server.dense.vectors import Block, Vectors
 
 ADD_ROWS = 16_384
@@ -42,9 +43,6 @@ _HALF_UNIT = 2.0**-11
 _HALF_TINY = 2.0**-24
 """Twice the largest error of a number below the normal range of float16."""
 _LARGEST_HALF = 65504.0
-_ACCUMULATOR_UNIT = 2.0**-22
-_GPU_SHARE = 0.8
-"""Part of a GPU's free memory that the index may take."""
 
 _log = logging.getLogger(__name__)
 Doubles = npt.NDArray[np.float64]
@@ -136,8 +134,8 @@ class FlatLists:
     def _errors(self, length_Q: Doubles, scale_Q: Doubles) -> Doubles:
         """E of the module's text, and the roundings in single and double precision on the way."""
         dim = self._vectors.dim
-        terms = (dim + 1) * _ACCUMULATOR_UNIT
-        relative = 2 * _HALF_UNIT + _HALF_UNIT**2 + terms / (1 - terms) + 2.0**-22
+        rounded = 2 * _HALF_UNIT + _HALF_UNIT**2 + 2.0**-22
+        relative = rounded + gamma(dim + 1, TENSOR_CORE_UNIT)
         tiny_Q = scale_Q * _HALF_TINY * np.sqrt(dim) * (2 + self._farthest + np.sqrt(dim))
         longest = self._vectors.longest + float(np.linalg.norm(self._mean_D))
         doubles_Q = 8 * (dim + 1) * 2.0**-52 * length_Q * longest
@@ -162,7 +160,7 @@ def flat_lists(vectors: Vectors) -> FlatLists | None:
     blocks = list(vectors.blocks(ADD_ROWS))
     free = min(torch.cuda.mem_get_info(gpu)[0] for gpu in range(num_gpus))
     largest = max(sum(len(block.raw_BD) for block in part) for part in split(blocks, num_gpus))
-    fits = 2 * vectors.dim * largest <= _GPU_SHARE * free
+    fits = 2 * vectors.dim * largest <= GPU_SHARE * free
     if not fits or max(block.farthest for block in blocks) > _LARGEST_HALF:
         return None
     return FlatLists(vectors, GpuShards)
