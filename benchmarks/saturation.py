@@ -51,8 +51,9 @@ class Report:
     """Share of a core that the process of all clients used."""
 
 
-class _Line:
-    """One connection of the crowd: sends a request, reads the answer in whatever pieces come."""
+class Line:
+    """A kept connection that sends the same request again and again, and of the answers reads
+    status and length, in whatever pieces they come."""
 
     def __init__(self, address: tuple[str, int], request: bytes) -> None:
         self.socket = socket.create_connection(address, _TIMEOUT_S)
@@ -122,7 +123,7 @@ def health_s(url: str, seconds: float) -> tuple[list[float], float]:
     with contextlib.ExitStack() as stack:
         lines = []
         for path in ("/livez", "/readyz"):
-            lines.append(_Line(_address(url), f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()))
+            lines.append(Line(address_of(url), f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()))
             stack.enter_context(lines[-1].socket)
         buffer = bytearray(_BUFFER_BYTES)
         while time.perf_counter() < start + seconds:
@@ -163,7 +164,7 @@ def _ask(url: str, crowd: Crowd, parent: Connection) -> None:
         selector.register(parent, selectors.EVENT_READ)
         lines = []
         for number in range(crowd.clients):
-            line = _Line(_address(url), _request(crowd.bodies[number % len(crowd.bodies)]))
+            line = Line(address_of(url), request_of(crowd.bodies[number % len(crowd.bodies)]))
             selector.register(line.socket, selectors.EVENT_READ, number)
             lines.append(line)
         used, start = time.process_time(), time.perf_counter()
@@ -192,14 +193,14 @@ def _ask(url: str, crowd: Crowd, parent: Connection) -> None:
                 lines[heapq.heappop(waiting)[1]].send()
 
 
-def _address(url: str) -> tuple[str, int]:
+def address_of(url: str) -> tuple[str, int]:
     parts = urlsplit(url)
     assert parts.hostname is not None
     assert parts.port is not None
     return parts.hostname, parts.port
 
 
-def _request(body: bytes) -> bytes:
+def request_of(body: bytes) -> bytes:
     head = (
         "POST /retrieve HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
