@@ -161,10 +161,10 @@ def table(found: dict[str, dict[str, float]], machine: str) -> str:
     for name, what in (("large", "16 queries, 100 documents"), ("small", "one query")):
         load = found[name]
         rows += [
-            ("health checks of an idle server: 99th percentile",
-             f"{load['idle_health_p99_ms']:.1f} ms"),
             (f"**{load['clients']} clients at work, {load['max_in_flight']} admitted, {what}**",
              f"they use {load['clients_percent_of_a_core']:.0f} % of a core"),
+            ("health checks of an idle server: 99th percentile",
+             f"{load['idle_health_p99_ms']:.1f} ms"),
             ("health checks: median, 99th percentile, longest",
              milliseconds(load, "health")),
             ("time to a refusal: median, 99th percentile, longest",
