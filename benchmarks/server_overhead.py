@@ -10,19 +10,17 @@ compared, so that a noisy machine bothers both alike.
 import argparse
 import http.client
 import json
-import multiprocessing
 import os
 import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
-from multiprocessing.synchronize import Event
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+from saturation import Crowd, saturated
 
 from convsearch.files import atomic_write
 from convsearch.passages import write_passages
@@ -31,26 +29,13 @@ from convsearch.types import Passage
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.loading import load_backend
 from retriever_server.process import ServerProcess
-from retriever_server.settings import IndexSettings
+from retriever_server.settings import DEFAULT_MAX_IN_FLIGHT, IndexSettings
 
 RESULTS = Path(__file__).with_name("results") / "server_overhead"
 WORDS = 30_000
 PASSAGE_WORDS = 100
 QUERY_WORDS = 30
 TOPK = 100
-SATURATING_CLIENTS = 32
-SATURATING_QUERIES = 16
-RETRY_S = 1.0
-"""Wait of a refused client: what Retry-After asks for."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Load:
-    """Clients that ask without a break, in processes of their own."""
-
-    url: str
-    body: bytes
-    stop: Event
 
 
 def zipf_texts(count: int, words: int, seed: int) -> list[str]:
@@ -90,12 +75,17 @@ def engine_seconds(line: http.client.HTTPConnection) -> float:
     )
 
 
+def golds_for(engine: Retriever, queries: Sequence[str]) -> list[list[str]]:
+    """A passage for each query: the best ones of the first query in turns."""
+    [first] = engine.search(queries[:1], TOPK)
+    return [[first[i % len(first)].doc_id] for i in range(len(queries))]
+
+
 def overhead(engine: Retriever, url: str, num_queries: int, repeats: int) -> dict[str, float]:
     """Medians of the engine alone and of the whole way through the server, asked in turn; and
     what is left of each request where the server's own time in the engine is taken off."""
     queries = zipf_texts(num_queries, QUERY_WORDS, seed=2)
-    [first] = engine.search(queries[:1], TOPK)
-    golds = [[first[i % len(first)].doc_id] for i in range(num_queries)]
+    golds = golds_for(engine, queries)
     ask = {"queries": queries, "gold_ids": golds, "topk": TOPK}
     line = connect(url)
     answers: list[bytes] = []
@@ -128,94 +118,60 @@ def overhead(engine: Retriever, url: str, num_queries: int, repeats: int) -> dic
     }
 
 
-def ask_until(load: Load, answers: "multiprocessing.Queue[tuple[int, list[float]]]") -> None:
-    """Asks until told to stop; reports the number of answers and the times of refusals."""
-    line = connect(load.url)
-    served, refused = 0, []
-    while not load.stop.is_set():
-        start = time.perf_counter()
-        status, _ = post(line, load.body)
-        if status == 200:
-            served += 1
-        else:
-            refused.append(time.perf_counter() - start)
-            time.sleep(RETRY_S)
-    answers.put((served, refused))
-
-
-def health_seconds(url: str, seconds: float) -> list[float]:
-    """Times of health checks, one after the other."""
-    line, times = connect(url), []
-    end = time.perf_counter() + seconds
-    while time.perf_counter() < end:
-        for path in ("/livez", "/readyz"):
-            start = time.perf_counter()
-            line.request("GET", path)
-            answer = line.getresponse()
-            answer.read()
-            times.append(time.perf_counter() - start)
-            if answer.status != 200:
-                raise SystemExit(f"{path} answered {answer.status}")
-        time.sleep(0.005)
-    return times
-
-
-def saturated(url: str, seconds: float) -> dict[str, float]:
-    """Latency of the health checks, and of refusals, while more clients ask than are admitted."""
-    texts = zipf_texts(SATURATING_QUERIES, QUERY_WORDS, seed=3)
-    body = json.dumps({"queries": texts, "topk": TOPK, "with_contents": False}).encode()
-    context = multiprocessing.get_context("fork")
-    load = Load(url=url, body=body, stop=context.Event())
-    answers: multiprocessing.Queue[tuple[int, list[float]]] = context.Queue()
-    clients = [
-        context.Process(target=ask_until, args=(load, answers)) for _ in range(SATURATING_CLIENTS)
+def crowds(engine: Retriever) -> dict[str, Crowd]:
+    """A few clients with large requests, and more clients with small ones than are admitted."""
+    texts = zipf_texts(64, QUERY_WORDS, seed=3)
+    golds = golds_for(engine, texts)
+    large = [
+        {"queries": texts[first : first + 16], "topk": TOPK, "with_contents": False}
+        for first in range(0, len(texts), 16)
     ]
-    idle = health_seconds(url, seconds / 3)
-    for client in clients:
-        client.start()
-    time.sleep(1)
-    times = health_seconds(url, seconds)
-    load.stop.set()
-    reports = [answers.get(timeout=60) for _ in clients]
-    for client in clients:
-        client.join()
-    refusals = [seconds for _, times_of_one in reports for seconds in times_of_one]
+    ranks = [
+        {"queries": [text], "gold_ids": [gold], "topk": TOPK}
+        for text, gold in zip(texts, golds, strict=True)
+    ]
+    documents = [{"queries": [text], "topk": 10} for text in texts]
+    small = [ask for pair in zip(ranks, documents, strict=True) for ask in pair]
     return {
-        "clients": SATURATING_CLIENTS,
-        "health_checks": len(times),
-        "idle_health_p99_ms": 1000 * percentile(idle, 99),
-        "health_p50_ms": 1000 * percentile(times, 50),
-        "health_p99_ms": 1000 * percentile(times, 99),
-        "searches_answered": sum(served for served, _ in reports),
-        "searches_refused": len(refusals),
-        "refusal_p50_ms": 1000 * percentile(refusals, 50),
-        "refusal_p99_ms": 1000 * percentile(refusals, 99),
+        "large": Crowd(clients=32, max_in_flight=16, bodies=_bodies(large)),
+        "small": Crowd(clients=640, max_in_flight=DEFAULT_MAX_IN_FLIGHT, bodies=_bodies(small)),
     }
 
 
-def percentile(values: list[float], percent: float) -> float:
-    return float(np.percentile(values, percent))
+def _bodies(asks: Sequence[Mapping[str, object]]) -> list[bytes]:
+    return [json.dumps(ask).encode() for ask in asks]
+
+
+def milliseconds(load: Mapping[str, float], what: str) -> str:
+    """Median, 99th percentile and maximum."""
+    found = (load[f"{what}_{which}_ms"] for which in ("p50", "p99", "max"))
+    return ", ".join(f"{value:.0f}" for value in found) + " ms"
 
 
 def table(found: dict[str, dict[str, float]], machine: str) -> str:
     """The figures as Markdown."""
-    cost, load = found["overhead"], found["saturated"]
+    cost = found["overhead"]
     rows = [
         (f"engine alone, {cost['queries']} queries", f"{1000 * cost['engine_s']:.0f} ms"),
         (f"through the server, {cost['queries']} queries", f"{1000 * cost['server_s']:.0f} ms"),
         ("difference", f"{cost['overhead_percent']:.1f} %"),
         ("of the same request, time outside of the engine",
          f"{cost['around_engine_ms']:.1f} ms, {cost['around_engine_percent']:.1f} %"),
-        ("health checks of an idle server: 99th percentile",
-         f"{load['idle_health_p99_ms']:.1f} ms"),
-        (f"health checks, {load['clients']} clients at work: median",
-         f"{load['health_p50_ms']:.1f} ms"),
-        ("the same: 99th percentile", f"{load['health_p99_ms']:.1f} ms"),
-        ("searches answered, refused",
-         f"{load['searches_answered']}, {load['searches_refused']}"),
-        ("time to a refusal: median, 99th percentile",
-         f"{load['refusal_p50_ms']:.1f} ms, {load['refusal_p99_ms']:.0f} ms"),
     ]  # fmt: skip
+    for name, what in (("large", "16 queries, 100 documents"), ("small", "one query")):
+        load = found[name]
+        rows += [
+            (f"**{load['clients']} clients at work, {load['max_in_flight']} admitted, {what}**",
+             f"they use {load['clients_percent_of_a_core']:.0f} % of a core"),
+            ("health checks of an idle server: 99th percentile",
+             f"{load['idle_health_p99_ms']:.1f} ms"),
+            ("health checks: median, 99th percentile, longest",
+             milliseconds(load, "health")),
+            ("time to a refusal: median, 99th percentile, longest",
+             milliseconds(load, "refusal")),
+            ("searches answered, refused, other",
+             f"{load['searches_answered']}, {load['searches_refused']}, {load['other_answers']}"),
+        ]  # fmt: skip
     lines = ["| measured | value |", "| --- | --- |", *(f"| {a} | {b} |" for a, b in rows)]
     return "\n".join([*lines, "", f"{machine}.", ""])
 
@@ -241,9 +197,11 @@ def main() -> None:
         log = folder / "server.log"
         url = server.start(index, None, log)
         found = {"overhead": overhead(engine, url, options.queries, options.repeats)}
-        server.stop()
-        url = server.start(index, None, log, flags=["--max_in_flight", "16"])
-        found["saturated"] = saturated(url, options.seconds)
+        for name, crowd in crowds(engine).items():
+            server.stop()
+            flags = ["--max_in_flight", str(crowd.max_in_flight)]
+            url = server.start(index, None, log, flags=flags)
+            found[name] = saturated(url, crowd, options.seconds)
     machine = (
         f"{os.cpu_count()} cores, Python {platform.python_version()}, "
         f"{'random corpus of ' + str(options.passages) if not options.index_path else 'an index'} "

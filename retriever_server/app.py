@@ -41,11 +41,14 @@ from retriever_server.metrics import Metrics
 from retriever_server.parts import DegradedError, Partial, whole
 from retriever_server.request_log import RequestLog
 from retriever_server.settings import DEFAULT_INDEX
+from retriever_server.turns import Turns
 
 API_VERSION = "1"
 ANSWER_THREADS = 2
 """Threads that write long answers. All that are at it and the event loop share the interpreter, so
 each of them makes health checks wait; two, that a huge answer does not hold up all small ones."""
+REQUESTS_PER_PASS = 2
+"""Requests that are taken up or answered between two looks at the sockets."""
 Responses = dict[int | str, dict[str, object]]
 
 
@@ -93,6 +96,7 @@ def create_app(
     """
     limits = limits or Limits()
     metrics = Metrics()
+    turns = Turns(REQUESTS_PER_PASS)
     corpora = Corpora(
         {name: Corpus(backend, qrels), **(further or {})},
         max_batch_queries=limits.max_batch_queries,
@@ -124,7 +128,7 @@ def create_app(
         max_bodies_bytes=limits.max_bodies_bytes,
         metrics=metrics,
     )
-    app.add_middleware(Deadline, deadline_s=limits.deadline_s, metrics=metrics)
+    app.add_middleware(Deadline, deadline_s=limits.deadline_s, turns=turns, metrics=metrics)
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
     app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
@@ -152,9 +156,11 @@ def create_app(
             ranks = await corpus.queue.partial_ranks(
                 texts, golds, asked.depth, max_length=asked.max_length
             )
+            await turns.take()
             _check_whole(ranks, asked)
             return json_response(ranks_body(ranks, cut), headers=corpus.headers)
         hits = await corpus.queue.partial_search(texts, asked.depth, max_length=asked.max_length)
+        await turns.take()
         _check_whole(hits, asked)
         body = await asyncio.to_thread(documents_body, corpus.engine, hits, asked)
         return json_response(body, headers=corpus.headers)

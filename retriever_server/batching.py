@@ -21,6 +21,8 @@ from retriever_server.parts import DegradedError, Partial, PartlyAnswering, whol
 Ranks = list["int | None"]
 Lists = list[list[Hit]]
 _Golds = Sequence[Sequence[str]]
+CPU = "cpu"
+"""Of an engine without an accelerator."""
 
 
 @runtime_checkable
@@ -28,6 +30,21 @@ class QueryLengthSettable(Protocol):
     """An engine that cuts queries: `with_query_length` gives the same engine with another cut."""
 
     def with_query_length(self, max_length: int) -> Retriever: ...
+
+
+@runtime_checkable
+class OnDevice(Protocol):
+    """An engine that says what it runs on."""
+
+    @property
+    def device(self) -> str:
+        """`cpu`, or the kind of accelerator, such as `cuda`."""
+        ...
+
+
+def device_of(engine: object) -> str:
+    """What an engine runs on: the CPU where it does not say."""
+    return engine.device if isinstance(engine, OnDevice) else CPU
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -14,9 +14,10 @@ from convsearch.files import Qrels, gold_ids
 from convsearch.retrieval.info import info_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
-from retriever_server.batching import SearchQueue
+from retriever_server.batching import CPU, SearchQueue, device_of
 from retriever_server.metrics import Metrics
 from retriever_server.parts import DegradedError, PartlyAnswering
+from retriever_server.store import PassageStore
 
 _SELF_QUERY = "is anyone there"
 _AGAIN_S = 0.5
@@ -65,21 +66,30 @@ class ServedCorpus:
         return self._self_query
 
     async def _first_queries(self) -> None:
-        """A list, and the rank of what is first in it: both ways are compiled, and agree. A shard
-        that is missing is waited for."""
+        """A list, and the rank of what is first in it: both ways are compiled, and agree. Where
+        nothing in the corpus matches, the rank of any passage. A shard that is missing is waited
+        for."""
         while True:
             try:
                 [hits] = await self.queue.search([_SELF_QUERY], 1)
-                gold = [hit.doc_id for hit in hits]
-                [rank] = await self.queue.ranks([_SELF_QUERY], [gold], 1) if gold else [1]
+                expected = 1 if hits else None
+                gold = [hit.doc_id for hit in hits] or self._any_passage()
+                if not gold:
+                    return
+                [rank] = await self.queue.ranks([_SELF_QUERY], [gold], 1)
                 break
             except DegradedError:
                 await asyncio.sleep(_AGAIN_S)
-        if hits and rank != 1:
+        if rank != expected:
+            place = "first in a list" if hits else "in no list"
             raise EngineError(
-                f"passage {hits[0].doc_id!r} is first in a list and has rank {rank}; rebuild "
-                "the index"
+                f"passage {gold[0]!r} is {place} and has rank {rank}; rebuild the index"
             )
+
+    def _any_passage(self) -> list[str]:
+        """The id of one passage, where the engine has ids at hand."""
+        store = getattr(self.engine, "store", None)
+        return [store.doc_id(0)] if isinstance(store, PassageStore) else []
 
     def close(self) -> None:
         """Ends the queue."""
@@ -180,9 +190,9 @@ class Corpora:
         return {name: served.card.coverage for name, served in self._served.items()}
 
     def _thread_of(self, engine: Retriever, name: str) -> ThreadPoolExecutor:
-        """One thread for each accelerator (`engine.device`), one for each engine without any."""
-        device = str(getattr(engine, "device", None) or "cpu")
-        key = f"{name}@cpu" if device == "cpu" else device
+        """One thread for the accelerators, one for each engine without any."""
+        device = device_of(engine)
+        key = f"{name}@{CPU}" if device == CPU else device
         if key not in self._threads:
             self._threads[key] = ThreadPoolExecutor(1, thread_name_prefix=f"search-{key}")
         return self._threads[key]

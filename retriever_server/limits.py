@@ -12,10 +12,13 @@ from convsearch.retrieval.wire import MAX_BODY_BYTES, MAX_QUERIES
 from retriever_server.answers import error
 from retriever_server.metrics import Metrics
 from retriever_server.settings import DEFAULT_DEADLINE_S, DEFAULT_MAX_IN_FLIGHT
+from retriever_server.turns import Turns
 
 WORK_PATHS = frozenset({"/retrieve", "/passages"})
 GONE = 499
 """In log and metrics, the status of a request whose client hung up (nginx's number)."""
+REFUSALS_PER_PASS = 16
+"""Refusals between two looks at the sockets."""
 _RETRY_AFTER = {"Retry-After": "1"}
 
 
@@ -111,6 +114,7 @@ class InFlightLimit:
 
     def __init__(self, app: ASGIApp, *, max_in_flight: int, metrics: Metrics) -> None:
         self._app = app
+        self._refusals = Turns(REFUSALS_PER_PASS)  # which do not wait for admitted work
         self._max_in_flight = max_in_flight
         self._metrics = metrics
         self._in_flight = 0
@@ -138,6 +142,7 @@ class InFlightLimit:
     async def _refuse(
         self, reason: str, sentence: str, scope: Scope, receive: Receive, send: Send
     ) -> None:
+        await self._refusals.take()
         self._metrics.rejected(reason)
         await error(503, sentence, headers=_RETRY_AFTER)(scope, receive, send)
 
@@ -148,8 +153,10 @@ class Deadline:
     Both cancel the handler, which takes the request out of the queue.
     """
 
-    def __init__(self, app: ASGIApp, *, deadline_s: float, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, *, deadline_s: float, turns: Turns, metrics: Metrics) -> None:
+        """turns: that requests take before anything is done for them."""
         self._app = app
+        self._turns = turns
         self._deadline_s = deadline_s
         self._metrics = metrics
 
@@ -170,7 +177,11 @@ class Deadline:
             while (message := await receive())["type"] != "http.disconnect":
                 await inbox.put(message)
 
-        work = asyncio.ensure_future(self._app(scope, inbox.get, sent))
+        async def in_turn() -> None:
+            await self._turns.take()
+            await self._app(scope, inbox.get, sent)
+
+        work = asyncio.ensure_future(in_turn())
         line = asyncio.ensure_future(listen())
         try:
             await asyncio.wait(

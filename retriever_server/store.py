@@ -171,7 +171,9 @@ class PassageStore:
         """The position of each id, None for one that is not in the index."""
         if not len(self):
             return [None] * len(doc_ids)
-        hashes = np.asarray([_hash(doc_id.encode()) for doc_id in doc_ids], dtype=np.uint64)
+        # "surrogatepass": JSON can carry halves of pairs, which no id of an index holds
+        keys = (doc_id.encode("utf-8", "surrogatepass") for doc_id in doc_ids)
+        hashes = np.asarray([*map(_hash, keys)], dtype=np.uint64)
         places = np.searchsorted(self._hashes, hashes)
         likely = self._hash_positions[np.minimum(places, len(self) - 1)]
         return [

@@ -1,18 +1,22 @@
 """The service over real HTTP: an app in a thread of the test process, or the door as a process."""
 
+import io
 import re
+import signal
 import socket
 import subprocess
 import sys
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
 import pytest
 import uvicorn
 from starlette.types import ASGIApp
+
+from retriever_server.server import main
 
 ROOT = Path(__file__).resolve().parents[1]
 DOOR = [sys.executable, "retriever_server/server.py"]
@@ -45,6 +49,19 @@ def door(*flags: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], st
     """`python3 retriever_server/server.py` with these flags."""
     with started([*DOOR, *flags, "--port", str(port)]) as found:
         yield found
+
+
+def refusal(flags: list[str]) -> tuple[object, str, str]:
+    """Exit code, stdout and stderr of the door with flags that it refuses, in this process: a
+    process of its own takes seconds for its imports."""
+    out, err = io.StringIO(), io.StringIO()
+    before = signal.getsignal(signal.SIGTERM)
+    try:
+        with redirect_stdout(out), redirect_stderr(err), pytest.raises(SystemExit) as ended:
+            main(flags)
+    finally:
+        signal.signal(signal.SIGTERM, before)
+    return ended.value.code, out.getvalue(), err.getvalue()
 
 
 @contextmanager

@@ -74,6 +74,7 @@ class AnceEncoder:
                 f"{model.config.vocab_size}; they are of different models"
             )
         self._device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+        self.device = self._device.type
         self._model = nn.Module.to(model.eval(), self._device)
         self._longest = model.config.max_position_embeddings - _RESERVED_POSITIONS
         self._lock = threading.Lock()

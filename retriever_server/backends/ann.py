@@ -41,6 +41,11 @@ class AnnBackend:
         exact = DenseBackend.load_exact(index_dir, encoder_path, from_disk=True)
         return cls(exact, index, fingerprint)
 
+    @property
+    def device(self) -> str:
+        """Of the query encoder."""
+        return self._exact.device
+
     def with_query_length(self, max_length: int) -> "AnnBackend":
         """The same engine with another cut of queries, in tokens."""
         other = copy.copy(self)

@@ -20,6 +20,7 @@ from retriever_server.backends.encoder import QUERY_LENGTH, Encoder, encoder_id,
 from retriever_server.backends.prefixes import prefixes_of, with_prefixes
 from retriever_server.dense.ann import ANN
 from retriever_server.dense.exact_rank import RankEngine
+from retriever_server.dense.flat import FlatLists, flat_lists
 from retriever_server.dense.forecast import check_memory
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.part import DensePart, DenseQueries
@@ -48,14 +49,15 @@ class DenseBackend:
         store: PassageStore,
         engine: RankEngine,
         encoder: Encoder,
+        lists: FlatLists | None = None,
         query_length: int = QUERY_LENGTH,
     ) -> None:
-        """engine: over the vectors of the store's passages."""
+        """engine, lists: over the vectors of the store's passages."""
         self.info = info
         self.store = store
         self.vectors = engine.vectors
         self._engine = engine
-        self._all = DensePart(engine)
+        self._all = DensePart(engine, lists)
         self._encoder = encoder
         self._query_length = query_length
 
@@ -120,8 +122,17 @@ class DenseBackend:
             )
         engine = RankEngine(vectors, store.id_order_N, [] if from_disk else choose_filters(vectors))
         return cls(
-            info=index_info(manifest, index_dir), store=store, engine=engine, encoder=encoder
+            info=index_info(manifest, index_dir),
+            store=store,
+            engine=engine,
+            encoder=encoder,
+            lists=None if from_disk else flat_lists(vectors),
         )
+
+    @property
+    def device(self) -> str:
+        """Of its encoder, which uses the accelerators wherever the vectors do."""
+        return self._encoder.device
 
     def with_query_length(self, max_length: int) -> "DenseBackend":
         """The same engine with another cut of queries, in tokens."""

@@ -39,6 +39,11 @@ class Encoder(Protocol):
         """Length of a vector."""
         ...
 
+    @property
+    def device(self) -> str:
+        """What it runs on: `cpu`, or the kind of accelerator, such as `cuda`."""
+        ...
+
     def encode(
         self, texts: Sequence[str], *, is_query: bool, max_length: int, batch_size: int
     ) -> Vectors:

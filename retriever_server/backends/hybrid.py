@@ -10,6 +10,7 @@ from convsearch.retrieval.fusion import RRF_K, fused
 from convsearch.retrieval.info import IndexInfo, info_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.types import Hit, Passage
+from retriever_server.batching import CPU, device_of
 
 DEPTH = 1000
 """Passages of each engine that are fused."""
@@ -36,6 +37,11 @@ class HybridBackend:
         self.info = IndexInfo(
             engine="hybrid", num_passages=max(sizes, default=0), fingerprint=digest
         )
+
+    @property
+    def device(self) -> str:
+        """The accelerator of either engine, `cpu` where neither has one."""
+        return next(filter(lambda device: device != CPU, map(device_of, self._engines)), CPU)
 
     def with_query_length(self, max_length: int) -> "HybridBackend":
         """The same pair, its dense engine with another cut of queries, in tokens."""

@@ -10,8 +10,9 @@ from convsearch.errors import ConfigError, DataError, EngineError, MissingFileEr
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
+from retriever_server.cores import num_cores
 from retriever_server.lucene.frames import FrameReader, pack, unpack
-from retriever_server.lucene.jvm import Jvm, cpu_count, jvm
+from retriever_server.lucene.jvm import Jvm, jvm
 from retriever_server.manifest import (
     Manifest,
     fact,
@@ -74,7 +75,7 @@ class LuceneBackend:
         machine = jvm(heap=java_heap)
         try:
             search, size, fits = machine.call(
-                lambda class_named: _open(class_named, index_dir, k1, b, threads or cpu_count())
+                lambda class_named: _open(class_named, index_dir, k1, b, threads or num_cores())
             )
         except EngineError as error:
             raise DataError(

@@ -61,7 +61,7 @@ class PrefixedEncoder:
 
     def __init__(self, encoder: Encoder, prefixes: Prefixes) -> None:
         self._encoder, self._prefixes = encoder, prefixes
-        self.kind, self.dim = encoder.kind, encoder.dim
+        self.kind, self.dim, self.device = encoder.kind, encoder.dim, encoder.device
 
     def encode(
         self, texts: Sequence[str], *, is_query: bool, max_length: int, batch_size: int

@@ -35,7 +35,7 @@ class SentenceEncoder:
                 f"{folder}: {len(missing)} weights not in the checkpoint, such as {missing[:1]}; "
                 "it is incomplete: download it again"
             )
-        self.dim = dim
+        self.dim, self.device = dim, device
         self._longest = self._model.max_seq_length
         self._normalize = self._model.similarity_fn_name == "cosine"
         self._lock = threading.Lock()

@@ -1,6 +1,5 @@
 """Counting and lists of BM25 over a run of blocks. Importing this module needs numba."""
 
-import os
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import NamedTuple
@@ -10,6 +9,7 @@ import numpy.typing as npt
 
 from retriever_server.bm25.arrays import BLOCK, Bm25Arrays
 from retriever_server.bm25.kernels import best_of, count_before, score_golds
+from retriever_server.cores import num_cores
 from retriever_server.parts import Found, Golds, Ints, Rows
 
 _TASKS_PER_THREAD = 8
@@ -44,7 +44,7 @@ class Bm25Part:
         first, end = rows or (0, len(arrays.lengths))
         self._rows = first, end
         self._blocks = first // BLOCK, -(-end // BLOCK)
-        self._threads = threads or os.cpu_count() or 1
+        self._threads = threads or num_cores()
         self._pool = ThreadPoolExecutor(self._threads, thread_name_prefix="bm25")
 
     def best_golds(self, asked: Bm25Queries, positions: Ints, golds_at: Ints) -> Golds:

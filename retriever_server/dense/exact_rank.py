@@ -31,7 +31,6 @@ count never depends on the filter, on blocks, on threads or on the company of ot
 """
 
 import itertools
-import os
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -39,8 +38,9 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import EngineError
+from retriever_server.cores import num_cores
 from retriever_server.dense import kernels
-from retriever_server.dense.filters import Filter, NumpyFilter, Prepared, Products
+from retriever_server.dense.filters import Filter, NumpyFilter, Prepared, Products, gamma
 from retriever_server.dense.formats import Floats, bits_of
 from retriever_server.dense.vectors import Block, Vectors
 from retriever_server.parts import Doubles, Golds, Ints
@@ -66,11 +66,10 @@ def thresholds(
     """(low_Q, high_Q) in double precision: a product outside them lies on its side of the gold for
     certain. See the module's proof."""
     terms = dim + 1
-    gamma = terms * prepared.unit / (1 - terms * prepared.unit)
     length_Q = prepared.length_Q * block.longest
     slack_Q = (
         prepared.error_Q * block.farthest
-        + gamma * (length_Q + np.abs(prepared.offset_Q))
+        + gamma(terms, prepared.unit) * (length_Q + np.abs(prepared.offset_Q))
         + _UNDERFLOW * terms * (1 + prepared.length_Q) * (1 + block.longest)
     )
     centre_Q = gold_Q - prepared.shift_Q - prepared.offset_Q
@@ -84,13 +83,6 @@ def split(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
     """Runs of blocks of nearly equal number, one for each device."""
     edges = [len(blocks) * part // parts for part in range(parts + 1)]
     return [blocks[first:last] for first, last in itertools.pairwise(edges)]
-
-
-def _num_cores() -> int:
-    """Cores this process may run on; where the system does not say, all of the machine."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 class RankEngine:
@@ -111,7 +103,7 @@ class RankEngine:
         """
         self.vectors = vectors
         self.id_order_N = id_order_N
-        self._threads = threads or _num_cores()
+        self._threads = threads or num_cores()
         self.pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dense-rank")
         self._second = NumpyFilter()
         self._filters = list(filters) or [self._second]

@@ -21,6 +21,14 @@ Ints = npt.NDArray[np.int64]
 Share = Callable[[int], Iterator[tuple[int, int]]]
 FLOAT32_UNIT = 2.0**-24
 """Unit roundoff of float32."""
+TENSOR_CORE_UNIT = 2.0**-22
+"""Assumed of tensor cores, which truncate: see `exact_rank`."""
+
+
+def gamma(terms: int, unit: float) -> float:
+    """What a sum of so many products may err by, as a share of the sum of their sizes; see
+    `exact_rank`."""
+    return terms * unit / (1 - terms * unit)
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import DependencyError
-from retriever_server.dense.filters import FLOAT32_UNIT, as_float32
+from retriever_server.dense.filters import FLOAT32_UNIT, as_float32, gamma
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.vectors import Block, Vectors
 
@@ -33,10 +33,8 @@ def top_lists(
 
 def _candidates(vectors: Vectors, queries_QD: Floats, topk: int) -> list[Ints]:
     """For each query the positions of all passages that can be among its topk."""
-    terms = vectors.dim + 1
-    gamma = terms * FLOAT32_UNIT / (1 - terms * FLOAT32_UNIT)
     lengths_Q = np.linalg.norm(queries_QD.astype(np.float64), axis=1)
-    reach_Q = 2 * gamma * lengths_Q * vectors.longest * (1 + 1e-6)
+    reach_Q = 2 * gamma(vectors.dim + 1, FLOAT32_UNIT) * lengths_Q * vectors.longest * (1 + 1e-6)
     depth = min(topk, len(vectors))
     kept_products = np.empty((len(queries_QD), 0), dtype=np.float32)
     kept_positions = np.empty((len(queries_QD), 0), dtype=np.int64)

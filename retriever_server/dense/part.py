@@ -6,6 +6,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retriever_server.dense.exact_rank import RankEngine
+from retriever_server.dense.flat import FlatLists, TopList
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.lists import top_lists
 from retriever_server.parts import Found, Golds, Ints
@@ -24,8 +25,10 @@ class DenseQueries(NamedTuple):
 class DensePart:
     """A `Part` of a dense index: the rows that the engine's vectors were opened with."""
 
-    def __init__(self, engine: RankEngine) -> None:
+    def __init__(self, engine: RankEngine, lists: FlatLists | None = None) -> None:
+        """lists: over the same vectors, where GPUs help with lists."""
         self._engine = engine
+        self._lists = lists
 
     def count_before(self, asked: object, golds: Golds, topk: int) -> Ints:
         """See `Part.count_before`. Counts what beats the best gold passage; makes no list."""
@@ -43,7 +46,12 @@ class DensePart:
         nothing = Found(np.empty(0, dtype=np.int64), np.empty(0))
         found = [nothing] * asked.num_queries
         if len(asked.places):
-            lists = top_lists(self._engine.vectors, self._engine.id_order_N, asked.vectors_QD, topk)
+            lists = self._top_lists(asked.vectors_QD, topk)
             for place, best in zip(asked.places.tolist(), lists, strict=True):
                 found[place] = Found(*best)
         return found
+
+    def _top_lists(self, queries_QD: Floats, topk: int) -> list[TopList]:
+        if self._lists is not None:
+            return self._lists.top_lists(self._engine.id_order_N, queries_QD, topk)
+        return top_lists(self._engine.vectors, self._engine.id_order_N, queries_QD, topk)

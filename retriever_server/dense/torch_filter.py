@@ -16,6 +16,7 @@ import torch
 from convsearch.errors import ConfigError
 from retriever_server.dense.filters import (
     FLOAT32_UNIT,
+    TENSOR_CORE_UNIT,
     Doubles,
     HostProducts,
     Ints,
@@ -26,8 +27,6 @@ from retriever_server.dense.filters import (
 from retriever_server.dense.formats import CODES, Floats, Raw
 from retriever_server.dense.vectors import Block, Vectors
 
-TENSOR_CORE_UNIT = 2.0**-22
-"""Assumed of tensor cores, which truncate: see `exact_rank`."""
 _HEADROOM = 2.0**14
 """Largest scaled product in float16, which ends at 65504; half of the longest scaled query."""
 _HALF = {"bfloat16": torch.bfloat16, "float16": torch.float16}

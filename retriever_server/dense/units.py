@@ -13,8 +13,9 @@ if TYPE_CHECKING:
     from retriever_server.dense.torch_filter import TorchFilter
 
 _log = logging.getLogger(__name__)
-_GPU_SHARE = 0.8
-"""Part of a GPU's free memory that vectors may take; the rest is for products and the encoder."""
+GPU_SHARE = 0.8
+"""Part of a GPU's free memory that vectors may take, those for counting and then those for lists;
+the rest is for products and the encoder."""
 
 
 def choose_filters(vectors: Vectors) -> Sequence[Filter]:
@@ -34,7 +35,7 @@ def choose_filters(vectors: Vectors) -> Sequence[Filter]:
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
     if num_gpus:
         free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(num_gpus)]
-        if vectors.num_bytes <= _GPU_SHARE * num_gpus * min(free):
+        if vectors.num_bytes <= GPU_SHARE * num_gpus * min(free):
             filters = [gpu_filter(vectors, f"cuda:{gpu}") for gpu in range(num_gpus)]
             parts = split(list(vectors.blocks(BLOCK_ROWS)), num_gpus)
             for one, part in zip(filters, parts, strict=True):

@@ -20,6 +20,7 @@ import numpy.typing as npt
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import atomic_write
 from convsearch.passport import sha256_of
+from retriever_server.cores import num_cores
 from retriever_server.dense import kernels
 from retriever_server.dense.formats import (
     CODES,
@@ -287,5 +288,5 @@ def _verify(folder: Path, files: Sequence[tuple[str, str]]) -> None:
                 f"copy it again or {_REMEDY}"
             )
 
-    with ThreadPoolExecutor(min(8, os.cpu_count() or 1)) as pool:
+    with ThreadPoolExecutor(min(8, num_cores())) as pool:
         list(pool.map(check, files))

@@ -5,7 +5,6 @@ settings. The same corpus gives the same files, whatever the number of workers.
 """
 
 import itertools
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, BrokenExecutor, Future, ProcessPoolExecutor, wait
@@ -17,6 +16,7 @@ from convsearch.errors import ConfigError, DataError, DependencyError, EngineErr
 from convsearch.files import read_lines
 from convsearch.passages import refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
+from retriever_server.cores import num_cores
 from retriever_server.making import parts_and_whole
 from retriever_server.manifest import Manifest, file_table, write_manifest
 
@@ -99,7 +99,7 @@ def _write_parts(
     """Folders of all parts, those written that are missing."""
     from retriever_server.indexing.bm25_parts import write_part
 
-    workers = workers or os.cpu_count() or 1
+    workers = workers or num_cores()
     folders: list[Path] = []
     lines = read_lines(corpus_path)
     batches = iter(lambda: list(itertools.islice(lines, size)), [])

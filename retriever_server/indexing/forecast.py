@@ -2,7 +2,6 @@
 
 import gzip
 import itertools
-import os
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,6 +9,7 @@ from pathlib import Path
 from convsearch.errors import DataError
 from convsearch.files import parse_json, read_lines
 from convsearch.passages import parse_passage
+from retriever_server.cores import num_cores
 
 _SAMPLE = 2_000
 _TABLE_BYTES = 41
@@ -46,7 +46,7 @@ def forecast_bm25(corpus_path: Path, *, workers: int | None = None) -> Forecast:
     corpus that is empty, bad in these lines, or not there."""
     from retriever_server.analyzer import Analyzer
 
-    workers = workers or os.cpu_count() or 1
+    workers = workers or num_cores()
     analyze = Analyzer()
     start = time.perf_counter()
     lines = list(itertools.islice(read_lines(corpus_path), _SAMPLE))

@@ -18,8 +18,9 @@ from retriever_server.backends.lucene import (
     check_parameters,
     raw_of,
 )
+from retriever_server.cores import num_cores
 from retriever_server.lucene.frames import pack
-from retriever_server.lucene.jvm import anserini_jar, cpu_count, jvm
+from retriever_server.lucene.jvm import anserini_jar, jvm
 from retriever_server.manifest import Manifest, folder_in_making, write_manifest
 
 BATCH_SIZE = 2_000
@@ -51,7 +52,7 @@ def build_lucene_index(
     machine = jvm(heap=java_heap)
     start = time.monotonic()
     with folder_in_making(out_dir) as folder:
-        maker = machine.call(lambda named: _open_maker(named, folder, threads or cpu_count()))
+        maker = machine.call(lambda named: _open_maker(named, folder, threads or num_cores()))
         num_passages = 0
         try:
             for batch in _batches(iter_passages(corpus_path), BATCH_SIZE):

@@ -20,6 +20,7 @@ from typing import Any, TypeVar
 import psutil
 
 from convsearch.errors import ConfigError, DependencyError, EngineError
+from retriever_server.cores import num_cores
 
 MIN_JAVA = 21
 """The classes of Anserini 1.7 are compiled for it."""
@@ -35,13 +36,6 @@ _INSTALL = "run pip install 'convsearch[lucene]'"
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
-
-
-def cpu_count() -> int:
-    """Cores this process may use."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def anserini_jar() -> Path:
@@ -100,7 +94,7 @@ class Jvm:
     """A running VM. Its classes are used inside `call` only."""
 
     def __init__(self, heap: str) -> None:
-        self._pool = ThreadPoolExecutor(max(4, cpu_count()), thread_name_prefix="java")
+        self._pool = ThreadPoolExecutor(max(4, num_cores()), thread_name_prefix="java")
         self._class_named: Callable[[str], Any] = self._pool.submit(_start, heap).result()
 
     def call(self, work: Callable[[Callable[[str], Any]], T]) -> T:

@@ -14,7 +14,7 @@ from typing import TypeVar
 from convsearch.errors import RetrieverError
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.types import Hit, Passage
-from retriever_server.batching import QueryLengthSettable
+from retriever_server.batching import QueryLengthSettable, device_of
 from retriever_server.parts import (
     DegradedError,
     Part,
@@ -71,6 +71,11 @@ class ShardedBackend:
         other = copy.copy(self)
         other._engine = self._engine.with_query_length(max_length)  # pyright: ignore
         return other
+
+    @property
+    def device(self) -> str:
+        """Of the query encoder; shards have processes of their own."""
+        return device_of(self._engine)
 
     @property
     def coverage(self) -> float:

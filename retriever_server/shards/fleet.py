@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from convsearch.errors import DependencyError, EngineError
+from retriever_server.cores import num_cores
 from retriever_server.settings import IndexSettings, ShardSettings
 from retriever_server.shards.backend import Shard, ShardedBackend
 from retriever_server.shards.instance import check_room, cluster, import_paths, own_instance
@@ -107,7 +108,7 @@ class Fleet:
 
         wanted = self._settings
         if wanted.ray_address is None:
-            cpus = wanted.cpus or max(1, (os.cpu_count() or 1) // wanted.shards)
+            cpus = wanted.cpus or max(1, num_cores() // wanted.shards)
             self._stack.enter_context(own_instance(cpus * wanted.shards))
         else:
             self._stack.enter_context(cluster(wanted.ray_address))

@@ -103,6 +103,7 @@ def _bm25_part(spec: PartSpec, threads: int) -> Part:
 def _dense_part(spec: PartSpec, threads: int) -> Part:
     try:
         from retriever_server.dense.exact_rank import RankEngine
+        from retriever_server.dense.flat import flat_lists
         from retriever_server.dense.part import DensePart
         from retriever_server.dense.units import choose_filters
         from retriever_server.dense.vectors import Vectors
@@ -117,4 +118,5 @@ def _dense_part(spec: PartSpec, threads: int) -> Part:
     vectors.verify()
     order_N = cast(np.ndarray, PassageStore(spec.index_path).id_order_N)
     filters = choose_filters(vectors)
-    return DensePart(RankEngine(vectors, order_N, filters, threads=threads))
+    engine = RankEngine(vectors, order_N, filters, threads=threads)
+    return DensePart(engine, flat_lists(vectors))

@@ -5,6 +5,7 @@ import os
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -20,33 +21,74 @@ PROGRAM = """
 import os, signal, sys
 from pathlib import Path
 from retriever_server.indexing.dense import build_dense_index
-folder, out, kill_at = Path(sys.argv[1]), Path(sys.argv[2]), int(sys.argv[3])
-def progress(done, total):
-    print("did", done, flush=True)
-    if done >= kill_at > 0:
-        os.kill(os.getpid(), signal.SIGKILL)
-build_dense_index(folder / "corpus.jsonl", out, encoder_path=folder / "encoder", batch_size=1,
-                  shard_rows=100, on_progress=progress)
+
+def build(folder, out, kill_at):
+    def progress(done, total):
+        print("did", done, flush=True)
+        if done >= kill_at > 0:
+            os.kill(os.getpid(), signal.SIGKILL)
+    build_dense_index(folder / "corpus.jsonl", out, encoder_path=folder / "encoder", batch_size=1,
+                      shard_rows=100, on_progress=progress)
+
+if sys.argv[2:]:
+    build(Path(sys.argv[1]), Path(sys.argv[2]), 0)
+    sys.exit()
+# without a place for the index: a process of its own for each line of standard input, forked, since
+# most of such a run are imports
+import retriever_server.backends.sentence
+for line in sys.stdin:
+    out, kill_at, log = line.split()
+    if (child := os.fork()) == 0:
+        os.dup2(os.open(log, os.O_WRONLY | os.O_CREAT), 1)
+        build(Path(sys.argv[1]), Path(out), int(kill_at))
+        os._exit(0)
+    print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]), flush=True)
 """
 
 
+class Builds:
+    """Runs of the program, one process each."""
+
+    def __init__(self, world: Path) -> None:
+        self.world = world
+        self._parent = subprocess.Popen(
+            [sys.executable, str(world / "program.py"), str(world)],
+            stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True, cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1"},
+        )  # fmt: skip
+
+    def run(self, out: Path, kill_at: int = 0) -> tuple[int, str]:
+        """Exit code and standard output of a build that ends itself at so many passages."""
+        assert self._parent.stdin is not None
+        assert self._parent.stdout is not None
+        log = out.with_suffix(".log")
+        self._parent.stdin.write(f"{out} {kill_at} {log}\n")
+        self._parent.stdin.flush()
+        code = int(self._parent.stdout.readline())
+        said = log.read_text()
+        log.unlink()
+        return code, said
+
+    def close(self) -> None:
+        self._parent.communicate(timeout=60)
+
+
 @pytest.fixture(scope="module")
-def world(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A folder with `encoder`, `corpus.jsonl`, `program.py` and an unbroken `index`."""
+def builds(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Builds]:
+    """Over a folder with `encoder`, `corpus.jsonl`, `program.py` and an unbroken `index`."""
     folder = tmp_path_factory.mktemp("indexing")
     make_tiny_sentence_model(folder / "encoder")
     write_corpus(folder, random_passages(430))
     (folder / "program.py").write_text(PROGRAM)
-    assert _run(folder, folder / "index", 0).returncode == 0
-    return folder
+    builds = Builds(folder)
+    assert builds.run(folder / "index")[0] == 0
+    yield builds
+    builds.close()
 
 
-def _run(world: Path, out: Path, kill_at: int, *launcher: str) -> subprocess.CompletedProcess[str]:
-    command = [sys.executable, *launcher, str(world / "program.py"), str(world), str(out)]
-    return subprocess.run(
-        [*command, str(kill_at)], capture_output=True, text=True, timeout=300, check=False,
-        env={**os.environ, "OMP_NUM_THREADS": "1"}, cwd=ROOT,
-    )  # fmt: skip
+@pytest.fixture(scope="module")
+def world(builds: Builds) -> Path:
+    return builds.world
 
 
 def _vectors(index: Path) -> dict[str, str]:
@@ -65,25 +107,25 @@ def test_an_index_holds_whole_shards_and_nothing_of_the_making(world: Path) -> N
     assert [shard["rows"] for shard in manifest["shards"]] == [100, 100, 100, 100, 30]
 
 
-def test_a_killed_run_goes_on_at_the_last_whole_shard(world: Path, tmp_path: Path) -> None:
-    out = tmp_path / "index"
-    assert _run(world, out, 250).returncode == -signal.SIGKILL
+def test_a_killed_run_goes_on_at_the_last_whole_shard(builds: Builds, tmp_path: Path) -> None:
+    out, world = tmp_path / "index", builds.world
+    assert builds.run(out, 250)[0] == -signal.SIGKILL
     assert not out.exists()
-    assert _run(world, out, 150).returncode == -signal.SIGKILL
+    assert builds.run(out, 150)[0] == -signal.SIGKILL
     finished = sorted(path.name for path in (tmp_path / "index.partial/vectors").glob("*.json"))
     assert finished == [f"0000{number}.json" for number in range(3)]
-    ended = _run(world, out, 0)
-    assert ended.returncode == 0, ended.stderr
-    assert "did 130" in ended.stdout
-    assert "did 131" not in ended.stdout, "finished shards are not made again"
+    code, said = builds.run(out)
+    assert code == 0
+    assert "did 130" in said
+    assert "did 131" not in said, "finished shards are not made again"
     assert _vectors(out) == _vectors(world / "index")
     assert sha256_of(out / "manifest.json") == sha256_of(world / "index" / "manifest.json")
     assert [path.name for path in tmp_path.iterdir()] == ["index"]
 
 
-def test_other_settings_are_refused(world: Path, tmp_path: Path) -> None:
-    out = tmp_path / "index"
-    _run(world, out, 150)
+def test_other_settings_are_refused(builds: Builds, tmp_path: Path) -> None:
+    out, world = tmp_path / "index", builds.world
+    assert builds.run(out, 150)[0] == -signal.SIGKILL
     with pytest.raises(ConfigError, match="begun with dtype = 'bfloat16', now 'float16'"):
         build_dense_index(
             world / "corpus.jsonl", out, encoder_path=world / "encoder", batch_size=1,
@@ -105,7 +147,11 @@ def test_the_forecast_comes_before_the_first_passage(world: Path, tmp_path: Path
 
 def test_torchrun_with_two_processes_makes_the_same_index(world: Path, tmp_path: Path) -> None:
     launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ended = _run(world, tmp_path / "index", 0, *launcher)
+    ended = subprocess.run(
+        [sys.executable, *launcher, *map(str, (world / "program.py", world, tmp_path / "index"))],
+        capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
+        env={**os.environ, "OMP_NUM_THREADS": "1"},
+    )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     assert "did 200" in ended.stdout, "the first two shards"
     assert "did 230" in ended.stdout, "and the other three"

@@ -61,6 +61,17 @@ def test_convsearch_r1_shape_gives_ranks(url: str, backend: Bm25Backend) -> None
     assert answer.json() == {"result": [-1 if r is None else r for r in expected]}
 
 
+def test_half_a_surrogate_pair_is_an_unknown_id_and_no_defect(url: str) -> None:
+    ids = rb'["\ud800"]'
+    for path, body in (
+        ("/retrieve", rb'{"queries": ["a"], "gold_ids": [%b]}' % ids),
+        ("/passages", rb'{"doc_ids": %b}' % ids),
+    ):
+        kind = {"Content-Type": "application/json"}
+        answer = httpx.post(url + path, content=body, headers=kind)
+        assert (answer.status_code, "is not in the index" in answer.text) == (422, True)
+
+
 def test_inline_golds_need_no_qrels(url: str, backend: Bm25Backend) -> None:
     queries, golds = random_queries(5), [["p1"], ["p2", "p3"], ["p4"], ["p5"], ["p6"]]
     answer = post(url, {"queries": queries, "gold_ids": golds, "topk": 300})

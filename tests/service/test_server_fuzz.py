@@ -30,6 +30,7 @@ OPERATIONS = [
     ("/retrieve", "POST"), ("/passages", "POST"), ("/livez", "GET"), ("/readyz", "GET"),
     ("/metrics", "GET"),
 ]  # fmt: skip
+RULED = {"query", "queries", "query_ids", "gold_ids"}
 CHECKS = [
     not_a_server_error,
     status_code_conformance,
@@ -54,6 +55,15 @@ def test_all_operations_are_fuzzed(contract: schemathesis.BaseSchema) -> None:
     assert found == {*OPERATIONS}
 
 
+def keep_the_rules(case: schemathesis.Case) -> None:
+    """Which the schema cannot say, and drawn bodies break nearly always: one list of queries, no
+    ids but for what is theirs, an index that is there. All else stays as it was drawn."""
+    assert isinstance(case.body, dict)
+    body = {name: value for name, value in case.body.items() if name not in RULED}
+    case.query = {}
+    case.body = {**body, "queries": case.body.get("queries") or ["amber"]}
+
+
 @pytest.mark.parametrize(
     ("path", "method", "mode"),
     [(*operation, GenerationMode.POSITIVE) for operation in OPERATIONS]
@@ -75,10 +85,13 @@ def test_answers_fit_the_contract(
     @given(case=operation.as_strategy(generation_mode=mode))
     def examples(case: schemathesis.Case) -> None:
         statuses[case.call_and_validate(checks=CHECKS).status_code] += 1
+        if path == "/retrieve" and mode is GenerationMode.POSITIVE:
+            keep_the_rules(case)
+            assert case.call_and_validate(checks=CHECKS).status_code == 200
 
     examples()
     assert statuses.total() >= (EXAMPLES if path in TAKES else 1)
-    assert 200 in statuses or mode is GenerationMode.NEGATIVE, "no example got through"
+    assert path == "/retrieve" or 200 in statuses or mode is GenerationMode.NEGATIVE
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import os
 import sqlite3
 import threading
 from collections.abc import Mapping, Sequence
-from contextlib import closing
+from contextlib import closing, suppress
 from pathlib import Path
 from types import TracebackType
 
@@ -129,6 +129,8 @@ class AnswerCache:
                 self._db.executemany("INSERT OR REPLACE INTO answers VALUES (?, ?, ?)", rows)
                 self._db.execute("COMMIT")
             except sqlite3.Error as error:
+                with suppress(sqlite3.Error):
+                    self._db.execute("ROLLBACK")
                 raise self._unusable(error) from None
 
     def _execute(self, statement: str, values: Sequence[str]) -> list[tuple[str, ...]]:

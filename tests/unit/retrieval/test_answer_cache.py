@@ -127,3 +127,21 @@ def test_processes_share_it(tmp_path: Path) -> None:
             assert child.exitcode == 0
         found = cache.get([question(query=f"q{i}").key(ONE) for i in range(60)])
     assert found == {i: i for i in range(60)}
+
+
+def test_after_a_failed_write_the_next_one_works(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    keys = [question(query=f"q{i}").key(ONE) for i in range(3)]
+    with AnswerCache(path) as cache:
+        cache.put({keys[0]: 1})
+        with sqlite3.connect(path) as other:
+            refuse = (
+                "CREATE TRIGGER full BEFORE INSERT ON answers BEGIN SELECT RAISE({}, 'full'); END"
+            )
+            other.execute(refuse.format("FAIL"))  # the transaction stays open, as on a full disk
+        with pytest.raises(DataError, match="full"):
+            cache.put({keys[1]: 2})
+        with sqlite3.connect(path) as other:
+            other.execute("DROP TRIGGER full")
+        cache.put({keys[2]: 3})
+        assert cache.get(keys) == {0: 1, 2: 3}
