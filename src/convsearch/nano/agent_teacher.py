@@ -29,9 +29,11 @@ CLUE_WORDS = 3
 KEYWORDS = 4
 """Words of an aspect that a query may hold beside a name."""
 _FILLING = frozenset(
-    ("the", "of", "a", "an", "in", "by", "to", "and", "its", "for", "with", "is", "was", "at", "it")
-    + ("from", "on", "who", "her", "his", "she", "he", "has", "been", "that", "since", "which")
-    + ("had", "as", "this", "there")
+    (
+        *("the", "of", "a", "an", "in", "by", "to", "and", "its", "for", "with", "is", "was", "at"),
+        *("it", "from", "on", "who", "her", "his", "she", "he", "has", "been", "that", "since"),
+        *("which", "had", "as", "this", "there"),
+    )
 )
 
 
@@ -61,7 +63,6 @@ class World:
 
     passages: Sequence[Passage]
     lessons: Sequence[Lesson]
-    names: frozenset[str]
 
 
 def make_world(seed: int, split: str | None = None) -> World:
@@ -81,9 +82,7 @@ def make_world(seed: int, split: str | None = None) -> World:
         if split in (None, question.split):
             facts = [told[doc_id] for doc_id in data.qrels[question.qid]]
             lessons.append(_lesson(question, facts))
-    return World(
-        passages=passages, lessons=lessons, names=frozenset(entity.name for entity in entities)
-    )
+    return World(passages=passages, lessons=lessons)
 
 
 def _lesson(question: Question, facts: Sequence[tuple[Entity, str]]) -> Lesson:
