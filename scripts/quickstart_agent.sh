@@ -27,7 +27,7 @@ serve() {
   trap 'kill "$SERVER" 2>/dev/null || true' EXIT
   export RETRIEVER_URL=http://127.0.0.1:$port
   for _ in $(seq 120); do
-    python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=2)' "$RETRIEVER_URL/health" 2>/dev/null && return
+    python -c 'import sys, urllib.request as u; u.urlopen(sys.argv[1], timeout=2)' "$RETRIEVER_URL/readyz" 2>/dev/null && return
     kill -0 "$SERVER" 2>/dev/null || die "the retrieval server ended; see $RUN/server.log"
     sleep 1
   done

@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     import torch
     from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
 
-LIKE_LENGTHS = 8
+LIKE_LENGTHS = 16
 """Episodes computed together."""
 Pair = tuple[list[int], list[bool]]
 """Ids of an episode, and which of them the model wrote."""
