@@ -28,6 +28,8 @@ CLUE_WORDS = 3
 """So many words before a name or value are thought of together with it."""
 KEYWORDS = 4
 """Words of an aspect that a query may hold beside a name."""
+OTHER_ORDER = 0.25
+"""Share of calls whose queries are not in the usual order."""
 _FILLING = frozenset(
     (
         *("the", "of", "a", "an", "in", "by", "to", "and", "its", "for", "with", "is", "was", "at"),
@@ -136,9 +138,13 @@ def keywords(aspect: str) -> tuple[str, ...]:
 
 
 def wordings(need: Step, count: int, rng: random.Random) -> list[str]:
-    """`count` different queries for one need: its phrase, its name, or its name and a keyword."""
-    pool = [need.phrase, need.name, *(f"{need.name} {word}" for word in keywords(need.aspect))]
-    return [" ".join(words(query)).lower() for query in rng.sample(pool, min(count, len(pool)))]
+    """`count` different queries for one need: its phrase in the question, then the name with a word
+    of the aspect each, the most frequent words first; now and then in another order, so that
+    reinforcement has something to choose among."""
+    pool = [need.phrase, *(f"{need.name} {word}" for word in keywords(need.aspect))]
+    if rng.random() < OTHER_ORDER:
+        pool = rng.sample(pool, len(pool))
+    return [_plain(query) for query in pool[:count]]
 
 
 class Player:
