@@ -3,13 +3,13 @@
 # questions: three queries a call and one, before and after GRPO.
 #   RUN       folder of the run (runs/quickstart_agent); what is finished in it is not done again
 #   TEACHING  optimiser steps of the teaching (300)
-#   STEPS     steps of GRPO (40)
+#   STEPS     steps of GRPO (30)
 #   SEED      of teaching and training (0)
 #   SPLIT     questions of the comparison (test)
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 install_all
 cd "$ROOT"
-RUN=${RUN:-runs/quickstart_agent} SEED=${SEED:-0} SPLIT=${SPLIT:-test} STEPS=${STEPS:-40}
+RUN=${RUN:-runs/quickstart_agent} SEED=${SEED:-0} SPLIT=${SPLIT:-test} STEPS=${STEPS:-30}
 PATH=$VENV/bin:$PATH
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1
@@ -45,7 +45,7 @@ train() {
   [[ ! -f $out/done ]] || return 0
   stage "GRPO, $1 queries a call (log: $out.log)"
   MODEL=$RUN/taught TRAIN_FILE=$RUN/hops/train.parquet OUT=$out VARIANTS=$1 TOPK=1 SEED=$SEED \
-    BATCH=${BATCH:-16} ROLLOUTS=${ROLLOUTS:-8} LR=${LR:-3e-4} SAVE_FREQ=$STEPS KEEP=1 EPOCHS=99 \
+    BATCH=${BATCH:-8} ROLLOUTS=${ROLLOUTS:-8} LR=${LR:-3e-4} SAVE_FREQ=$STEPS KEEP=1 EPOCHS=99 \
     bash verl/examples/expand_search/nano_cpu.sh trainer.total_training_steps="$STEPS" >"$out.log" 2>&1 ||
     die "the training ended with an error; its last lines are in $out.log"
   touch "$out/done"
