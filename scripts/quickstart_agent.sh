@@ -2,7 +2,7 @@
 # Installs into .venv where need be, then teaches, trains and compares search agents on the embedded
 # questions: three queries a call and one, before and after GRPO.
 #   RUN       folder of the run (runs/quickstart_agent); what is finished in it is not done again
-#   TEACHING  optimiser steps of the teaching (300)
+#   TEACHING  optimiser steps of the teaching (900)
 #   STEPS     steps of GRPO (30)
 #   SEED      of teaching and training (0)
 #   SPLIT     questions of the comparison (test)
@@ -39,16 +39,22 @@ trained() {
   printf '%s/global_step_%s/actor/huggingface' "$1" "$(cat "$1/latest_checkpointed_iteration.txt")"
 }
 
-# Trains the taught policy with $1 queries a call.
+# Trains the taught policy with $1 queries a call. Ray gives its daemons 30 s to start, a constant in
+# its source; on a busy machine they take longer, and the start is tried again.
 train() {
-  local out=$RUN/grpo_n$1
+  local out=$RUN/grpo_n$1 try
   [[ ! -f $out/done ]] || return 0
   stage "GRPO, $1 queries a call (log: $out.log)"
-  MODEL=$RUN/taught TRAIN_FILE=$RUN/hops/train.parquet OUT=$out VARIANTS=$1 TOPK=1 SEED=$SEED \
-    BATCH=${BATCH:-8} ROLLOUTS=${ROLLOUTS:-8} LR=${LR:-3e-4} SAVE_FREQ=$STEPS KEEP=1 EPOCHS=99 \
-    bash verl/examples/expand_search/nano_cpu.sh trainer.total_training_steps="$STEPS" >"$out.log" 2>&1 ||
-    die "the training ended with an error; its last lines are in $out.log"
-  touch "$out/done"
+  for try in 1 2 3; do
+    if MODEL=$RUN/taught TRAIN_FILE=$RUN/hops/train.parquet OUT=$out VARIANTS=$1 TOPK=1 SEED=$SEED \
+      BATCH=${BATCH:-8} ROLLOUTS=${ROLLOUTS:-8} LR=${LR:-3e-4} SAVE_FREQ=5 KEEP=1 EPOCHS=99 \
+      bash verl/examples/expand_search/nano_cpu.sh trainer.total_training_steps="$STEPS" >"$out.log" 2>&1; then
+      touch "$out/done"
+      return 0
+    fi
+    grep -q "node timed out during startup" "$out.log" || break
+  done
+  die "the training ended with an error; its last lines are in $out.log"
 }
 
 # Answers the questions with the policy in $2 and $3 queries a call; $1 names the episodes.
@@ -63,7 +69,7 @@ answer() {
 [[ -d $RUN/index ]] || convsearch index --corpus "$RUN/hops/corpus.jsonl" --out "$RUN/index"
 if [[ ! -d $RUN/taught ]]; then
   stage "teaching a small policy in other worlds"
-  convsearch nano teach-agent --out "$RUN/taught" --steps "${TEACHING:-300}" --seed "$SEED"
+  convsearch nano teach-agent --out "$RUN/taught" --steps "${TEACHING:-900}" --seed "$SEED"
 fi
 serve
 train 3

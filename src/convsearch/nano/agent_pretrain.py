@@ -64,7 +64,7 @@ class AgentTeaching:
     head_size: int = 80
     num_layers: int = 3
     intermediate_size: int = 504
-    steps: int = 300
+    steps: int = 900
     """Optimiser steps."""
     batch_size: int = 16
     """Episodes a step."""
