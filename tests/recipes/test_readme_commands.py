@@ -110,7 +110,7 @@ def check_script(arguments: list[str]) -> None:
         assert set(rest) <= set(parts.group(1).split())
     elif script == "scripts/quickstart.sh":
         check_convsearch(["quickstart", *rest])
-    elif script == "scripts/install.sh":
+    elif script in ("scripts/install.sh", "scripts/quickstart_agent.sh"):
         assert rest == []
     elif script in CONVSEARCH_SCRIPTS:
         check_convsearch([*CONVSEARCH_SCRIPTS[script], *rest])

@@ -39,6 +39,7 @@ from convsearch.cli.agent_options import (
 )
 from convsearch.cli.agent_squeezer import SqueezerOptions
 from convsearch.cli.agent_sweep import sweep
+from convsearch.cli.agent_training import curves, paired
 from convsearch.cli.agent_view import TurnView, show_scores
 from convsearch.data.questions import load_questions
 from convsearch.episodes import AgentRun, count_episodes, infer_episodes, run_block
@@ -56,6 +57,8 @@ app = typer.Typer(
 )
 app.command()(ablate)
 app.command()(sweep)
+app.command()(paired)
+app.command()(curves)
 
 
 @app.command()

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from convsearch.cli.nano_agent import teach
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
 from convsearch.nano.copying import CopyReport, measure_copying
@@ -17,6 +18,7 @@ from convsearch.nano.examples import SpanSettings
 from convsearch.nano.settings import NanoSettings
 
 app = typer.Typer(help="Make and check a nano policy.", no_args_is_help=True)
+app.command("teach-agent")(teach)
 
 MIN_COPIED = 0.95
 """Below this share of copied words, reinforcement has little to work with."""

@@ -76,10 +76,15 @@ class TokenTraits:
 
 
 def set_copying(
-    model: "LlamaForCausalLM", traits: TokenTraits, generator: "torch.Generator"
+    model: "LlamaForCausalLM",
+    traits: TokenTraits,
+    generator: "torch.Generator",
+    *,
+    begins: bool = True,
 ) -> None:
     """Writes the heads, the embeddings and the output layer of `model`, in place.
 
+    begins: with the heads that begin a copy, which suppose one prompt and one response.
     Needs attention biases, three layers of MIN_HEADS heads, a width of at least MIN_WIDTH and
     heads with enough slowly turning dimensions; raises ConfigError without.
     """
@@ -110,6 +115,8 @@ def set_copying(
     heads[0][2].look_for({IS_ASSISTANT: 4.0}, slow[0])
     heads[0][2].move(IS_ASSISTANT, IN_RESPONSE, 0.25)
     _match(heads[1][0], slow)
+    if not begins:
+        return
     starts = {RARITY: 2.5, RARITY_BACK: -1.2, INSIDE_WORD: -4.5}
     begin, take_back = heads[2][0], heads[2][1]
     begin.look_for({**starts, IN_RESPONSE: -4.5}, slow[0])

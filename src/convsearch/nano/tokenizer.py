@@ -5,13 +5,18 @@ that follow each other in a sentence do so in its tokens, comma or not. So copyi
 tokens seen before. Of punctuation only the colon is kept, which ends the names of the speakers.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 from convsearch.errors import DependencyError
 
 WORD = r"[^\W_]+(?:['\u2019.][^\W_]+)*"
 """A word: letters and digits; apostrophes and full stops only inside."""
 TAGS = ("<think>", "</think>", "<rewrite>", "</rewrite>")
+AGENT_TAGS = (
+    *(f"<{end}{tag}>" for tag in ("think", "search", "results", "answer") for end in ("", "/")),
+    "\n",
+)
+"""Those of the form `nano` of search agents; the line break stands between two queries."""
 WORD_START = "\u0120"
 """How the blank before a word looks in a token."""
 PAD, END, USER, ASSISTANT = "<|pad|>", "<|end|>", "<|user|>", "<|assistant|>"
@@ -25,10 +30,10 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int):
+def train_tokenizer(texts: Iterable[str], vocab_size: int, tags: Sequence[str] = TAGS):
     """Byte-level BPE with at most `vocab_size` entries, as a Hugging Face fast tokenizer.
 
-    The four tags are single tokens and are kept by `skip_special_tokens`; pad, end and the two
+    The tags are single tokens and are kept by `skip_special_tokens`; pad, end and the two
     role marks are special.
     """
     try:
@@ -61,13 +66,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int):
     core.train_from_iterator(
         texts,
         BpeTrainer(
-            vocab_size=vocab_size - len(TAGS),
+            vocab_size=vocab_size - len(tags),
             special_tokens=specials,
             initial_alphabet=pre_tokenizers.ByteLevel.alphabet(),
             show_progress=False,
         ),
     )
-    core.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in TAGS])
+    core.add_tokens([AddedToken(tag, normalized=False, special=False) for tag in tags])
     tokenizer = PreTrainedTokenizerFast(
         tokenizer_object=core,
         pad_token=PAD,
