@@ -64,6 +64,8 @@ MODELS = {
     for model in (
         Model(name="qwen2.5-3b", title="Qwen2.5-3B", hub="Qwen/Qwen2.5-3B-Instruct"),
         Model(name="llama3.2-3b", title="Llama3.2-3B", hub="meta-llama/Llama-3.2-3B-Instruct"),
+        # The paper says Llama2-7B; a conversation needs the model that has a chat template.
+        Model(name="llama2-7b", title="Llama2-7B", hub="meta-llama/Llama-2-7b-chat-hf"),
     )
 }
 CORPORA = {
