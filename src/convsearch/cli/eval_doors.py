@@ -18,7 +18,12 @@ from convsearch.passport import sha256_of
 from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
-from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
+from convsearch.pipeline.search import (
+    SearchOptions,
+    open_retriever,
+    search_settings,
+    with_query_tokens,
+)
 from convsearch.pipeline.searched import (
     QueryLimits,
     Searched,
@@ -223,16 +228,14 @@ def _evaluate(request: EvalRequest) -> None:
             paper_compat=request.paper_compat,
             on_progress=advance,
         )
+        engine = search_settings(request.search, retriever)
     write_evaluation(
         request.out_dir,
         evaluation,
         tag=test_type,
         settings={
             "test_type": test_type,
-            "retriever": str(request.search.index or request.search.url),
-            "fuse_with": str(request.search.fuse_with) if request.search.fuse_with else None,
-            "k1": request.search.k1,
-            "b": request.search.b,
+            **engine,
             "limits": asdict(request.limits),
         },
         inputs=[request.queries, request.qrels],

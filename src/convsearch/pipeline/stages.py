@@ -272,10 +272,12 @@ class Stages:
                 found = evaluate_searched(
                     searched, client, self._dataset.qrels, config.eval.topk, seed=config.seed
                 )
+                engine = client.read_info()
             settings = {
                 **config.section("eval"),
                 "dataset": self._dataset.name,
                 "split": config.data.eval_split,
+                "engine": asdict(engine) if engine else None,
             }
             write_evaluation(folder, found, tag=source, settings=settings, seed=config.seed)
             return found.counts

@@ -138,6 +138,13 @@ def test_a_server_and_an_index_give_the_same_figures(toy: Path, tmp_path: Path, 
             "--retrieval_output_path", tmp_path / "door", "--max_query_words", 3,
         ]  # fmt: skip
         eval_doors.bm25_main([str(each) for each in door])
+    engines = [
+        json.loads((tmp_path / name / "run.json").read_text())["settings"]["engine"]
+        for name in ("near", "far", "door")
+    ]
+    assert engines[0]["fingerprint"]
+    assert engines[0] == engines[1] == engines[2]
+    assert convsearch(monkeypatch, "compare", tmp_path / "near", tmp_path / "far") == 0
     rows = [record for _, record in read_jsonl(tmp_path / "door" / "per_query.jsonl")]
     assert len(rows) == 21
     assert all(row["query_words"] == 3 for row in rows)
