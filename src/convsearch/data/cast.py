@@ -112,13 +112,12 @@ def convert_cast(
         if settings.with_corpus:
             report = make_corpus(
                 folder,
-                _passages({name: each.path for name, each in collection.items()}, settings),
+                lambda: _passages({name: each.path for name, each in collection.items()}, settings),
                 wanted=_golds(judged).keys() | answers,
                 with_text=answers,
                 keep_one_in=kept.keep_one_in,
                 on_progress=source.on_progress,
             )
-            _check_once(report)
             if not settings.allow_missing_gold:
                 check_found(_golds(qrels), report)
             texts = report.texts
@@ -187,12 +186,6 @@ def _passages(paths: Mapping[str, Path], settings: CastSettings) -> Iterator[Raw
     skipped = corpora.read_duplicates(settings.duplicates) if settings.duplicates else frozenset()
     yield from corpora.read_marco_passages(paths["collection.tar.gz"], skipped)
     yield from corpora.read_car(paths["paragraphCorpus.v2.0.tar.xz"])
-
-
-def _check_once(report: CorpusReport) -> None:
-    twice = [raw_id for raw_id, doc_ids in report.found.items() if len(doc_ids) > 1]
-    if twice:
-        raise DataError(f"the collection holds {twice[0]!r} more than once; fetch it again")
 
 
 def _drop_missing(qrels: Qrels, report: CorpusReport, settings: CastSettings) -> int:
