@@ -119,9 +119,6 @@ def cast(
     out: Out,
     year: Annotated[int, typer.Option(help="2019, 2020 or 2021.")],
     raw: Raw = None,
-    min_relevance: Annotated[
-        int, typer.Option(help="Lowest grade that counts as relevant; 2 is usual for 2020.")
-    ] = 1,
     with_corpus: Annotated[
         bool, typer.Option("--with-corpus", help="Fetch and convert the collection too.")
     ] = False,
@@ -153,7 +150,6 @@ def cast(
         return
     settings = CastSettings(
         year=year,
-        min_relevance=min_relevance,
         with_corpus=with_corpus,
         wapo=wapo,
         duplicates=marco_duplicates,

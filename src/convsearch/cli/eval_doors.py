@@ -12,6 +12,7 @@ from convsearch.cli.doors import door_parser, run_door
 from convsearch.cli.evaluate import show
 from convsearch.data.dataset import topic_switches_beside
 from convsearch.errors import ConfigError, DataError
+from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
 from convsearch.infer.journal import passport_path
 from convsearch.passport import sha256_of
@@ -51,6 +52,7 @@ class EvalRequest:
     topk: int
     limits: QueryLimits
     paper_compat: bool
+    relevance_level: int
 
 
 def ance_main(argv: Sequence[str] | None = None) -> None:
@@ -100,6 +102,12 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         help="dense: tokens read of a concatenation",
     )
     add("--paper_compat", action="store_true", help="average over answered queries only")
+    add(
+        "--rel_threshold",
+        type=int,
+        default=RELEVANCE_LEVEL,
+        help="lowest grade that counts as relevant for MRR and recall; NDCG takes all",
+    )
 
 
 def _limits(args: argparse.Namespace) -> QueryLimits:
@@ -130,6 +138,7 @@ def _ance(args: argparse.Namespace) -> None:
             topk=args.topk,
             limits=_limits(args),
             paper_compat=args.paper_compat,
+            relevance_level=args.rel_threshold,
         )
     )
 
@@ -158,6 +167,7 @@ def _bm25(args: argparse.Namespace) -> None:
             topk=args.topk,
             limits=_limits(args),
             paper_compat=args.paper_compat,
+            relevance_level=args.rel_threshold,
         )
     )
 
@@ -226,6 +236,7 @@ def _evaluate(request: EvalRequest) -> None:
             qrels,
             request.topk,
             paper_compat=request.paper_compat,
+            relevance_level=request.relevance_level,
             on_progress=advance,
         )
         engine = search_settings(request.search, retriever)

@@ -29,6 +29,7 @@ class Request:
     topk: int
     limits: QueryLimits
     paper_compat: bool
+    relevance_level: int
     seed: int
     out: Path
 
@@ -81,6 +82,7 @@ def make(request: Request) -> None:
             request.topk,
             limits=request.limits,
             paper_compat=request.paper_compat,
+            relevance_level=request.relevance_level,
             seed=request.seed,
             progress_of=progress_of,
             on_done=done,
@@ -95,6 +97,7 @@ def make(request: Request) -> None:
             **settings,
             "topk": request.topk,
             "paper_compat": request.paper_compat,
+            "relevance_level": request.relevance_level,
             "methods": [method.name for method in methods],
         },
         inputs=[*shared, *(method.source for method in methods if method.source)],

@@ -44,6 +44,12 @@ class Measured:
         low, high = found
         return float(low), float(high)
 
+    @property
+    def note(self) -> str:
+        """The convention of the means as a sentence; empty where it is not told."""
+        note = str(self.record.get("note", ""))
+        return note[:1].upper() + note[1:]
+
     def count(self, name: str) -> int:
         """One of the counts, 0 where it is not told."""
         value = self.record.get(name, 0)

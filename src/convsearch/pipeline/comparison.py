@@ -91,6 +91,7 @@ class Comparison:
     engines: tuple[str | None, ...]
     topk: int
     convention: str
+    relevance_level: int
     num_paired: int
     """Turns that every method was compared on."""
     num_units: int
@@ -121,6 +122,12 @@ def check_comparable(methods: Sequence[Method], *, allow_different_engines: bool
             raise ConfigError(
                 f"{pair} rank to different depths ({first.topk}, {other.topk}); evaluate both with "
                 "one --topk"
+            )
+        if first.relevance_level != other.relevance_level:
+            raise ConfigError(
+                f"{pair} call passages relevant from different grades on "
+                f"({first.relevance_level}, {other.relevance_level}); evaluate both with one "
+                "--relevance-level"
             )
         if first.convention != other.convention:
             raise ConfigError(
@@ -180,6 +187,7 @@ def compare(
         engines=tuple(dict.fromkeys(f.engine for m in methods for f in m.seeds)),
         topk=first.topk,
         convention=first.convention,
+        relevance_level=first.relevance_level,
         num_paired=len(qids),
         num_units=len(units),
         unit=unit,

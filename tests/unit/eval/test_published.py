@@ -31,7 +31,7 @@ OURS = "Qwen2.5-3B + ConvSearch-R1"
         ("table5", "topiocqa", "ance", "reinforcement learning only", [23.7, 22.8, 38.1, 54.8]),
         ("table6", "topiocqa", "bm25", "exponential", [36.8, 35.5, 58.2, 79.6]),
         ("table8", "qrecc", "repllama", OURS, [51.7, 49.7, 70.9, 81.1]),
-        ("table9", "cast-21", "ance", "ConvSearch-R1", [73.2, 52.1, None, None]),
+        ("table9", "cast2021", "ance", "ConvSearch-R1", [73.2, 52.1, None, None]),
         ("later", "qrecc", "bm25", "MSPA-CQR (Llama2-7B)", [57.4, None, None, 95.2]),
     ],
 )
