@@ -83,6 +83,22 @@ def read_evaluation(folder: Path) -> Measured:
     )
 
 
+def read_card(path: Path) -> str:
+    """A card that somebody wrote. Raises MissingFileError, and DataError where it is no text or
+    does not begin with the block of metadata that the hub reads."""
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; check the path")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; name a card in Markdown") from None
+    if not text.startswith("---\n") or "\n---\n" not in text:
+        raise DataError(
+            f"{path}: no metadata; a card begins with lines of YAML between two lines of ---"
+        )
+    return text
+
+
 def model_card(
     repo_id: str,
     provenance: Provenance,
