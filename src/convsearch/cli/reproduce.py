@@ -12,7 +12,14 @@ from convsearch.eval.published import SIZES, published_table
 from convsearch.passport import git_revision, versions
 from convsearch.pipeline.reproduce.expected import Expected, expected_numbers
 from convsearch.pipeline.reproduce.machine import Machine, lacks, this_machine
-from convsearch.pipeline.reproduce.names import CORPORA, ENGINES, GPUS, MODELS, URL
+from convsearch.pipeline.reproduce.names import (
+    CORPORA,
+    ENGINES,
+    GPUS,
+    MODELS,
+    TRAIN_ENGINE,
+    URL,
+)
 from convsearch.pipeline.reproduce.run import run_plan
 from convsearch.pipeline.reproduce.steps import Site, Step
 from convsearch.pipeline.reproduce.tables import Choice, Plan, TableName, plan
@@ -32,7 +39,7 @@ def command(
     train_engine: Annotated[
         Literal["bm25", "ance"],
         typer.Option(help="Whose ranks train the policy and choose what it distils."),
-    ] = "ance",
+    ] = TRAIN_ENGINE,
     gpus: Annotated[int, typer.Option(help="Of the node that trains.", min=1)] = GPUS,
     retriever_url: Annotated[
         str, typer.Option(envvar="RETRIEVER_URL", help="Server for training.")

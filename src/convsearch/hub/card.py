@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.eval import METRICS
+from convsearch.eval import METRICS, metric_label
 from convsearch.hub.provenance import Provenance, Step, shown_path
 
 STAGE_NAMES = {
@@ -176,7 +176,7 @@ def _rows(measured: Measured) -> list[tuple[str, str, str]]:
 
 
 def _label(metric: str, measured: Measured) -> str:
-    return f"MRR@{measured.record.get('mrr_depth', '?')}" if metric == "mrr" else metric
+    return metric_label(metric, measured.count("mrr_depth"))
 
 
 def _described(step: Step) -> dict[str, object]:

@@ -142,7 +142,8 @@ def check_comparable(methods: Sequence[Method], *, allow_different_engines: bool
             )
         if first.engine != other.engine and not allow_different_engines:
             raise ConfigError(
-                f"{pair} were searched with different engines ({first.engine}, {other.engine}); "
+                f"{pair} were searched with different engines ("
+                f"{first.engine or 'not recorded'}, {other.engine or 'not recorded'}); "
                 "if they are the same index, or that is the question, give "
                 "--allow-different-engines"
             )

@@ -103,8 +103,10 @@ def test_the_card_says_what_was_done_and_measured(run: Path) -> None:
     assert card.index("SFT") < card.index("GRPO")
     for words in (
         "| `lr` | 1e-05 |", "| `lr` | 1e-06 |", "steps 184", "steps 2130", "seed 11",
-        "| MRR@100 | 0.2500 | 0.2100 to 0.2900 |", "| recall_10 | 0.2800 | not computed |",
-        "490 answered, 10 malformed", "Mean over all queries; MRR by trec_eval.", "commit `abc123`", "verl 0.9.1", "data/grpo.parquet",
+        "| mrr@100 | 0.2500 | 0.2100 to 0.2900 |", "| recall@10 | 0.2800 | not computed |",
+        "490 answered, 10 malformed",
+        "Mean over all queries; MRR by trec_eval.",
+        "commit `abc123`", "verl 0.9.1", "data/grpo.parquet",
     ):  # fmt: skip
         assert words in card
     assert str(run) not in card, "a path of this machine"
@@ -116,7 +118,7 @@ def test_without_an_evaluation_no_number_is_claimed(run: Path) -> None:
     assert (header["license"], header["base_model"]) == ("apache-2.0", "a/b")
     assert "model-index" not in header
     assert "Not yet measured" in card
-    assert "MRR" not in card
+    assert "mrr" not in card
 
 
 def test_a_merged_model_tells_its_training(run: Path) -> None:

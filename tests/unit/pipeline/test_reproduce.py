@@ -83,6 +83,28 @@ def test_table_5_trains_llama2_with_and_without_warm_up():
     }
 
 
+def test_what_other_ranks_trained_is_another_model():
+    """Or the checkpoint of one engine's ranks would count as done for the other's."""
+    by_ance, by_bm25 = (
+        plan(Choice(table="table3", datasets=("topiocqa",), engines=("bm25",), train_engine=e))
+        for e in ("ance", "bm25")
+    )
+    made = [
+        {s.makes for s in p.steps if s.phase == "training" and s.makes} for p in (by_ance, by_bm25)
+    ]
+    assert made[0] & made[1] == {Path("data/topiocqa/grpo.parquet")}
+    evaluated = [{s.makes for s in p.steps if s.phase == "evaluation"} for p in (by_ance, by_bm25)]
+    assert {str(p.parent.name) for p in evaluated[0] & evaluated[1] if p} == {
+        f"qwen2.5-3b-zero-shot_{seed}" for seed in range(3)
+    }
+    [sft] = [s for s in by_bm25.steps if s.title.startswith("supervised")]
+    assert sft.words == ("bash", "verl/examples/sft/topiocqa/run_sft_qwen2.5-3b.sh")
+    assert dict(sft.env) == {
+        "TRAIN_FILE": "runs/qwen2.5-3b-by-bm25_topiocqa/distill/sft_train.parquet",
+        "OUT": "runs/qwen2.5-3b-by-bm25_topiocqa/sft",
+    }
+
+
 def test_table_4_ends_with_self_distillation_and_counts_what_it_kept(tmp_path: Path):
     made = plan(Choice(table="table4", train_engine="bm25"))
     assert {step.phase for step in made.steps} == {"data", "indexes", "training"}
@@ -90,20 +112,20 @@ def test_table_4_ends_with_self_distillation_and_counts_what_it_kept(tmp_path: P
     assert len(distilling) == 4
     assert not any("ance" in step.line or "--engine vllm --workers" in step.line
                    for step in made.steps if step.line not in distilling)  # fmt: skip
-    passport = tmp_path / "runs" / "llama3.2-3b_qrecc" / "distill" / "run.json"
+    passport = tmp_path / "runs" / "llama3.2-3b-by-bm25_qrecc" / "distill" / "run.json"
     passport.parent.mkdir(parents=True)
     passport.write_text(json.dumps({"counts": {"kept": 7001, "train": 6600}}))
     cells = {(c.column, c.method): c for c in expected_numbers(made, seeds=1, root=tmp_path)}
     assert {key: cell.value for key, cell in cells.items()} == {
-        ("topiocqa", "qwen2.5-3b-distill"): 5892,
-        ("qrecc", "qwen2.5-3b-distill"): 7759,
-        ("topiocqa", "llama3.2-3b-distill"): 6034,
-        ("qrecc", "llama3.2-3b-distill"): 6623,
+        ("topiocqa", "qwen2.5-3b-by-bm25-distill"): 5892,
+        ("qrecc", "qwen2.5-3b-by-bm25-distill"): 7759,
+        ("topiocqa", "llama3.2-3b-by-bm25-distill"): 6034,
+        ("qrecc", "llama3.2-3b-by-bm25-distill"): 6623,
     }
-    found = cells["qrecc", "llama3.2-3b-distill"]
+    found = cells["qrecc", "llama3.2-3b-by-bm25-distill"]
     assert (found.published_text, found.measured_text) == ("6,623", "7,001")
     assert found.verdict == "for orientation"
-    assert cells["qrecc", "qwen2.5-3b-distill"].verdict == "not yet measured"
+    assert cells["qrecc", "qwen2.5-3b-by-bm25-distill"].verdict == "not yet measured"
     passport.write_text("{}")
     with pytest.raises(DataError, match="not of a finished self-distillation"):
         expected_numbers(made, seeds=1, root=tmp_path)

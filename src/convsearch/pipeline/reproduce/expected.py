@@ -107,7 +107,7 @@ def _size(table: str, size: Size, root: Path | None) -> Expected:
         raise DataError(f"{table}: no size for {row.method} on {row.dataset}")
     return Expected(
         column=size.corpus.name,
-        method=f"{size.model.name}-distill",
+        method=f"{size.model.label}-distill",
         metric=metric,
         value=value,
         tolerance=None,

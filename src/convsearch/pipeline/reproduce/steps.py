@@ -170,17 +170,19 @@ def sft_steps(model: Model, corpus: Corpus, site: Site) -> list[Step]:
     """SFT on what self-distillation kept, and the model folder of it."""
     folder = n.training_folder(model, corpus)
     what = f"{model.title} on {corpus.name}"
+    examples = distilled(model, corpus) / "sft_train.parquet"
+    elsewhere = (("TRAIN_FILE", str(examples)), ("OUT", str(folder / "sft")))
     return [
         Step(
             phase="training",
             title=f"supervised fine-tuning, {what}",
-            env=site.training(),
+            env=site.training(*(() if model.label == model.name else elsewhere)),
             words=("bash", n.sft_script(model, corpus)),
             needs=Needs(
                 gpus=site.gpus,
                 ram_gb=TRAIN_RAM_GB,
                 packages=("verl",),
-                files=(distilled(model, corpus) / "sft_train.parquet",),
+                files=(examples,),
             ),
             makes=folder / "sft" / MARK,
             marked=True,

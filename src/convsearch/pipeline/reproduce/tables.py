@@ -29,9 +29,8 @@ class Choice:
     seeds: int = 3
     """Runs of inference for each model, which give the spread."""
     site: Site = field(default_factory=Site)
-    train_engine: str = "ance"
-    """Engine whose ranks train the policy: ANCE by the authors' word and by the folders of the
-    published scripts; the paper does not say, and one checkpoint was released for both engines."""
+    train_engine: str = n.TRAIN_ENGINE
+    """Engine whose ranks train the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,7 +71,7 @@ def plan(choice: Choice) -> Plan:
     if not datasets or not models or not choice.engines or choice.seeds < 1:
         raise ConfigError(f"{choice.table} has no cells for this choice of data set and model")
     corpora = [CORPORA[name] for name in datasets]
-    chosen = [MODELS[name] for name in models]
+    chosen = [replace(MODELS[name], train_engine=choice.train_engine) for name in models]
     if choice.table == SIZES:
         return _sizes(choice, chosen, corpora)
     columns = tuple(
@@ -165,30 +164,30 @@ def _sources(table: str, models: Sequence[Model], corpus: Corpus) -> tuple[Sourc
                 _prompted(model, "zero-shot", f"{model.title} zero-shot", "--prompt", "instruct"),
                 _prompted(model, "few-shot", "", "--prompt", "instruct", "--shots", "1"),
                 _prompted(model, "pseudo-document", "", "--prompt", "pseudo_document"),
-                _trained(f"{model.name}-convsearch-r1", ours, grpo),
+                _trained(f"{model.label}-convsearch-r1", ours, grpo),
             ]
         elif table == "table2":
-            name = f"{model.name}-convsearch-r1-of-{_other(corpus).name}"
+            name = f"{model.label}-convsearch-r1-of-{_other(corpus).name}"
             found.append(_trained(name, ours, grpo))
         elif table in ("table3", "table5"):
             if table == "table3":
                 sft = str(folder / "sft_model")
                 found += [
                     _prompted(model, "zero-shot", "no training", "--prompt", "instruct"),
-                    _trained(f"{model.name}-sft", "self-distillation only", sft),
+                    _trained(f"{model.label}-sft", "self-distillation only", sft),
                 ]
             found += [
                 _trained(
-                    f"{model.name}-grpo-only",
+                    f"{model.label}-grpo-only",
                     "reinforcement learning only",
                     str(folder / "grpo_only_model"),
                 ),
-                _trained(f"{model.name}-convsearch-r1", "both stages", grpo),
+                _trained(f"{model.label}-convsearch-r1", "both stages", grpo),
             ]
         else:
-            found.append(_trained(f"{model.name}-convsearch-r1", "piecewise", grpo))
+            found.append(_trained(f"{model.label}-convsearch-r1", "piecewise", grpo))
             found += [
-                _trained(f"{model.name}-{reward}", reward, str(folder / f"grpo_{reward}_model"))
+                _trained(f"{model.label}-{reward}", reward, str(folder / f"grpo_{reward}_model"))
                 for reward in ("exponential", "reciprocal")
             ]
     return tuple(found)
