@@ -49,8 +49,8 @@ class FakeHub:
     cut_at: int | None = None
     """The next download of a large file breaks off after so many bytes."""
     dies_when_cut: bool = False
-    """And all that is asked later is refused. The small files have gone out by then, so that it does
-    not depend on the client's threads what arrived."""
+    """And all that is asked later is refused. The small files have gone out by then, so that what
+    arrived does not depend on the client's threads."""
     sent: set[str] = field(default_factory=set)
     """Small files that went out whole."""
     news: threading.Condition = field(default_factory=threading.Condition)
