@@ -85,7 +85,7 @@ def _check_fit(settings: IndexSettings, engines: list[str]) -> None:
     if "dense" in engines and settings.encoder_path is None:
         raise ConfigError(
             f"{settings.index_path if engines[0] == 'dense' else settings.fuse_with} is a dense "
-            "index; name the folder of its query encoder with --encoder_path"
+            "index; name the folder of its query encoder (--encoder, of the server --encoder_path)"
         )
 
 

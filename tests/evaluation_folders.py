@@ -31,6 +31,7 @@ def write_folder(
     fingerprint: str | None = None,
     topk: int = 100,
     convention: str = "all_queries",
+    relevance_level: int | None = None,
     status: Mapping[str, str] | None = None,
     inputs: Mapping[str, str] | None = None,
     query: str = "query of {name} for {qid}",
@@ -58,6 +59,7 @@ def write_folder(
     means = mean_metrics({q: metrics_of(r) for q, r in ranks.items()})
     metrics = {
         "convention": convention,
+        **({} if relevance_level is None else {"relevance_level": relevance_level}),
         "mrr_depth": topk,
         "num_queries": len(ranks),
         "answered": len(averaged),

@@ -49,7 +49,11 @@ class FakeHub:
     cut_at: int | None = None
     """The next download of a large file breaks off after so many bytes."""
     dies_when_cut: bool = False
-    """And all that is asked later is refused."""
+    """And all that is asked later is refused. The small files have gone out by then, so that what
+    arrived does not depend on the client's threads."""
+    sent: set[str] = field(default_factory=set)
+    """Small files that went out whole."""
+    news: threading.Condition = field(default_factory=threading.Condition)
     is_down: bool = False
     damages: bool = False
     """Large files arrive with other bytes of the same number."""
@@ -203,10 +207,18 @@ class _Handler(BaseHTTPRequestHandler):
         part = bytes(len(data)) if hub.damages and is_large else data
         if hub.cut_at is not None and is_large:
             self.wfile.write(part[start : hub.cut_at])
+            if hub.dies_when_cut:
+                small = {each for each in repo.revisions[revision] if not each.endswith(LARGE)}
+                with hub.news:
+                    assert hub.news.wait_for(lambda: small <= hub.sent, timeout=60)
             hub.cut_at, hub.is_down = None, hub.dies_when_cut
             self.close_connection = True
             return
         self.wfile.write(part[start:])
+        if not is_large:
+            with hub.news:
+                hub.sent.add(name)
+                hub.news.notify_all()
 
     def send_json(
         self, record: object, status: int = 200, headers: dict[str, str] | None = None

@@ -3,7 +3,7 @@ with eight bytes for each: a corpus may hold tens of millions.
 """
 
 from array import array
-from collections.abc import Collection, Iterable, Iterator
+from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 
 from convsearch.errors import DataError
@@ -31,34 +31,52 @@ def iter_passages(path: Path) -> Iterator[Passage]:
         yield passage
     if not hashes:
         raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
-    refuse_repeated_ids(path, _repeated(hashes))
+    refuse_repeated_ids(path, repeated(hashes))
 
 
 def refuse_repeated_ids(path: Path, suspects: Collection[int]) -> None:
-    """Reads a corpus again and raises DataError with the first line that repeats an id.
+    """`refuse_repeats` of `corpus.jsonl`."""
 
-    suspects: values of `hash(doc_id)` that occurred more than once; where they are of different
-    ids after all, nothing is raised.
+    def places() -> Iterator[tuple[str, str]]:
+        for where, record in read_jsonl(path):
+            yield where, id_field(record, "doc_id", where)
+
+    refuse_repeats(places, suspects)
+
+
+def refuse_repeats(
+    places: Callable[[], Iterable[tuple[str, str]]], suspects: Collection[int]
+) -> None:
+    """Reads a corpus again and raises DataError with the first place that repeats an id.
+
+    places: (place, id) of each passage, read from the beginning by each call. suspects: values of
+    `hash(id)` that occurred more than once; where they are of different ids after all, nothing is
+    raised.
     """
     rest = sorted(suspects)
     for first in range(0, len(rest), _SUSPECTS):  # of a corpus that is there twice, not all at once
         now = set(rest[first : first + _SUSPECTS])
         seen: dict[str, str] = {}
-        for where, record in read_jsonl(path):
-            doc_id = id_field(record, "doc_id", where)
+        for where, doc_id in places():
             if hash(doc_id) not in now:
                 continue
             if doc_id in seen:
                 raise DataError(
-                    f"{where}: doc_id {doc_id!r} occurs twice, first in line "
-                    f"{seen[doc_id].rpartition(':')[2]}; passage ids must be unique: remove one of "
-                    "the two, or give it another id"
+                    f"{where}: doc_id {doc_id!r} occurs twice, first {_beside(where, seen[doc_id])}"
+                    "; passage ids must be unique: remove one of the two, or give it another id"
                 )
             seen[doc_id] = where
 
 
-def _repeated(hashes: "array[int]") -> list[int]:
-    """Values that occur more than once; sorts them in place."""
+def _beside(where: str, before: str) -> str:
+    """The earlier place as said after the later one: its line where both are of one file."""
+    file, _, line = before.rpartition(":")
+    same = line.isdigit() and file == where.rpartition(":")[0]
+    return f"in line {line}" if same else f"at {before}"
+
+
+def repeated(hashes: "array[int]") -> list[int]:
+    """Values of an array("q") that occur more than once; sorts it in place."""
     import numpy as np
 
     values = np.frombuffer(hashes, dtype=np.int64)

@@ -66,7 +66,7 @@ def ids(script: Path) -> str:
 
 
 def test_there_are_recipes() -> None:
-    models, datasets = ("qwen2.5-3b", "llama3.2-3b"), ("topiocqa", "qrecc")
+    models, datasets = ("qwen2.5-3b", "llama3.2-3b", "llama2-7b"), ("topiocqa", "qrecc")
     assert {path.stem for path in PAPER_GRPO} == {f"run_{m}_{d}" for m in models for d in datasets}
     assert {ids(p) for p in PAPER_SFT} == {f"sft/{d}/run_sft_{m}" for m in models for d in datasets}
     for folder, scripts in (("grpo_trainer", GRPO_SCRIPTS), ("sft", SFT_SCRIPTS)):

@@ -44,7 +44,7 @@ def test_ranks_over_http_are_those_of_the_engine(world: Path, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("flags", "sentence"),
     [
-        (["--retriever_name", "ance"], "name the folder of its query encoder with --encoder_path"),
+        (["--retriever_name", "ance"], "name the folder of its query encoder (--encoder"),
         (["--retriever_name", "bm25"], "does not fit"),
         (["--encoder_path", "{w}/nowhere"], "nowhere: no such folder"),
         (["--encoder_path", "{w}/index"], "not an encoder"),

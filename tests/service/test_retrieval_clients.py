@@ -19,6 +19,7 @@ from convsearch.retrieval import Retriever
 from convsearch.retrieval.async_client import AsyncRetrieverClient
 from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.client import RetrieverClient
+from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.retrieval.questions import CHUNK_QUERIES
 from retriever_server.app import create_app
@@ -118,6 +119,70 @@ def test_the_client_is_a_retriever_like_the_engine_behind_it(url: str) -> None:
         assert client.search(queries[-8:], 5) == ENGINE.search(queries[-8:], 5)
         assert client.passages(["p4", "p2"]) == ENGINE.passages(["p4", "p2"])
         assert client.ranks([], [], 10) == client.search([], 10) == client.passages([]) == []
+
+
+def _info(url: str, **settings: Any) -> IndexInfo | None:
+    with RetrieverClient(url, **settings) as client:
+        return client.read_info()
+
+
+def _async_info(url: str, **settings: Any) -> IndexInfo | None:
+    async def call() -> IndexInfo | None:
+        client = AsyncRetrieverClient(url, **settings)
+        try:
+            return await client.read_info()
+        finally:
+            await client.aclose()
+
+    return asyncio.run(call())
+
+
+both_infos = pytest.mark.parametrize("info", [_info, _async_info], ids=["sync", "async"])
+
+
+@both_infos
+def test_the_engine_behind_a_server_is_known_by_its_fingerprint(
+    url: str, info: Callable[..., IndexInfo | None]
+) -> None:
+    assert info(f"{url}/retrieve") == ENGINE.info
+    app = Faulty(answers(JSONResponse({"error": "warming up"}, status_code=503)), times=2)
+    with serving(app) as address:
+        assert info(address) == ENGINE.info
+    assert app.requests == 3
+    other = InMemoryRetriever(PASSAGES[:5])
+    with serving(create_app(ENGINE, further={"few": Corpus(other)})) as address:
+        assert info(f"{address}/retrieve?index=few") == other.info
+
+
+@both_infos
+@pytest.mark.parametrize(
+    "response",
+    [
+        JSONResponse({"detail": "Not Found"}, status_code=404),
+        HTMLResponse("<h1>Welcome to nginx</h1>"),
+        JSONResponse({"status": "ok"}),
+        JSONResponse({"engine": "bm25", "num_passages": None, "fingerprint": None,
+                      "qrels_fingerprint": None}),
+    ],
+    ids=["search-r1", "html", "other", "silent"],
+)  # fmt: skip
+def test_a_server_that_does_not_tell_its_index_is_asked_once(
+    info: Callable[..., IndexInfo | None], response: Response
+) -> None:
+    app = Faulty(answers(response), times=100)
+    with serving(app) as address:
+        assert info(address) is None
+    assert app.requests == 1
+
+
+@both_infos
+def test_a_dead_server_is_not_one_that_does_not_tell(info: Callable[..., IndexInfo | None]) -> None:
+    app = Faulty(answers(JSONResponse({"error": "disk on fire"}, status_code=500)), times=100)
+    with serving(app) as address, pytest.raises(RetrieverError, match="disk on fire"):
+        info(address, attempts=2)
+    assert app.requests == 2
+    with pytest.raises(RetrieverError, match="no usable answer"):
+        info("http://127.0.0.1:1", attempts=1)
 
 
 def test_one_qid_eight_times_gives_eight_ranks(url: str) -> None:

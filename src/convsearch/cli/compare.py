@@ -146,6 +146,8 @@ def _published(wanted: str, method: Method, *, anyway: bool) -> Published:
     if len(parts) not in (2, 3):
         raise ConfigError(f"--published {wanted}: expected DATASET/ENGINE or TABLE/DATASET/ENGINE")
     table, dataset, engine = parts if len(parts) == 3 else ("table1", *parts)
+    if table not in TABLES:
+        raise ConfigError(f"--published {wanted}: the tables are {', '.join(TABLES)}")
     rows = published_rows(table, dataset, engine)
     folder = method.seeds[0]
     notes = list(published_table(table).notes)

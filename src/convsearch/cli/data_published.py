@@ -1,7 +1,9 @@
 """`convsearch data topiocqa|qrecc|cast`: published data sets, from their raw files to a folder."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Annotated
 
@@ -11,7 +13,7 @@ from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn
 
 from convsearch.data import download as d
 from convsearch.data.cast import CastSettings, convert_cast
-from convsearch.data.catalogue import RawFile, load_catalogue, raw_set
+from convsearch.data.catalogue import RawFile
 from convsearch.data.download import Fetched
 from convsearch.data.published import parse_expected
 from convsearch.data.qrecc import convert_qrecc, published_size_note
@@ -76,16 +78,14 @@ def topiocqa(
     catalogue: Catalogue = None,
 ) -> None:
     """Download and convert TopiOCQA: 25.7 million passages, published dev data as split test."""
-    folder = raw or Path("data/raw/topiocqa")
-    if _only_raw(["topiocqa"], folder, catalogue, verify, download_only, offline):
-        return
     kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
-    with bars() as on_progress:
-        source = RawSource(
-            folder=folder, offline=offline, catalogue=catalogue, on_progress=on_progress
-        )
-        counts = convert_topiocqa(source, out, kept, gold=gold, quoting=tsv_quoting)
-    show(out, counts)
+    flags = RawFlags(raw or Path("data/raw/topiocqa"), catalogue, offline, verify, download_only)
+    from_raw(
+        flags,
+        out,
+        of_sets("topiocqa"),
+        lambda source: convert_topiocqa(source, out, kept, gold=gold, quoting=tsv_quoting),
+    )
 
 
 def qrecc(
@@ -102,26 +102,17 @@ def qrecc(
     catalogue: Catalogue = None,
 ) -> None:
     """Download and convert QReCC: 54.6 million passages, human rewrites in files of their own."""
-    folder = raw or Path("data/raw/qrecc")
-    if _only_raw(["qrecc"], folder, catalogue, verify, download_only, offline):
-        return
     kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
-    with bars() as on_progress:
-        source = RawSource(
-            folder=folder, offline=offline, catalogue=catalogue, on_progress=on_progress
-        )
-        counts = convert_qrecc(source, out, kept)
-    show(out, counts)
-    print(published_size_note(counts))
+    flags = RawFlags(raw or Path("data/raw/qrecc"), catalogue, offline, verify, download_only)
+    convert = partial(convert_qrecc, out=out, kept=kept)
+    if counts := from_raw(flags, out, of_sets("qrecc"), convert):
+        print(published_size_note(counts))
 
 
 def cast(
     out: Out,
     year: Annotated[int, typer.Option(help="2019, 2020 or 2021.")],
     raw: Raw = None,
-    min_relevance: Annotated[
-        int, typer.Option(help="Lowest grade that counts as relevant; 2 is usual for 2020.")
-    ] = 1,
     with_corpus: Annotated[
         bool, typer.Option("--with-corpus", help="Fetch and convert the collection too.")
     ] = False,
@@ -146,27 +137,22 @@ def cast(
     """Download and convert TREC CAsT topics and graded judgements of one year."""
     if year not in (2019, 2020, 2021):
         raise ConfigError(f"--year must be 2019, 2020 or 2021, got {year}")
-    folder = raw or Path("data/raw/cast")
     collection = "cast_documents" if year == 2021 else "cast_passages"
-    sets = [f"cast{year}", *([collection] if with_corpus else [])]
-    if _only_raw(sets, folder, catalogue, verify, download_only, offline):
-        return
     settings = CastSettings(
         year=year,
-        min_relevance=min_relevance,
         with_corpus=with_corpus,
         wapo=wapo,
         duplicates=marco_duplicates,
         allow_missing_gold=allow_missing_gold,
     )
     kept = kept_of(0.0, 0, keep_one_in, expect, allow_count_mismatch)
-    with bars() as on_progress:
-        source = RawSource(
-            folder=folder, offline=offline, catalogue=catalogue, on_progress=on_progress
-        )
-        counts = convert_cast(source, out, kept, settings)
-    show(out, counts)
-    if not with_corpus:
+    counts = from_raw(
+        RawFlags(raw or Path("data/raw/cast"), catalogue, offline, verify, download_only),
+        out,
+        of_sets(f"cast{year}", *([collection] if with_corpus else [])),
+        partial(convert_cast, out=out, kept=kept, settings=settings),
+    )
+    if counts and not with_corpus:
         print(f"there is no corpus.jsonl in {out}; data/README.md says how to evaluate without one")
 
 
@@ -177,27 +163,52 @@ def show(out: Path, counts: dict[str, int]) -> None:
         print(f"{key:28s} {count:>11,}")
 
 
-def _only_raw(
-    sets: list[str],
-    folder: Path,
-    catalogue: Path | None,
-    verify: bool,
-    download_only: bool,
-    offline: bool,
-) -> bool:
-    """Does what --verify and --download-only ask for; False where neither was given."""
-    if not verify and not download_only:
-        return False
-    known = load_catalogue(catalogue)
-    files: list[RawFile] = [file for name in sets for file in raw_set(known, name).files]
-    if verify:
-        fetched = d.verify(files, folder)
-    else:
-        with bars() as on_progress:
-            fetched = d.fetch(files, folder, offline=offline, on_progress=on_progress)
+@dataclass(frozen=True)
+class RawFlags:
+    """What the flags say about raw files."""
+
+    folder: Path
+    catalogue: Path | None
+    offline: bool
+    verify: bool
+    download_only: bool
+
+
+def of_sets(*names: str) -> Callable[[RawSource], list[RawFile]]:
+    """The files of these sets of the catalogue."""
+    return lambda source: [file for name in names for file in source.known(name).files]
+
+
+def from_raw(
+    flags: RawFlags,
+    out: Path,
+    files: Callable[[RawSource], Sequence[RawFile]],
+    convert: Callable[[RawSource], dict[str, int]],
+) -> dict[str, int]:
+    """Converts, and says what came of it; or only checks or fetches `files`, as the flags ask.
+
+    Returns the counts of a conversion, none without one.
+    """
+    fetched: list[Fetched] = []
+    counts: dict[str, int] = {}
+    with bars() as on_progress:
+        source = RawSource(
+            folder=flags.folder,
+            offline=flags.offline,
+            catalogue=flags.catalogue,
+            on_progress=on_progress,
+        )
+        if flags.verify:
+            fetched = d.verify(files(source), source.folder)
+        elif flags.download_only:
+            fetched = source.fetch(files(source))
+        else:
+            counts = convert(source)
     for each in fetched:
         tell(each)
-    return True
+    if counts:
+        show(out, counts)
+    return counts
 
 
 def tell(each: Fetched) -> None:

@@ -14,16 +14,14 @@ from convsearch.cli.data_published import (
     OneIn,
     Out,
     Raw,
+    RawFlags,
     Verify,
-    bars,
+    from_raw,
     kept_of,
-    show,
-    tell,
+    of_sets,
 )
-from convsearch.data import download
 from convsearch.data.pooled import SPLITS
-from convsearch.data.qa_sets import RAW_SPLITS, convert_qa_sets, fetch_qa_sets, raw_files
-from convsearch.data.raw_turns import RawSource
+from convsearch.data.qa_sets import RAW_SPLITS, convert_qa_sets, raw_files
 from convsearch.data.wiki18 import SET_NAME, convert_wiki18
 
 _RAW = Path("data/raw/qa")
@@ -50,19 +48,12 @@ def qa_sets(
     """Download and convert the seven question sets that papers on search agents report on."""
     names, chosen = sets or list(RAW_SPLITS), splits or list(SPLITS)
     kept = kept_of(0.0, 0, 1, expect, allow_count_mismatch)
-    counts: dict[str, int] = {}
-    fetched: list[download.Fetched] = []
-    with bars() as on_progress:
-        source = RawSource(
-            folder=raw or _RAW, offline=offline, catalogue=catalogue, on_progress=on_progress
-        )
-        if verify:
-            fetched = download.verify(raw_files(source, names, chosen), source.folder)
-        elif download_only:
-            fetched = list(fetch_qa_sets(source, names, chosen).values())
-        else:
-            counts = convert_qa_sets(source, out, kept, names=names, splits=chosen)
-    _tell(out, counts, fetched)
+    from_raw(
+        RawFlags(raw or _RAW, catalogue, offline, verify, download_only),
+        out,
+        lambda source: raw_files(source, names, chosen),
+        lambda source: convert_qa_sets(source, out, kept, names=names, splits=chosen),
+    )
 
 
 def wiki18(
@@ -78,23 +69,9 @@ def wiki18(
 ) -> None:
     """Download and convert wiki-18, the 21 million passages that these questions are asked of."""
     kept = kept_of(0.0, 0, keep_one_in, expect, allow_count_mismatch)
-    counts: dict[str, int] = {}
-    fetched: list[download.Fetched] = []
-    with bars() as on_progress:
-        source = RawSource(
-            folder=raw or _RAW, offline=offline, catalogue=catalogue, on_progress=on_progress
-        )
-        if verify:
-            fetched = download.verify(source.known(SET_NAME).files, source.folder)
-        elif download_only:
-            fetched = list(source.files(SET_NAME).values())
-        else:
-            counts = convert_wiki18(source, out, kept)
-    _tell(out, counts, fetched)
-
-
-def _tell(out: Path, counts: dict[str, int], fetched: list[download.Fetched]) -> None:
-    for each in fetched:
-        tell(each)
-    if counts:
-        show(out, counts)
+    from_raw(
+        RawFlags(raw or _RAW, catalogue, offline, verify, download_only),
+        out,
+        of_sets(SET_NAME),
+        lambda source: convert_wiki18(source, out, kept),
+    )

@@ -9,7 +9,7 @@ import typer
 from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.distill import DistillSettings, self_distill
-from convsearch.pipeline.search import open_retriever
+from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
 from convsearch.pipeline.stages import draw_conversations
 
 
@@ -65,8 +65,9 @@ def command(
         seed=seed,
     )
     data = load_dataset(dataset)
+    search = SearchOptions(index=index, url=retriever_url, encoder=encoder)
     with (
-        open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever,
+        open_retriever(**vars(search)) as retriever,
         o.engine_of(
             engine,
             model,
@@ -87,6 +88,7 @@ def command(
             out,
             fresh=fresh,
             retry_failed=retry_failed,
+            search=search_settings(search, retriever),
             inputs=[data.turns_path],
             on_progress=advance,
         )

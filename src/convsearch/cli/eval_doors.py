@@ -12,13 +12,19 @@ from convsearch.cli.doors import door_parser, run_door
 from convsearch.cli.evaluate import show
 from convsearch.data.dataset import topic_switches_beside
 from convsearch.errors import ConfigError, DataError
+from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
 from convsearch.infer.journal import passport_path
 from convsearch.passport import sha256_of
 from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
-from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
+from convsearch.pipeline.search import (
+    SearchOptions,
+    open_retriever,
+    search_settings,
+    with_query_tokens,
+)
 from convsearch.pipeline.searched import (
     QueryLimits,
     Searched,
@@ -46,6 +52,7 @@ class EvalRequest:
     topk: int
     limits: QueryLimits
     paper_compat: bool
+    relevance_level: int
 
 
 def ance_main(argv: Sequence[str] | None = None) -> None:
@@ -95,6 +102,12 @@ def _add_shared(parser: argparse.ArgumentParser) -> None:
         help="dense: tokens read of a concatenation",
     )
     add("--paper_compat", action="store_true", help="average over answered queries only")
+    add(
+        "--rel_threshold",
+        type=int,
+        default=RELEVANCE_LEVEL,
+        help="lowest grade that counts as relevant for MRR and recall; NDCG takes all",
+    )
 
 
 def _limits(args: argparse.Namespace) -> QueryLimits:
@@ -125,6 +138,7 @@ def _ance(args: argparse.Namespace) -> None:
             topk=args.topk,
             limits=_limits(args),
             paper_compat=args.paper_compat,
+            relevance_level=args.rel_threshold,
         )
     )
 
@@ -153,6 +167,7 @@ def _bm25(args: argparse.Namespace) -> None:
             topk=args.topk,
             limits=_limits(args),
             paper_compat=args.paper_compat,
+            relevance_level=args.rel_threshold,
         )
     )
 
@@ -221,18 +236,17 @@ def _evaluate(request: EvalRequest) -> None:
             qrels,
             request.topk,
             paper_compat=request.paper_compat,
+            relevance_level=request.relevance_level,
             on_progress=advance,
         )
+        engine = search_settings(request.search, retriever)
     write_evaluation(
         request.out_dir,
         evaluation,
         tag=test_type,
         settings={
             "test_type": test_type,
-            "retriever": str(request.search.index or request.search.url),
-            "fuse_with": str(request.search.fuse_with) if request.search.fuse_with else None,
-            "k1": request.search.k1,
-            "b": request.search.b,
+            **engine,
             "limits": asdict(request.limits),
         },
         inputs=[request.queries, request.qrels],

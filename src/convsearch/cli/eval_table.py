@@ -13,10 +13,9 @@ from convsearch.pipeline.evaluation import Evaluation
 from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.method_table import Row, markdown_table, write_table
 from convsearch.pipeline.methods import Method, MethodOptions, choose_methods, evaluate_methods
-from convsearch.pipeline.search import SearchOptions, open_retriever
+from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
 from convsearch.pipeline.searched import QueryLimits
 from convsearch.retrieval import Retriever
-from convsearch.retrieval.info import info_of
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -30,20 +29,16 @@ class Request:
     topk: int
     limits: QueryLimits
     paper_compat: bool
+    relevance_level: int
     seed: int
     out: Path
 
     def settings(self, retriever: Retriever) -> dict[str, object]:
         """For the passport."""
-        info = info_of(retriever)
         return {
             "dataset": self.data.name,
             "split": self.split,
-            "retriever": str(self.search.index or self.search.url),
-            "fuse_with": str(self.search.fuse_with) if self.search.fuse_with else None,
-            "k1": self.search.k1,
-            "b": self.search.b,
-            "engine": asdict(info) if info else None,
+            **search_settings(self.search, retriever),
             "limits": asdict(self.limits),
         }
 
@@ -87,6 +82,7 @@ def make(request: Request) -> None:
             request.topk,
             limits=request.limits,
             paper_compat=request.paper_compat,
+            relevance_level=request.relevance_level,
             seed=request.seed,
             progress_of=progress_of,
             on_done=done,
@@ -101,6 +97,7 @@ def make(request: Request) -> None:
             **settings,
             "topk": request.topk,
             "paper_compat": request.paper_compat,
+            "relevance_level": request.relevance_level,
             "methods": [method.name for method in methods],
         },
         inputs=[*shared, *(method.source for method in methods if method.source)],

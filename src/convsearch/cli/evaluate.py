@@ -1,6 +1,8 @@
 """`convsearch eval`: queries or a ranking of any program -> metrics and a TREC run."""
 
 import time
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Annotated
 
@@ -10,8 +12,8 @@ from convsearch.cli import eval_table
 from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
-from convsearch.eval import METRICS, metric_label
-from convsearch.files import read_qrels, read_rewrites, read_run
+from convsearch.eval import METRICS, RELEVANCE_LEVEL, metric_label
+from convsearch.files import Qrels, read_qrels, read_rewrites, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import RUN_NAME, write_evaluation
@@ -24,6 +26,7 @@ from convsearch.pipeline.searched import (
     searched_queries,
     searched_rewrites,
 )
+from convsearch.types import Turn
 
 DEFAULT_TOPK = 100
 
@@ -81,6 +84,14 @@ def command(
             help="Average over answered queries only, as the original's script does.",
         ),
     ] = False,
+    relevance_level: Annotated[
+        int,
+        typer.Option(
+            help="Lowest grade that counts as relevant for MRR and recall (trec_eval -l); NDCG "
+            "takes all grades.",
+            min=1,
+        ),
+    ] = RELEVANCE_LEVEL,
     seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
 ) -> None:
     """Measure how well queries find the right passages; every turn of the split counts."""
@@ -103,8 +114,25 @@ def command(
             )
         if run.resolve() == (out / RUN_NAME).resolve():
             raise ConfigError(f"{run}: would be written over; name another folder with --out")
-        measured, settings, inputs = _of_run(run, qrels, dataset, split, topk, paper_compat, seed)
-        write_evaluation(out, measured, tag="run", settings=settings, inputs=inputs, seed=seed)
+        judged = _judged(qrels, dataset, split)
+        measured = evaluate_run(
+            read_run(run),
+            judged.qrels,
+            judged.turns,
+            switches=judged.switches,
+            topk=topk,
+            paper_compat=paper_compat,
+            relevance_level=relevance_level,
+            seed=seed,
+        )
+        write_evaluation(
+            out,
+            measured,
+            tag="run",
+            settings={"run": str(run), **judged.settings},
+            inputs=[run, *judged.inputs],
+            seed=seed,
+        )
         show(measured, out)
         return
     if dataset is None or qrels is not None:
@@ -123,6 +151,7 @@ def command(
         topk=DEFAULT_TOPK if topk is None else topk,
         limits=limits,
         paper_compat=paper_compat,
+        relevance_level=relevance_level,
         seed=seed,
         out=out,
     )
@@ -156,6 +185,7 @@ def _single(request: eval_table.Request) -> None:
             data.qrels,
             request.topk,
             paper_compat=request.paper_compat,
+            relevance_level=request.relevance_level,
             seed=request.seed,
             on_progress=advance,
         )
@@ -172,34 +202,31 @@ def _single(request: eval_table.Request) -> None:
     show(measured, request.out)
 
 
-def _of_run(
-    run: Path,
-    qrels: Path | None,
-    dataset: Path | None,
-    split: str,
-    topk: int | None,
-    paper_compat: bool,
-    seed: int,
-) -> tuple[Evaluation, dict[str, object], list[Path]]:
-    """The evaluation of a run file, the settings of its passport and its inputs."""
+@dataclass(frozen=True, kw_only=True)
+class _Judged:
+    """What a run file is held against."""
+
+    qrels: Qrels
+    inputs: list[Path]
+    turns: list[Turn] | None = None
+    """None: every query of the qrels counts."""
+    switches: Mapping[str, bool | None] | None = None
+    settings: dict[str, object] = field(default_factory=dict)
+    """For the passport."""
+
+
+def _judged(qrels: Path | None, dataset: Path | None, split: str) -> _Judged:
     if dataset is not None and qrels is None:
         data = load_dataset(dataset)
-        measured = evaluate_run(
-            read_run(run),
-            data.qrels,
-            data.turns(split),
+        return _Judged(
+            qrels=data.qrels,
+            inputs=[data.qrels_path],
+            turns=data.turns(split),
             switches=data.topic_switches(),
-            topk=topk,
-            paper_compat=paper_compat,
-            seed=seed,
+            settings={"dataset": data.name, "split": split},
         )
-        settings: dict[str, object] = {"run": str(run), "dataset": data.name, "split": split}
-        return measured, settings, [run, data.qrels_path]
     if qrels is not None and dataset is None:
-        measured = evaluate_run(
-            read_run(run), read_qrels(qrels), topk=topk, paper_compat=paper_compat, seed=seed
-        )
-        return measured, {"run": str(run)}, [run, qrels]
+        return _Judged(qrels=read_qrels(qrels), inputs=[qrels])
     raise ConfigError("--run needs the judgements: either --qrels FILE or --dataset FOLDER")
 
 

@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from convsearch.errors import ConfigError
 from convsearch.hub.catalogue import CATALOGUE, HubEntry, chosen_entries
 from convsearch.hub.lock import LOCK_NAME
 
@@ -62,6 +63,9 @@ def push_model(
     passport: Annotated[
         Path | None, typer.Option(help="run.json of the training; else that of the model")
     ] = None,
+    card: Annotated[
+        Path | None, typer.Option(help="a card of your own (README.md), instead of a written one")
+    ] = None,
     base_model: Annotated[
         str | None, typer.Option(help="hub name of the first model, if the passports have a path")
     ] = None,
@@ -77,20 +81,28 @@ def push_model(
     ] = False,
 ) -> None:
     """Publish a model with a card written from its passports; the token is in HF_TOKEN."""
-    from convsearch.hub.card import model_card, read_evaluation
+    from convsearch.hub.card import model_card, read_card, read_evaluation
     from convsearch.hub.provenance import read_provenance
     from convsearch.hub.push import check_repo_id, push, write_plan
 
     check_repo_id(repo)
-    card = model_card(
-        repo,
-        read_provenance(model, passport),
-        [read_evaluation(folder) for folder in evaluation or []],
-        base_model=base_model,
-        license_id=license_id,
-    )
+    if card is not None:
+        if evaluation or passport or base_model or license_id:
+            raise ConfigError(
+                "--card is sent as it is: leave out --evaluation, --passport, --base-model and "
+                "--license, or have a card written"
+            )
+        text = read_card(card)
+    else:
+        text = model_card(
+            repo,
+            read_provenance(model, passport),
+            [read_evaluation(folder) for folder in evaluation or []],
+            base_model=base_model,
+            license_id=license_id,
+        )
     folder = plan or model.with_name(f"{model.name}.push")
-    files = write_plan(folder, card, model)
+    files = write_plan(folder, text, model)
     for file in files:
         typer.echo(f"{file.size:>14}  {file.name}")
     if dry_run:

@@ -171,8 +171,8 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def say(line: str) -> None:
-    """One line of the result, on stdout."""
-    print(line, file=sys.stdout)
+    """One line of the result, on stdout, before what a program started next may print."""
+    print(line, file=sys.stdout, flush=True)
 
 
 def _quiet_transformers() -> None:

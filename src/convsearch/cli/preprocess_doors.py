@@ -16,7 +16,7 @@ from convsearch.data.original_files import read_original_sft, read_original_turn
 from convsearch.data.raw_turns import DEFAULT_VALIDATION_SHARE, VALIDATION_SPLIT, Kept, hold_out
 from convsearch.errors import ConfigError, MissingFileError
 from convsearch.files import Qrels
-from convsearch.prompts import PROMPT_STYLES
+from convsearch.prompts import TRAINED_STYLES
 from convsearch.types import Turn
 
 
@@ -56,14 +56,19 @@ def _sft_door(name: str, argv: Sequence[str] | None) -> None:
     file = Path(f"data/{name}/sft/llama3.2-3b-it_self.jsonl")
     add = parser.add_argument
     add("--local_dir", type=Path, default=Path(f"data/{name}/sft"), help="folder to write")
-    add("--file_path", type=Path, default=file, help="question, context, reasoning, rewrite")
+    add(
+        "--file_path",
+        type=Path,
+        default=file,
+        help="lines of question, context, reasoning_content, rewrite",
+    )
     run_door(lambda: _write_sft(parser.parse_args(argv)))
 
 
 def _parser(prog: str, what: str) -> argparse.ArgumentParser:
     parser = door_parser(prog, what)
     add = parser.add_argument
-    add("--prompt", choices=PROMPT_STYLES, default="instruct", help="nano: the small policies")
+    add("--prompt", choices=TRAINED_STYLES, default="instruct", help="nano: the small policies")
     add("--validation_share", type=float, default=DEFAULT_VALIDATION_SHARE,
         help="share of the training conversations held out")  # fmt: skip
     add("--seed", type=int, default=0, help="of the draw of these")
@@ -119,6 +124,11 @@ def _original(args: argparse.Namespace, counts: Counter[str]) -> tuple[list[Turn
 def _write_sft(args: argparse.Namespace) -> None:
     from convsearch.data.parquet import write_sft_parquet
 
+    if not args.file_path.is_file():
+        raise MissingFileError(
+            f"{args.file_path}: no such file; name a file of self-distilled rewrites with "
+            '--file_path: "convsearch hub download sft" fetches those that were published'
+        )
     Kept(validation_share=args.validation_share)
     counts: Counter[str] = Counter()
     examples = read_original_sft(args.file_path, counts)

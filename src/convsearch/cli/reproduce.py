@@ -8,11 +8,18 @@ import typer
 
 from convsearch.cli import options as o
 from convsearch.errors import ConfigError, StageError
-from convsearch.eval.published import published_table
+from convsearch.eval.published import SIZES, published_table
 from convsearch.passport import git_revision, versions
 from convsearch.pipeline.reproduce.expected import Expected, expected_numbers
 from convsearch.pipeline.reproduce.machine import Machine, lacks, this_machine
-from convsearch.pipeline.reproduce.names import CORPORA, ENGINES, GPUS, MODELS, URL
+from convsearch.pipeline.reproduce.names import (
+    CORPORA,
+    ENGINES,
+    GPUS,
+    MODELS,
+    TRAIN_ENGINE,
+    URL,
+)
 from convsearch.pipeline.reproduce.run import run_plan
 from convsearch.pipeline.reproduce.steps import Site, Step
 from convsearch.pipeline.reproduce.tables import Choice, Plan, TableName, plan
@@ -27,11 +34,12 @@ def command(
         list[str] | None, typer.Option(help=f"{' or '.join(ENGINES)}; both if not given.")
     ] = None,
     model: Annotated[
-        list[str] | None, typer.Option(help=f"{' or '.join(MODELS)}; both if not given.")
+        list[str] | None, typer.Option(help=f"{', '.join(MODELS)}; all of the table if not given.")
     ] = None,
     train_engine: Annotated[
-        Literal["bm25", "ance"], typer.Option(help="Whose ranks train the policy.")
-    ] = "ance",
+        Literal["bm25", "ance"],
+        typer.Option(help="Whose ranks train the policy and choose what it distils."),
+    ] = TRAIN_ENGINE,
     gpus: Annotated[int, typer.Option(help="Of the node that trains.", min=1)] = GPUS,
     retriever_url: Annotated[
         str, typer.Option(envvar="RETRIEVER_URL", help="Server for training.")
@@ -48,6 +56,11 @@ def command(
     ] = False,
 ) -> None:
     """Print the commands, hardware and expected numbers of a table, or run what can be run."""
+    if engine and table == SIZES:
+        raise ConfigError(
+            f"{table} has no search results: leave --engine out, and name whose ranks filter with "
+            "--train-engine"
+        )
     choice = Choice(
         table=table,
         datasets=_known(dataset, tuple(CORPORA), "--dataset"),
@@ -102,16 +115,16 @@ def _state(step: Step, machine: Machine, root: Path) -> str:
 
 
 def _print_expected(cells: list[Expected]) -> None:
-    o.say("\n# Expected, per cent. The tolerances are this project's judgement: what decoding at")
-    o.say("# temperature 0.7 can move on the paper's n questions, 1.96 sqrt(m(1-m)/n), and twice")
-    o.say("# 0.8 points for the seed of a training; 0.5 points for queries that are fixed. Our")
-    o.say("# prompts are not the paper's text, so rows that are only prompted have none.")
+    o.say("\n# Expected, metrics in per cent. The tolerances are this project's judgement: what")
+    o.say("# decoding at temperature 0.7 can move on the paper's n questions, 1.96 sqrt(m(1-m)/n),")
+    o.say("# and twice 0.8 points for the seed of a training; 0.5 points for queries that")
+    o.say("# are fixed. Our prompts are not the paper's, so rows that are only prompted have none.")
     for cell in cells:
         bound = "no tolerance" if cell.tolerance is None else f"± {cell.tolerance:.1f}"
-        measured = "" if cell.measured is None else f", measured {cell.measured:.2f}"
+        measured = f", measured {cell.measured_text}" if cell.measured_text else ""
         o.say(
-            f"# {cell.column:<14} {cell.method:<38} {cell.metric:<10} {cell.value:5.1f} {bound}"
-            f"{measured}: {cell.verdict}"
+            f"# {cell.column:<14} {cell.method:<38} {cell.metric:<10} {cell.published_text:>5} "
+            f"{bound}{measured}: {cell.verdict}"
         )
 
 
@@ -145,8 +158,8 @@ def _entry(made: Plan, cells: list[Expected], machine: Machine) -> str:
         f"{machine.lines()[0]}"
     ]
     lines += [
-        f"    * {c.column} {c.method} {c.metric}: {c.measured:.2f} (published {c.value:.1f}, "
-        f"{c.verdict})"
+        f"    * {c.column} {c.method} {c.metric}: {c.measured_text} (published "
+        f"{c.published_text}, {c.verdict})"
         for c in cells
     ]
     return "\n".join(lines)

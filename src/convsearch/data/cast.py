@@ -1,8 +1,9 @@
 """TREC CAsT 2019, 2020 and 2021 (paper, table 9): topics and NIST's judgements to a data set.
 
-All turns are of the split `test`. Judgements are graded, and every grade is kept; a passage counts
-as relevant from `min_relevance` on. The collections are large and one of them is not public, so the
-corpus is made only when asked for; evaluation against an index made elsewhere needs none.
+All turns are of the split `test`. Judgements are graded, and every grade is kept: from which one on
+a passage counts as relevant for MRR and recall is chosen when it is evaluated. The collections are
+large and one of them is not public, so the corpus is made only when asked for; evaluation against
+an index made elsewhere needs none.
 """
 
 import time
@@ -54,9 +55,6 @@ class CastSettings:
     """What of a year is taken."""
 
     year: Year
-    min_relevance: int = 1
-    """Lowest grade that counts as relevant; lower ones are written as 0. Work in the line of ConvDR
-    takes 2 for 2020 and 1 for the other years, for MRR and recall; NDCG wants 1."""
     with_corpus: bool = False
     """Fetches and converts the collection."""
     wapo: Path | None = None
@@ -69,8 +67,6 @@ class CastSettings:
     def __post_init__(self) -> None:
         if self.year not in _TOPICS:
             raise ConfigError(f"year must be 2019, 2020 or 2021, got {self.year}")
-        if not 1 <= self.min_relevance <= 4:
-            raise ConfigError(f"the lowest relevant grade is 1 to 4, got {self.min_relevance}")
 
 
 def convert_cast(
@@ -102,7 +98,7 @@ def convert_cast(
         resolved = topic_files[_RESOLVED_2019].path if year == 2019 else None
         asked = read_topics(year, topic_files[topics_name].path, resolved)
         judged = read_qrels(topic_files[qrels_name].path)
-        qrels = _graded(judged, settings.min_relevance)
+        qrels = _graded(judged)
         counts["num_raw_turns"] = len(asked)
         counts["num_judged_turns"] = sum(turn.qid in qrels for turn in asked)
         counts["num_judgements"] = sum(map(len, qrels.values()))
@@ -112,13 +108,12 @@ def convert_cast(
         if settings.with_corpus:
             report = make_corpus(
                 folder,
-                _passages({name: each.path for name, each in collection.items()}, settings),
+                lambda: _passages({name: each.path for name, each in collection.items()}, settings),
                 wanted=_golds(judged).keys() | answers,
                 with_text=answers,
                 keep_one_in=kept.keep_one_in,
                 on_progress=source.on_progress,
             )
-            _check_once(report)
             if not settings.allow_missing_gold:
                 check_found(_golds(qrels), report)
             texts = report.texts
@@ -145,11 +140,7 @@ def convert_cast(
         write_passport(
             folder / PASSPORT,
             stage="data cast",
-            settings={
-                **job,
-                "min_relevance": settings.min_relevance,
-                "allow_missing_gold": settings.allow_missing_gold,
-            },
+            settings={**job, "allow_missing_gold": settings.allow_missing_gold},
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
         )
@@ -164,12 +155,9 @@ def _fetch_collection(source: RawSource, settings: CastSettings) -> dict[str, Fe
     return source.files("cast_documents" if settings.year == 2021 else "cast_passages")
 
 
-def _graded(qrels: Qrels, min_relevance: int) -> Qrels:
-    """Grades below the lowest relevant one become 0; negative ones (spam, duplicates) too."""
-    return {
-        qid: {i: grade if grade >= min_relevance else 0 for i, grade in grades.items()}
-        for qid, grades in qrels.items()
-    }
+def _graded(qrels: Qrels) -> Qrels:
+    """Negative grades (spam, duplicates) become 0."""
+    return {qid: {i: max(0, grade) for i, grade in grades.items()} for qid, grades in qrels.items()}
 
 
 def _golds(qrels: Qrels) -> dict[str, str]:
@@ -187,12 +175,6 @@ def _passages(paths: Mapping[str, Path], settings: CastSettings) -> Iterator[Raw
     skipped = corpora.read_duplicates(settings.duplicates) if settings.duplicates else frozenset()
     yield from corpora.read_marco_passages(paths["collection.tar.gz"], skipped)
     yield from corpora.read_car(paths["paragraphCorpus.v2.0.tar.xz"])
-
-
-def _check_once(report: CorpusReport) -> None:
-    twice = [raw_id for raw_id, doc_ids in report.found.items() if len(doc_ids) > 1]
-    if twice:
-        raise DataError(f"the collection holds {twice[0]!r} more than once; fetch it again")
 
 
 def _drop_missing(qrels: Qrels, report: CorpusReport, settings: CastSettings) -> int:

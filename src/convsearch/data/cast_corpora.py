@@ -40,15 +40,15 @@ def read_marco_passages(path: Path, skipped: Set[str] = frozenset()) -> Iterator
             if not tab or not raw_id.isdigit():
                 raise DataError(f"{path}:{number}: expected an id, a tab and a text")
             if f"MARCO_{raw_id}" not in skipped:
-                yield _made(f"MARCO_{raw_id}", "", text)
+                yield _made(f"MARCO_{raw_id}", "", text, f"{path}:{number}")
 
 
 def read_car(path: Path) -> Iterator[RawPassage]:
     """Paragraphs of TREC CAR, from the archive or from the `.cbor` file in it."""
     with _member(path, ".cbor") as stream:
         try:
-            for raw_id, text in read_paragraphs(stream):
-                yield _made(f"CAR_{raw_id}", "", text)
+            for number, (raw_id, text) in enumerate(read_paragraphs(stream), 1):
+                yield _made(f"CAR_{raw_id}", "", text, f"{path}: paragraph {number}")
         except CborError as error:
             raise DataError(f"{path}: {error}; check the download with --verify") from None
 
@@ -59,7 +59,7 @@ def read_marco_documents(path: Path) -> Iterator[RawPassage]:
         columns = line.rstrip("\r\n").split("\t")
         if len(columns) != 4:
             raise DataError(f"{where}: expected 4 columns (id, url, title, body)")
-        yield _made(f"MARCO_{columns[0]}", columns[2], columns[3])
+        yield _made(f"MARCO_{columns[0]}", columns[2], columns[3], where)
 
 
 def read_kilt(path: Path) -> Iterator[RawPassage]:
@@ -68,7 +68,7 @@ def read_kilt(path: Path) -> Iterator[RawPassage]:
         paragraphs = field(record, "text", list, where)
         text = " ".join(str(paragraph).strip() for paragraph in paragraphs)
         title = field(record, "wikipedia_title", str, where)
-        yield _made(f"KILT_{_id(record, 'wikipedia_id', where)}", title, text)
+        yield _made(f"KILT_{_id(record, 'wikipedia_id', where)}", title, text, where)
 
 
 def read_wapo(path: Path) -> Iterator[RawPassage]:
@@ -82,7 +82,7 @@ def read_wapo(path: Path) -> Iterator[RawPassage]:
         ]
         title = "" if record.get("title") is None else field(record, "title", str, where)
         text = " ".join(" ".join(paragraphs).split())
-        yield _made(f"WAPO_{_id(record, 'id', where)}", title, text)
+        yield _made(f"WAPO_{_id(record, 'id', where)}", title, text, where)
 
 
 def read_duplicates(path: Path) -> set[str]:
@@ -96,8 +96,9 @@ def read_duplicates(path: Path) -> set[str]:
     return copies
 
 
-def _made(doc_id: str, title: str, text: str) -> RawPassage:
-    return RawPassage(raw_id=doc_id, passage=Passage(doc_id=doc_id, title=title, text=text))
+def _made(doc_id: str, title: str, text: str, where: str) -> RawPassage:
+    passage = Passage(doc_id=doc_id, title=title, text=text)
+    return RawPassage(raw_id=doc_id, passage=passage, where=where)
 
 
 def _id(record: Record, name: str, where: str) -> str:

@@ -7,7 +7,8 @@ is used again by the next call with the same settings; one that is not is writte
 import json
 import logging
 import shutil
-from collections.abc import Iterable, Iterator, Mapping, Set
+from array import array
+from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -17,7 +18,7 @@ from convsearch.data.holding import LOCK, disk_errors_named, held
 from convsearch.data.transfer import Progress
 from convsearch.errors import DataError
 from convsearch.files import atomic_write
-from convsearch.passages import write_passages
+from convsearch.passages import refuse_repeats, repeated, write_passages
 from convsearch.types import Passage
 
 _log = logging.getLogger(__name__)
@@ -42,6 +43,8 @@ class RawPassage:
 
     raw_id: str
     passage: Passage
+    where: str
+    """`file:line`, or as near as the file's form allows."""
 
 
 @dataclass(kw_only=True)
@@ -110,19 +113,22 @@ def _move(folder: Path, out: Path) -> None:
 
 def make_corpus(
     folder: Path,
-    passages: Iterable[RawPassage],
+    read: Callable[[], Iterable[RawPassage]],
     *,
     wanted: Set[str],
     with_text: Set[str] = frozenset(),
     keep_one_in: int = 1,
+    ids_are_numbers: bool = False,
     on_progress: Progress | None = None,
 ) -> CorpusReport:
-    """Writes `corpus.jsonl`, or finds it complete from an earlier call. Memory does not grow with
-    the corpus: only wanted ids are remembered.
+    """Writes `corpus.jsonl`, or finds it complete from an earlier call. Of the corpus only wanted
+    ids are remembered, and eight bytes for each other one, by which repeated ones are found.
 
-    wanted: raw ids to look out for. with_text: those of them whose text is needed. keep_one_in:
-    writes every nth passage, and the wanted ones in any case. on_progress: hears how many passages
-    were read. Raises DataError where there are none.
+    read: all passages, from the beginning by each call. wanted: raw ids to look out for.
+    with_text: those of them whose text is needed. keep_one_in: writes every nth passage, and the
+    wanted ones in any case. ids_are_numbers: each passage's id is its number, so that none can
+    repeat. on_progress: hears how many passages were read. Raises DataError where there are none,
+    and where an id occurs twice.
     """
     done, corpus = folder / DONE, folder / CORPUS
     if done.is_file() and corpus.is_file():
@@ -131,12 +137,17 @@ def make_corpus(
             return CorpusReport(**record)
     done.unlink(missing_ok=True)
     report = CorpusReport()
+    hashes: array[int] = array("q")
+    passages = _told(read(), on_progress)
+    if not ids_are_numbers:
+        passages = _hashed(passages, hashes)
     report.num_passages = write_passages(
-        corpus, _watched(_told(passages, on_progress), report, wanted, with_text, keep_one_in)
+        corpus, _watched(passages, report, wanted, with_text, keep_one_in)
     )
     if not report.num_passages:
         corpus.unlink()
         raise DataError("the corpus holds no passage; check the file it was read from")
+    refuse_repeats(lambda: ((raw.where, raw.passage.doc_id) for raw in read()), repeated(hashes))
     with atomic_write(done) as out:
         json.dump({**asdict(report), "bytes": corpus.stat().st_size}, out)
     return report
@@ -157,6 +168,12 @@ def _told(passages: Iterable[RawPassage], on_progress: Progress | None) -> Itera
     for number, raw in enumerate(passages, 1):
         if on_progress and number % _PROGRESS_EVERY == 0:
             on_progress("passages read", number, None)
+        yield raw
+
+
+def _hashed(passages: Iterable[RawPassage], hashes: "array[int]") -> Iterator[RawPassage]:
+    for raw in passages:
+        hashes.append(hash(raw.passage.doc_id))
         yield raw
 
 

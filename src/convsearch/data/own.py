@@ -11,8 +11,7 @@ from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from convsearch.data.corpus_job import RawPassage as Raw
-from convsearch.data.corpus_job import check_found, make_corpus, prepared_folder
+from convsearch.data.corpus_job import RawPassage, check_found, make_corpus, prepared_folder
 from convsearch.data.dataset import PASSPORT, QRELS, TURNS
 from convsearch.data.raw_turns import count_turns, question_of
 from convsearch.errors import ConfigError, DataError, MissingFileError
@@ -63,7 +62,7 @@ def convert_own(
     with prepared_folder(out, settings) as folder:
         turns, golds = _turns(conversations, (dev_share, test_share), seed, counts)
         wanted = {doc_id: qid for qid, ids in golds.items() for doc_id in ids}
-        report = make_corpus(folder, _passages(passages), wanted=wanted.keys())
+        report = make_corpus(folder, lambda: _passages(passages), wanted=wanted.keys())
         check_found(wanted, report)
         count_turns(turns, counts)
         counts["num_passages"] = report.num_passages
@@ -166,16 +165,13 @@ def _draw(conv_id: str, seed: int) -> int:
     return int.from_bytes(hashlib.sha256(f"{seed}\x1f{conv_id}".encode()).digest()[:8], "big")
 
 
-def _passages(path: Path) -> Iterator[Raw]:
-    """Streams the passages. Raises DataError for a bad line or a repeated id."""
-    seen: set[str] = set()
+def _passages(path: Path) -> Iterator[RawPassage]:
+    """Streams the passages. Raises DataError for a bad line."""
     for where, doc_id, title, text in _rows(path):
         if doc_id.split() != [doc_id]:
             raise DataError(f"{where}: {doc_id!r} is not an id without white space")
-        if doc_id in seen:
-            raise DataError(f"{where}: id {doc_id!r} occurs twice; passage ids must be unique")
-        seen.add(doc_id)
-        yield Raw(raw_id=doc_id, passage=Passage(doc_id=doc_id, title=title, text=text))
+        passage = Passage(doc_id=doc_id, title=title, text=text)
+        yield RawPassage(raw_id=doc_id, passage=passage, where=where)
 
 
 def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from convsearch.errors import DataError, DependencyError
 from convsearch.files import Qrels, gold_ids
-from convsearch.prompts.rewrite import PromptStyle, rewrite_messages
+from convsearch.prompts.rewrite import TrainedStyle, rewrite_messages
 from convsearch.types import Question, Turn
 
 if TYPE_CHECKING:
@@ -22,7 +22,7 @@ AGENT_LOOP = "search_agent"
 
 
 def write_sft_parquet(
-    path: Path, examples: Sequence[tuple[Turn, str]], *, style: PromptStyle
+    path: Path, examples: Sequence[tuple[Turn, str]], *, style: TrainedStyle
 ) -> int:
     """Writes one row for each (turn, well-formed response); returns how many.
 
@@ -51,7 +51,7 @@ def write_grpo_parquet(
     turns: Sequence[Turn],
     qrels: Qrels,
     *,
-    style: PromptStyle,
+    style: TrainedStyle,
     data_source: str,
 ) -> int:
     """Writes one row for each turn, for verl's `RLHFDataset`; returns how many.

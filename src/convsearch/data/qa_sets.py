@@ -13,7 +13,6 @@ from pathlib import Path
 
 from convsearch.data.catalogue import RawFile
 from convsearch.data.dataset import PASSPORT, QRELS
-from convsearch.data.download import Fetched, fetch
 from convsearch.data.pooled import SPLITS
 from convsearch.data.published import check_counts
 from convsearch.data.questions import QUESTIONS, write_questions
@@ -74,20 +73,6 @@ def raw_files(source: RawSource, names: Sequence[str], splits: Sequence[str]) ->
     return [known[file] for file in wanted]
 
 
-def fetch_qa_sets(
-    source: RawSource, names: Sequence[str], splits: Sequence[str]
-) -> dict[str, Fetched]:
-    """These files, here and checked, by name. Raises as `raw_files` and `download.fetch` do."""
-    fetched = fetch(
-        raw_files(source, names, splits),
-        source.folder,
-        offline=source.offline,
-        settings=source.download,
-        on_progress=source.on_progress,
-    )
-    return {each.name: each for each in fetched}
-
-
 def convert_qa_sets(
     source: RawSource,
     out: Path,
@@ -103,7 +88,7 @@ def convert_qa_sets(
     MissingFileError, DownloadError or ConfigError; `out` is then untouched.
     """
     started = time.monotonic()
-    files = fetch_qa_sets(source, names, splits)
+    files = {each.name: each for each in source.fetch(raw_files(source, names, splits))}
     counts: Counter[str] = Counter({"without_answers": 0, "left_out_answers": 0})
     questions: dict[str, Question] = {}
     published: dict[str, int] = {}

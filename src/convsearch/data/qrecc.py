@@ -80,8 +80,9 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         wanted = {raw_id: qid for qid, ids in read.golds.items() for raw_id in ids}
         report = make_corpus(
             folder,
-            read_passages_zip(raw_files["passages.zip"].path),
+            lambda: read_passages_zip(raw_files["passages.zip"].path),
             wanted=wanted.keys(),
+            ids_are_numbers=True,
             keep_one_in=kept.keep_one_in,
             on_progress=source.on_progress,
         )

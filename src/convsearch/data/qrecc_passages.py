@@ -63,4 +63,5 @@ def _passage(line: bytes, number: int, where: str) -> RawPassage:
     return RawPassage(
         raw_id=field(record, "id", str, where),
         passage=Passage(doc_id=str(number), title="", text=text),
+        where=where,
     )

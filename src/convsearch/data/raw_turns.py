@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-from convsearch.data.catalogue import RawSet, load_catalogue, raw_set
+from convsearch.data.catalogue import RawFile, RawSet, load_catalogue, raw_set
 from convsearch.data.download import Fetched, fetch
 from convsearch.data.transfer import DownloadSettings, Progress
 from convsearch.errors import ConfigError, DataError
@@ -39,14 +39,17 @@ class RawSource:
 
     def files(self, name: str) -> dict[str, Fetched]:
         """All files of a set, here and checked, by name. Raises as `download.fetch` does."""
-        fetched = fetch(
-            self.known(name).files,
+        return {each.name: each for each in self.fetch(self.known(name).files)}
+
+    def fetch(self, files: Sequence[RawFile]) -> list[Fetched]:
+        """These files, here and checked. Raises as `download.fetch` does."""
+        return fetch(
+            files,
             self.folder,
             offline=self.offline,
             settings=self.download,
             on_progress=self.on_progress,
         )
-        return {each.name: each for each in fetched}
 
 
 @dataclass(frozen=True, kw_only=True)

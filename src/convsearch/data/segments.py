@@ -49,7 +49,9 @@ def read_segments(path: Path, quoting: Quoting = "auto") -> Iterator[RawPassage]
                     raise DataError(f"{where}: {doc_id!r} is not an id")
                 title = " ".join(title.split(" [SEP] ")).strip()
                 yield RawPassage(
-                    raw_id=doc_id, passage=Passage(doc_id=doc_id, title=title, text=body)
+                    raw_id=doc_id,
+                    passage=Passage(doc_id=doc_id, title=title, text=body),
+                    where=where,
                 )
         except UnicodeDecodeError:
             raise DataError(f"{path}: not UTF-8; fetch it again") from None

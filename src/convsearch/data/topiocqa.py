@@ -92,7 +92,7 @@ def convert_topiocqa(
         wanted = {doc_id: qid for qid, ids in golds.items() for doc_id in ids}
         report = make_corpus(
             folder,
-            read_segments(path_of["full_wiki_segments.tsv"], quoting),
+            lambda: read_segments(path_of["full_wiki_segments.tsv"], quoting),
             wanted=wanted.keys(),
             keep_one_in=kept.keep_one_in,
             on_progress=source.on_progress,

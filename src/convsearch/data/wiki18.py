@@ -48,7 +48,7 @@ def convert_wiki18(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
     with prepared_folder(out, job) as folder:
         report = make_corpus(
             folder,
-            read_wiki18(fetched.path),
+            lambda: read_wiki18(fetched.path),
             wanted=frozenset(),
             keep_one_in=kept.keep_one_in,
             on_progress=source.on_progress,
@@ -128,4 +128,6 @@ def _tar_lines(path: Path) -> Iterator[bytes]:
 def _passage(record: Record, where: str) -> RawPassage:
     doc_id = numbered_id(record, where)
     title, text = title_and_text(field(record, "contents", str, where))
-    return RawPassage(raw_id=doc_id, passage=Passage(doc_id=doc_id, title=title, text=text))
+    return RawPassage(
+        raw_id=doc_id, passage=Passage(doc_id=doc_id, title=title, text=text), where=where
+    )

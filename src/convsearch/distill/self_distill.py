@@ -5,7 +5,7 @@ put a gold passage at rank 1 are what it is then fine-tuned on. No reference rew
 """
 
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -116,6 +116,7 @@ def self_distill(
     *,
     fresh: bool = False,
     retry_failed: bool = False,
+    search: Mapping[str, object] | None = None,
     inputs: Sequence[Path] = (),
     on_progress: Progress | None = None,
 ) -> DistillCounts:
@@ -123,8 +124,9 @@ def self_distill(
     sft_train.parquet, sft_val.parquet and run.json into out_dir.
 
     turns: of the training split; `fresh`, `retry_failed`, `inputs` as in `infer_rewrites`.
-    Raises DataError for a turn without qrels, StageError where fewer than two conversations have
-    an example (rewrites and ranks stay for a look), and whatever engine and retriever raise.
+    search: what ranked, for the passport. Raises DataError for a turn without qrels, StageError
+    where fewer than two conversations have an example (rewrites and ranks stay for a look), and
+    whatever engine and retriever raise.
     """
     started = time.monotonic()
     golds = {turn.qid: gold_ids(qrels, turn.qid) for turn in turns}
@@ -182,7 +184,7 @@ def self_distill(
     write_passport(
         out_dir / "run.json",
         stage="distill",
-        settings={**asdict(settings), "engine": dict(engine.identity)},
+        settings={**asdict(settings), "engine": dict(engine.identity), "search": search},
         inputs=inputs,
         counts=asdict(counts),
         seed=settings.seed,

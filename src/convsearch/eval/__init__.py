@@ -3,6 +3,7 @@
 from convsearch.eval.bootstrap import bootstrap_interval, bootstrap_intervals
 from convsearch.eval.metrics import (
     METRICS,
+    RELEVANCE_LEVEL,
     best_gold_rank,
     mean_metrics,
     metric_label,
@@ -12,6 +13,7 @@ from convsearch.eval.metrics import (
 
 __all__ = [
     "METRICS",
+    "RELEVANCE_LEVEL",
     "best_gold_rank",
     "bootstrap_interval",
     "bootstrap_intervals",

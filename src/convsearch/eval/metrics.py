@@ -8,12 +8,14 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from convsearch.errors import DataError
+from convsearch.errors import ConfigError, DataError
 from convsearch.files import Qrels
 from convsearch.types import Hit
 
 METRICS = ("mrr", "ndcg_cut_3", "recall_5", "recall_10", "recall_20", "recall_100")
 """Names in every table. `mrr` reaches as deep as the run: MRR@100 for a run of 100."""
+RELEVANCE_LEVEL = 1
+"""Lowest grade that counts as relevant, unless another is asked for."""
 _TREC_NAMES = {"mrr": "recip_rank"}
 
 Metrics = dict[str, float]
@@ -25,15 +27,25 @@ def metric_label(name: str, depth: int) -> str:
 
 
 def per_query_metrics(
-    qrels: Mapping[str, Mapping[str, int]], run: Mapping[str, Sequence[Hit]]
+    qrels: Mapping[str, Mapping[str, int]],
+    run: Mapping[str, Sequence[Hit]],
+    *,
+    relevance_level: int = RELEVANCE_LEVEL,
 ) -> dict[str, Metrics]:
     """Metrics of every query of the qrels, in their order.
 
-    run: hits best first. Raises DataError for a query that the qrels do not know, and for a
-    passage that is ranked twice.
+    run: hits best first. relevance_level: lowest grade that counts as relevant for MRR and recall
+    (trec_eval -l); NDCG takes every grade as its gain. A query without a passage of that grade has
+    MRR and recall 0. Raises DataError for a query that the qrels do not know and for a passage
+    that is ranked twice, ConfigError for a level below 1.
     """
     import pytrec_eval
 
+    if relevance_level < 1:
+        raise ConfigError(
+            f"the lowest relevant grade must be 1 or more, got {relevance_level}: 0 is what is not "
+            "relevant"
+        )
     for qid, hits in run.items():
         if qid not in qrels:
             raise DataError(f"the run holds qid {qid!r}, which has no line in the qrels")
@@ -42,6 +54,7 @@ def per_query_metrics(
     evaluator = pytrec_eval.RelevanceEvaluator(
         {qid: dict(docs) for qid, docs in qrels.items()},
         {_TREC_NAMES.get(name, name) for name in METRICS},
+        relevance_level=relevance_level,
     )
     measured = evaluator.evaluate(
         {
@@ -68,10 +81,14 @@ def mean_metrics(per_query: Mapping[str, Mapping[str, float]]) -> Metrics:
     }
 
 
-def best_gold_rank(qrels: Qrels, qid: str, hits: Sequence[Hit]) -> int | None:
-    """1-based position of the first relevant passage; None where the run does not hold one."""
-    relevant = qrels.get(qid, {})
-    return next((i for i, hit in enumerate(hits, 1) if relevant.get(hit.doc_id, 0) > 0), None)
+def best_gold_rank(
+    qrels: Qrels, qid: str, hits: Sequence[Hit], *, relevance_level: int = RELEVANCE_LEVEL
+) -> int | None:
+    """1-based position of the first passage of this grade or a higher one; None where the run does
+    not hold one."""
+    grades = qrels.get(qid, {})
+    positions = (i for i, hit in enumerate(hits, 1) if grades.get(hit.doc_id, 0) >= relevance_level)
+    return next(positions, None)
 
 
 def trec_eval_order(hits: Sequence[Hit]) -> list[Hit]:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.eval import METRICS
+from convsearch.eval import METRICS, metric_label
 from convsearch.hub.provenance import Provenance, Step, shown_path
 
 STAGE_NAMES = {
@@ -44,6 +44,12 @@ class Measured:
         low, high = found
         return float(low), float(high)
 
+    @property
+    def note(self) -> str:
+        """The convention of the means as a sentence; empty where it is not told."""
+        note = str(self.record.get("note", ""))
+        return note[:1].upper() + note[1:]
+
     def count(self, name: str) -> int:
         """One of the counts, 0 where it is not told."""
         value = self.record.get(name, 0)
@@ -75,6 +81,22 @@ def read_evaluation(folder: Path) -> Measured:
         retriever=shown_path(str(settings.get("retriever", "unknown"))),
         record=metrics,
     )
+
+
+def read_card(path: Path) -> str:
+    """A card that somebody wrote. Raises MissingFileError, and DataError where it is no text or
+    does not begin with the block of metadata that the hub reads."""
+    if not path.is_file():
+        raise MissingFileError(f"{path}: no such file; check the path")
+    try:
+        text = path.read_text(encoding="utf-8")
+    except UnicodeDecodeError:
+        raise DataError(f"{path}: not UTF-8 text; name a card in Markdown") from None
+    if not text.startswith("---\n") or "\n---\n" not in text:
+        raise DataError(
+            f"{path}: no metadata; a card begins with lines of YAML between two lines of ---"
+        )
+    return text
 
 
 def model_card(
@@ -154,7 +176,7 @@ def _rows(measured: Measured) -> list[tuple[str, str, str]]:
 
 
 def _label(metric: str, measured: Measured) -> str:
-    return f"MRR@{measured.record.get('mrr_depth', '?')}" if metric == "mrr" else metric
+    return metric_label(metric, measured.count("mrr_depth"))
 
 
 def _described(step: Step) -> dict[str, object]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from convsearch.errors import DataError, MissingFileError
 
 PASSPORT = "run.json"
+CARD = "README.md"
 _KNOWN = ("sft", "grpo", "merge")
 _BASE_KEYS = ("actor_rollout_ref.model.path", "model.path")
 _DATA_KEYS = ("data.train_files",)
@@ -54,9 +55,11 @@ def read_provenance(model: Path, passport: Path | None = None) -> Provenance:
     """
     first = passport or _passport_of(model)
     if first is None:
+        own = model / CARD
+        way_out = f", or send the card that it has with --card {own}" if own.is_file() else ""
         raise MissingFileError(
-            f"{model}: no {PASSPORT} in it or beside it; a card is written from the run's own "
-            "passport: name it with --passport"
+            f"{model}: no {PASSPORT} of a training in it or beside it, which the card would be "
+            f"written from; name it with --passport{way_out}"
         )
     record = read_passport(first)
     merged = record if record["stage"] == "merge" else None

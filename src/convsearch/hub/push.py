@@ -7,9 +7,9 @@ from pathlib import Path
 from convsearch.errors import CheckpointError, ConfigError, HubError, MissingFileError
 from convsearch.files import atomic_write
 from convsearch.hub.access import TOKEN_VARIABLE, hub_errors, hub_token, open_hub
+from convsearch.hub.provenance import CARD
 from convsearch.passport import sha256_of
 
-CARD = "README.md"
 FILE_LIST = "files.tsv"
 SENT = (
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",

@@ -91,6 +91,7 @@ class Comparison:
     engines: tuple[str | None, ...]
     topk: int
     convention: str
+    relevance_level: int
     num_paired: int
     """Turns that every method was compared on."""
     num_units: int
@@ -122,6 +123,12 @@ def check_comparable(methods: Sequence[Method], *, allow_different_engines: bool
                 f"{pair} rank to different depths ({first.topk}, {other.topk}); evaluate both with "
                 "one --topk"
             )
+        if first.relevance_level != other.relevance_level:
+            raise ConfigError(
+                f"{pair} call passages relevant from different grades on "
+                f"({first.relevance_level}, {other.relevance_level}); evaluate both with one "
+                "--relevance-level"
+            )
         if first.convention != other.convention:
             raise ConfigError(
                 f"{pair} average by different conventions ({first.convention}, "
@@ -135,7 +142,8 @@ def check_comparable(methods: Sequence[Method], *, allow_different_engines: bool
             )
         if first.engine != other.engine and not allow_different_engines:
             raise ConfigError(
-                f"{pair} were searched with different engines ({first.engine}, {other.engine}); "
+                f"{pair} were searched with different engines ("
+                f"{first.engine or 'not recorded'}, {other.engine or 'not recorded'}); "
                 "if they are the same index, or that is the question, give "
                 "--allow-different-engines"
             )
@@ -180,6 +188,7 @@ def compare(
         engines=tuple(dict.fromkeys(f.engine for m in methods for f in m.seeds)),
         topk=first.topk,
         convention=first.convention,
+        relevance_level=first.relevance_level,
         num_paired=len(qids),
         num_units=len(units),
         unit=unit,

@@ -9,7 +9,13 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from convsearch.errors import ConfigError, DataError
-from convsearch.eval import best_gold_rank, bootstrap_intervals, mean_metrics, per_query_metrics
+from convsearch.eval import (
+    RELEVANCE_LEVEL,
+    best_gold_rank,
+    bootstrap_intervals,
+    mean_metrics,
+    per_query_metrics,
+)
 from convsearch.files import Qrels, gold_ids
 from convsearch.pipeline.searched import Searched, searched_queries, searched_rewrites
 from convsearch.retrieval import Retriever
@@ -45,7 +51,7 @@ class Evaluation:
     run: dict[str, list[Hit]]
     """qid -> hits, best first, their scores rewritten as n, n-1, ..., 1."""
     ranks: dict[str, int | None]
-    """qid -> rank of the best gold passage within topk."""
+    """qid -> rank of the first relevant passage within topk."""
     per_query: dict[str, dict[str, float]]
     averaged: frozenset[str]
     """The qids that the means go over."""
@@ -55,6 +61,8 @@ class Evaluation:
     """Of every mean; None where conversations are not known."""
     topk: int
     paper_compat: bool
+    relevance_level: int
+    """Lowest grade that counts as relevant for MRR, recall and ranks."""
     note: str
     """The convention of the means, in words."""
     seed: int
@@ -97,6 +105,7 @@ def evaluate_queries(
     *,
     switches: Mapping[str, bool | None] | None = None,
     paper_compat: bool = False,
+    relevance_level: int = RELEVANCE_LEVEL,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Evaluation:
@@ -107,6 +116,7 @@ def evaluate_queries(
         qrels,
         topk,
         paper_compat=paper_compat,
+        relevance_level=relevance_level,
         seed=seed,
         on_progress=on_progress,
     )
@@ -121,6 +131,7 @@ def evaluate_rewrites(
     *,
     switches: Mapping[str, bool | None] | None = None,
     paper_compat: bool = False,
+    relevance_level: int = RELEVANCE_LEVEL,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Evaluation:
@@ -135,6 +146,7 @@ def evaluate_rewrites(
         qrels,
         topk,
         paper_compat=paper_compat,
+        relevance_level=relevance_level,
         seed=seed,
         on_progress=on_progress,
     )
@@ -147,6 +159,7 @@ def evaluate_searched(
     topk: int = 100,
     *,
     paper_compat: bool = False,
+    relevance_level: int = RELEVANCE_LEVEL,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Evaluation:
@@ -169,7 +182,15 @@ def evaluate_searched(
         run.update({s.qid: hits for s, hits in zip(chunk, found, strict=True)})
         if on_progress:
             on_progress(start + len(chunk), len(chosen))
-    return score_run(searched, run, qrels, topk, paper_compat=paper_compat, seed=seed)
+    return score_run(
+        searched,
+        run,
+        qrels,
+        topk,
+        paper_compat=paper_compat,
+        relevance_level=relevance_level,
+        seed=seed,
+    )
 
 
 def _check_corpus(searched: Sequence[Searched], retriever: Retriever, qrels: Qrels) -> None:
@@ -197,32 +218,47 @@ def score_run(
     topk: int,
     *,
     paper_compat: bool = False,
+    relevance_level: int = RELEVANCE_LEVEL,
     note: str | None = None,
     seed: int = 0,
 ) -> Evaluation:
     """The evaluation of rankings that are there already. A query without hits scores 0.
 
     run: qid -> hits, best first; only those of `searched` count. topk: depth that MRR is named by.
-    note: the convention of the means; None takes that of queries and rewrites.
-    Raises DataError where the qrels do not know a query, where a passage is ranked twice, and where
-    nothing is left to average.
+    relevance_level: as `per_query_metrics` takes it. note: the convention of the means; None takes
+    that of queries and rewrites. Raises DataError where the qrels do not know a query, where a
+    passage is ranked twice, and where nothing is left to average, ConfigError for a level below 1.
     """
     judged = {s.qid: qrels[s.qid] for s in searched if s.qid in qrels}
     ordered = {s.qid: _scored_by_position(run.get(s.qid, ())) for s in searched}
-    per_query = per_query_metrics(judged, ordered)
+    per_query = per_query_metrics(judged, ordered, relevance_level=relevance_level)
     averaged = {q: m for q, m in per_query.items() if ordered[q] or not paper_compat}
     return Evaluation(
         searched=tuple(searched),
         run=ordered,
-        ranks={qid: best_gold_rank(qrels, qid, hits) for qid, hits in ordered.items()},
+        ranks={
+            qid: best_gold_rank(qrels, qid, hits, relevance_level=relevance_level)
+            for qid, hits in ordered.items()
+        },
         per_query=per_query,
         averaged=frozenset(averaged),
         metrics=mean_metrics(averaged),
         intervals=intervals_by_conversation(searched, averaged, seed=seed),
         topk=topk,
         paper_compat=paper_compat,
-        note=note or (PAPER_COMPAT_NOTE if paper_compat else ALL_QUERIES_NOTE),
+        relevance_level=relevance_level,
+        note=(note or (PAPER_COMPAT_NOTE if paper_compat else ALL_QUERIES_NOTE))
+        + _level_note(relevance_level),
         seed=seed,
+    )
+
+
+def _level_note(relevance_level: int) -> str:
+    if relevance_level == RELEVANCE_LEVEL:
+        return ""
+    return (
+        f"; for MRR and recall a passage is relevant from grade {relevance_level} on (trec_eval "
+        f"-l {relevance_level}), NDCG takes all grades"
     )
 
 

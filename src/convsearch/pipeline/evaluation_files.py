@@ -23,6 +23,8 @@ class MetricsRecord(TypedDict):
     note: str
     """The convention in words."""
     mrr_depth: int
+    relevance_level: int
+    """Lowest grade that counts as relevant for MRR and recall."""
     num_queries: int
     answered: int
     missing: int
@@ -79,7 +81,12 @@ def write_evaluation(
     write_passport(
         out_dir / "run.json",
         stage="eval",
-        settings={**settings, "topk": evaluation.topk, "paper_compat": evaluation.paper_compat},
+        settings={
+            **settings,
+            "topk": evaluation.topk,
+            "paper_compat": evaluation.paper_compat,
+            "relevance_level": evaluation.relevance_level,
+        },
         inputs=inputs,
         counts=evaluation.counts,
         seed=seed,
@@ -94,6 +101,7 @@ def metrics_record(evaluation: Evaluation) -> MetricsRecord:
         convention="paper_compat" if evaluation.paper_compat else "all_queries",
         note=evaluation.note,
         mrr_depth=evaluation.topk,
+        relevance_level=evaluation.relevance_level,
         num_queries=evaluation.num_queries,
         answered=evaluation.counts["answered"],
         missing=evaluation.counts["missing"],

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.eval import METRICS, mean_metrics
+from convsearch.eval import METRICS, RELEVANCE_LEVEL, mean_metrics
 from convsearch.files import Record, field, id_field, read_jsonl, read_turns
 from convsearch.passport import sha256_of
 
@@ -41,6 +41,8 @@ class EvaluationFolder:
     topk: int
     convention: str
     """`all_queries` or `paper_compat`."""
+    relevance_level: int
+    """Lowest grade that counts as relevant for MRR and recall."""
     dataset: str | None
     split: str | None
     engine: str | None
@@ -86,6 +88,9 @@ def read_evaluation(folder: Path) -> EvaluationFolder:
         counts={name: field(measured, name, int, where) for name in names},
         topk=field(measured, "mrr_depth", int, where),
         convention=field(measured, "convention", str, where),
+        relevance_level=field(measured, "relevance_level", int, where)
+        if "relevance_level" in measured  # folders of before had no choice
+        else RELEVANCE_LEVEL,
         dataset=_text(settings, "dataset"),
         split=_text(settings, "split"),
         engine=_engine(settings),

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 
 from convsearch.errors import ConfigError
+from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.files import Qrels, read_rewrites
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation, joined_queries
 from convsearch.pipeline.evaluation import Evaluation, Progress, evaluate_searched, score_run
@@ -126,6 +127,7 @@ def evaluate_methods(
     *,
     limits: QueryLimits | None = None,
     paper_compat: bool = False,
+    relevance_level: int = RELEVANCE_LEVEL,
     seed: int = 0,
     progress_of: Callable[[str], Progress] | None = None,
     on_done: Callable[[Method, Evaluation], None],
@@ -145,6 +147,7 @@ def evaluate_methods(
                 qrels,
                 topk,
                 paper_compat=paper_compat,
+                relevance_level=relevance_level,
                 seed=seed,
             )
         else:
@@ -156,6 +159,7 @@ def evaluate_methods(
                 qrels,
                 topk,
                 paper_compat=paper_compat,
+                relevance_level=relevance_level,
                 seed=seed,
                 on_progress=progress_of(method.name) if progress_of else None,
             )

@@ -3,7 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from convsearch.errors import ConfigError, DataError
-from convsearch.eval import trec_eval_order
+from convsearch.eval import RELEVANCE_LEVEL, trec_eval_order
 from convsearch.files import Qrels, Run
 from convsearch.pipeline.evaluation import Evaluation, score_run
 from convsearch.pipeline.searched import QueryStatus, Searched
@@ -27,6 +27,7 @@ def evaluate_run(
     switches: Mapping[str, bool | None] | None = None,
     topk: int | None = None,
     paper_compat: bool = False,
+    relevance_level: int = RELEVANCE_LEVEL,
     seed: int = 0,
 ) -> Evaluation:
     """Metrics of a run, its hits ordered as trec_eval orders them.
@@ -68,6 +69,7 @@ def evaluate_run(
         qrels,
         topk or max(len(hits) for hits in ordered.values()),
         paper_compat=paper_compat,
+        relevance_level=relevance_level,
         note=RUN_PAPER_COMPAT_NOTE if paper_compat else RUN_NOTE,
         seed=seed,
     )

@@ -2,11 +2,12 @@
 
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DependencyError
 from convsearch.retrieval import Retriever
+from convsearch.retrieval.info import IndexInfo, info_of
 
 _READY_TIMEOUT_S = 5.0
 
@@ -62,6 +63,31 @@ def open_retriever(
         with RetrieverClient(url) as client:
             client.wait_ready(_READY_TIMEOUT_S)  # its retries are for a server that was there
             yield client
+
+
+def search_settings(options: SearchOptions, retriever: Retriever) -> dict[str, object]:
+    """What a passport says of a search: what was asked for, and what the engine, here or behind a
+    server, says of itself; `engine` is None where it says nothing.
+
+    Raises RetrieverError where a server does not answer.
+    """
+    info = engine_info(retriever)
+    return {
+        "retriever": str(options.index or options.url),
+        "fuse_with": str(options.fuse_with) if options.fuse_with else None,
+        "k1": options.k1,
+        "b": options.b,
+        "engine": asdict(info) if info else None,
+    }
+
+
+def engine_info(retriever: Retriever) -> IndexInfo | None:
+    """`info_of` an engine in this process, or what a server says of its own."""
+    from convsearch.retrieval.client import RetrieverClient
+
+    if isinstance(retriever, RetrieverClient):
+        return retriever.read_info()
+    return info_of(retriever)
 
 
 def with_query_tokens(retriever: Retriever, max_tokens: int | None) -> Retriever:

@@ -16,6 +16,7 @@ from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
 from convsearch.pipeline.runner import Counts, Progress, Stage
+from convsearch.pipeline.search import SearchOptions, search_settings
 from convsearch.pipeline.searched import searched_queries, searched_rewrites
 from convsearch.train.metrics import ProgressCallback, TrainProgress
 from convsearch.types import Turn
@@ -124,6 +125,7 @@ class Stages:
                     client,
                     settings,
                     folder,
+                    search=self._search_settings(client),
                     inputs=[self._dataset.turns_path],
                     on_progress=lambda done, total: progress(done, total, "candidates"),
                 )
@@ -272,10 +274,12 @@ class Stages:
                 found = evaluate_searched(
                     searched, client, self._dataset.qrels, config.eval.topk, seed=config.seed
                 )
+                search = self._search_settings(client)
             settings = {
                 **config.section("eval"),
                 "dataset": self._dataset.name,
                 "split": config.data.eval_split,
+                **search,
             }
             write_evaluation(folder, found, tag=source, settings=settings, seed=config.seed)
             return found.counts
@@ -316,6 +320,9 @@ class Stages:
         from convsearch.retrieval.client import RetrieverClient
 
         return RetrieverClient(self._url)
+
+    def _search_settings(self, client: "RetrieverClient") -> dict[str, object]:
+        return search_settings(SearchOptions(index=self._layout.index), client)
 
     @contextmanager
     def _engine(self, model: Path) -> "Iterator[Engine]":

@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
+from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.eval.published import PublishedRow
 from convsearch.pipeline.comparison import Change, Comparison, MethodResult, PairResult
 
@@ -113,6 +114,11 @@ def _pairs(comparison: Comparison) -> Table:
 def _notes(comparison: Comparison, published: Published | None) -> list[str]:
     engines = ", ".join(name or "not recorded" for name in comparison.engines)
     notes = [f"Searched: {engines}. Depth {comparison.topk}. Convention: {comparison.convention}."]
+    if comparison.relevance_level != RELEVANCE_LEVEL:
+        notes.append(
+            f"For MRR and recall a passage is relevant from grade {comparison.relevance_level} on; "
+            "NDCG takes all grades."
+        )
     if comparison.pairs:
         notes.append(
             f"Paired on {comparison.num_paired} questions. p is two-sided, from a randomisation "

@@ -2,13 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 
 import httpx
 import stamina
 
 from convsearch.retrieval.cache import AnswerCache
-from convsearch.retrieval.client import passages_from
+from convsearch.retrieval.client import Answer, passages_from
+from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.questions import (
     Asked,
     Question,
@@ -28,6 +29,7 @@ from convsearch.retrieval.transport import (
     TransientError,
     address_of,
     gave_up,
+    read_info,
     read_ready,
     read_reply,
     reads_environment,
@@ -66,6 +68,15 @@ class AsyncRetrieverClient:
             params=self._address.params,
             timeout=None,
         )
+
+    async def read_info(self) -> IndexInfo | None:
+        """See `RetrieverClient.read_info`."""
+        url = f"{self.url}/readyz"
+
+        async def once() -> IndexInfo | None:
+            return read_info(await self._http.get(url))
+
+        return await self._tried(url, once)
 
     async def ranks(
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int
@@ -120,9 +131,6 @@ class AsyncRetrieverClient:
         allow_degraded: bool = False,
     ) -> Reply:
         url = self.url + path
-        start = time.monotonic()
-        deadline = start + self._settings.timeout_s
-        tried = 0
 
         async def once() -> Reply:
             if body is None:
@@ -130,6 +138,13 @@ class AsyncRetrieverClient:
             response = await self._http.post(url, json=body)
             return read_reply(response, expected, allow_degraded=allow_degraded)
 
+        return await self._tried(url, once)
+
+    async def _tried(self, url: str, once: Callable[[], Coroutine[None, None, Answer]]) -> Answer:
+        """The answer to one request, after as many attempts as it needs and may have."""
+        start = time.monotonic()
+        deadline = start + self._settings.timeout_s
+        tried = 0
         try:
             async for attempt in stamina.retry_context(
                 on=Backoff(deadline), attempts=self._settings.attempts, timeout=None

@@ -6,14 +6,16 @@ raises RetrieverError, which names the URL and the reason.
 
 import copy
 import time
-from collections.abc import Generator, Mapping, Sequence
+from collections.abc import Callable, Generator, Mapping, Sequence
 from types import TracebackType
+from typing import TypeVar
 
 import httpx
 import stamina
 
 from convsearch.errors import RetrieverError
 from convsearch.retrieval.cache import AnswerCache
+from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.questions import (
     Asked,
     Question,
@@ -33,6 +35,7 @@ from convsearch.retrieval.transport import (
     TransientError,
     address_of,
     gave_up,
+    read_info,
     read_ready,
     read_reply,
     reads_environment,
@@ -41,6 +44,7 @@ from convsearch.retrieval.wire import MAX_PASSAGES, PassagesResponse
 from convsearch.types import Hit, Passage
 
 _POLL_S = 0.1
+Answer = TypeVar("Answer")
 
 
 class RetrieverClient:
@@ -114,6 +118,12 @@ class RetrieverClient:
             f"{self.url}: not ready within {timeout_s:g} s ({reason}); read the log of the server"
         )
 
+    def read_info(self) -> IndexInfo | None:
+        """Asks the server which index it searches; None where it does not tell, as servers of other
+        programs do. Raises RetrieverError where it does not answer."""
+        url = f"{self.url}/readyz"
+        return self._tried(url, lambda left_s: read_info(self._http.get(url, timeout=left_s)))
+
     def ranks(
         self, queries: Sequence[str], golds: Sequence[Sequence[str]], topk: int
     ) -> list[int | None]:
@@ -161,10 +171,23 @@ class RetrieverClient:
         expected: int,
         allow_degraded: bool = False,
     ) -> Reply:
-        """The answer to one request, after as many attempts as it needs and may have."""
         url = self.url + path
         if self._max_length is not None and path == "/retrieve" and body is not None:
             body = {**body, "max_length": self._max_length}
+
+        def once(timeout_s: float) -> Reply:
+            if body is None:
+                return read_ready(self._http.get(url, timeout=timeout_s))
+            response = self._http.post(url, json=body, timeout=timeout_s)
+            return read_reply(response, expected, allow_degraded=allow_degraded)
+
+        return self._tried(url, once)
+
+    def _tried(self, url: str, once: Callable[[float], Answer]) -> Answer:
+        """The answer to one request, after as many attempts as it needs and may have.
+
+        once: one attempt within so many seconds.
+        """
         start = time.monotonic()
         deadline = start + self._settings.timeout_s
         tried = 0
@@ -175,11 +198,7 @@ class RetrieverClient:
                 with attempt:
                     tried += 1
                     left = max(0.001, deadline - time.monotonic())
-                    timeout = min(left, self._settings.attempt_s)
-                    if body is None:
-                        return read_ready(self._http.get(url, timeout=timeout))
-                    response = self._http.post(url, json=body, timeout=timeout)
-                    return read_reply(response, expected, allow_degraded=allow_degraded)
+                    return once(min(left, self._settings.attempt_s))
         except (TransientError, httpx.HTTPError) as error:
             raise gave_up(url, tried, time.monotonic() - start, error) from None
         raise AssertionError("the retry loop returns or raises")

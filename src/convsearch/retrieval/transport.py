@@ -12,7 +12,13 @@ import httpx
 
 from convsearch.errors import ConfigError, RetrieverError
 from convsearch.listening import is_loopback
-from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, REQUEST_ID_HEADER
+from convsearch.retrieval.info import IndexInfo
+from convsearch.retrieval.wire import (
+    FINGERPRINT_HEADER,
+    QRELS_HEADER,
+    REQUEST_ID_HEADER,
+    IndexCard,
+)
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 """Overload and broken servers; any other 4xx is the caller's mistake and is final."""
@@ -29,6 +35,7 @@ server that is back after half a minute is found within the deadline."""
 _ATTEMPT_S = 30.0
 """Longest wait for one answer, unless the deadline is far: above the server's own 25 s."""
 _EXCERPT_CHARS = 200
+_NO_SUCH_PATH = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -191,6 +198,27 @@ def read_ready(response: httpx.Response) -> Reply:
         raise TransientError(_not_ours(response))
     source = Source(str(card["fingerprint"] or ""), str(card.get("qrels_fingerprint") or ""))
     return Reply(result=[], source=source)
+
+
+def read_info(response: httpx.Response) -> IndexInfo | None:
+    """The index that `/readyz` describes. None where the server is another program's (it has no
+    such path, or something else there), or where its engine does not tell.
+
+    Raises TransientError for overload, RetrieverError for any other refusal.
+    """
+    if response.status_code in _NO_SUCH_PATH:
+        return None
+    if response.status_code != httpx.codes.OK:
+        read_object(response)  # raises
+    try:
+        card = IndexCard.model_validate_json(response.content)
+    except ValueError:
+        return None
+    if card.fingerprint is None or card.num_passages is None:
+        return None
+    return IndexInfo(
+        engine=card.engine, num_passages=card.num_passages, fingerprint=card.fingerprint
+    )
 
 
 def read_object(response: httpx.Response) -> dict[str, object]:

@@ -62,6 +62,13 @@ def find_checkpoint(path: Path) -> TrainedFolder:
                         f"(shards there must be: {trained.world_size})"
                     )
             return trained
+    steps = sorted(int(m[1]) for file in path.iterdir() if (m := _STEP.fullmatch(file.name)))
+    if steps:
+        raise CheckpointError(
+            f"{path}: which of its checkpoints is complete is not recorded "
+            "(latest_checkpointed_iteration.txt is missing or names none); name the one to take, "
+            f"such as {path / f'global_step_{steps[-1]}'}"
+        )
     raise CheckpointError(
         f"{path}: no checkpoint: neither model_world_size_<n>_rank_<r>.pt of verl nor "
         "adapter_config.json of peft is in it"

@@ -96,6 +96,10 @@ def test_distill(toy: Path, tmp_path: Path, monkeypatch, capsys):
     assert "turns 12, candidates 24, " in capsys.readouterr().out
     assert (tmp_path / "sft_train.parquet").is_file()
     assert (tmp_path / "sft_val.parquet").is_file()
+    settings = json.loads((tmp_path / "run.json").read_text())["settings"]
+    assert settings["engine"]["engine"] == "echo"
+    assert settings["search"]["engine"]["engine"] == "bm25"
+    assert settings["search"]["retriever"] == str(toy / "index")
 
 
 @pytest.mark.parametrize(

@@ -138,10 +138,52 @@ def test_a_server_and_an_index_give_the_same_figures(toy: Path, tmp_path: Path, 
             "--retrieval_output_path", tmp_path / "door", "--max_query_words", 3,
         ]  # fmt: skip
         eval_doors.bm25_main([str(each) for each in door])
+    engines = [
+        json.loads((tmp_path / name / "run.json").read_text())["settings"]["engine"]
+        for name in ("near", "far", "door")
+    ]
+    assert engines[0]["fingerprint"]
+    assert engines[0] == engines[1] == engines[2]
+    assert convsearch(monkeypatch, "compare", tmp_path / "near", tmp_path / "far") == 0
     rows = [record for _, record in read_jsonl(tmp_path / "door" / "per_query.jsonl")]
     assert len(rows) == 21
     assert all(row["query_words"] == 3 for row in rows)
     assert {row["topic_switch"] for row in rows} == {None, True, False}
+
+
+def test_the_relevant_grade_reaches_every_way_of_evaluating(
+    toy: Path, tmp_path: Path, monkeypatch, capsys
+):
+    """All judgements of the toy have grade 1: from 2 on nothing is relevant, but NDCG stays."""
+    data, level = toy / "data", ["--relevance-level", 2]
+    base = ["eval", "--dataset", data, "--split", "test"]
+    index = ["--index", toy / "index", "--baseline", "history"]
+    assert convsearch(monkeypatch, *base, *index, "--out", tmp_path / "one") == 0
+    assert convsearch(monkeypatch, *base, *index, *level, "--out", tmp_path / "two") == 0
+    run = ["--run", tmp_path / "one" / "run.trec", "--topk", 100, "--out", tmp_path / "of-run"]
+    assert convsearch(monkeypatch, *base, *run, *level) == 0
+    table = ["--prompted", f"zero={toy / 'zero.jsonl'}", "--out", tmp_path / "table"]
+    assert convsearch(monkeypatch, *base, *index, *table, *level) == 0
+    door = [
+        "--query_file", data / "turns.jsonl", "--test_type", "history", "--gold_qrel_file_path",
+        data / "qrels.trec", "--index_dir_path", toy / "index", "--retrieval_output_path",
+        tmp_path / "door", "--rel_threshold", 2,
+    ]  # fmt: skip
+    eval_doors.bm25_main([str(each) for each in door])
+    plain = metrics(tmp_path / "one")["metrics"]
+    assert plain["mrr"] > 0.1  # pyright: ignore
+    for name in ("two", "of-run", "table/history", "door"):
+        found = metrics(tmp_path / name)
+        assert found["relevance_level"] == 2
+        assert found["metrics"]["mrr"] == found["metrics"]["recall_100"] == 0.0  # pyright: ignore
+        if name != "door":  # which evaluates all splits
+            assert found["metrics"]["ndcg_cut_3"] == plain["ndcg_cut_3"]  # pyright: ignore
+    capsys.readouterr()
+    assert convsearch(monkeypatch, "compare", tmp_path / "one", tmp_path / "two") == 2
+    assert "different grades on (1, 2)" in capsys.readouterr().err
+    assert convsearch(monkeypatch, "compare", tmp_path / "of-run", tmp_path / "two",
+                      "--allow-different-engines") == 0  # fmt: skip
+    assert "relevant from grade 2 on" in capsys.readouterr().out
 
 
 def test_two_indexes_are_fused_with_bm25_and_dense(toy: Path, tmp_path: Path, monkeypatch):

@@ -15,6 +15,7 @@ from convsearch.errors import CheckpointError, ConfigError, DataError, HubError,
 from convsearch.eval import METRICS
 from convsearch.hub.push import push, write_plan
 
+ROOT = Path(__file__).parents[3]
 REPO = "someone/rewriter"
 SECRET = "hf_secret"
 MODEL_FILES = {
@@ -58,7 +59,7 @@ def run(tmp_path: Path) -> Path:
             seed=11,
         )
     metrics = {
-        "note": "mean over all queries of the split",
+        "note": "mean over all queries; MRR by trec_eval",
         "mrr_depth": 100,
         "num_queries": 500,
         "answered": 490,
@@ -102,8 +103,10 @@ def test_the_card_says_what_was_done_and_measured(run: Path) -> None:
     assert card.index("SFT") < card.index("GRPO")
     for words in (
         "| `lr` | 1e-05 |", "| `lr` | 1e-06 |", "steps 184", "steps 2130", "seed 11",
-        "| MRR@100 | 0.2500 | 0.2100 to 0.2900 |", "| recall_10 | 0.2800 | not computed |",
-        "490 answered, 10 malformed", "commit `abc123`", "verl 0.9.1", "data/grpo.parquet",
+        "| mrr@100 | 0.2500 | 0.2100 to 0.2900 |", "| recall@10 | 0.2800 | not computed |",
+        "490 answered, 10 malformed",
+        "Mean over all queries; MRR by trec_eval.",
+        "commit `abc123`", "verl 0.9.1", "data/grpo.parquet",
     ):  # fmt: skip
         assert words in card
     assert str(run) not in card, "a path of this machine"
@@ -115,7 +118,7 @@ def test_without_an_evaluation_no_number_is_claimed(run: Path) -> None:
     assert (header["license"], header["base_model"]) == ("apache-2.0", "a/b")
     assert "model-index" not in header
     assert "Not yet measured" in card
-    assert "MRR" not in card
+    assert "mrr" not in card
 
 
 def test_a_merged_model_tells_its_training(run: Path) -> None:
@@ -145,6 +148,22 @@ def test_a_merged_model_tells_its_training(run: Path) -> None:
     assert "trained on: `topiocqa/grpo.parquet`\n" in card
     assert yaml.safe_load(card.split("---")[1])["base_model"] == "Qwen/Qwen2.5-3B-Instruct"
     assert str(run) not in card
+
+
+def test_a_model_without_a_training_is_sent_with_the_card_that_it_has(tmp_path: Path) -> None:
+    model = ROOT / "assets" / "nano"
+    words = ["push", "--model", str(model), "--repo", REPO, "--dry-run", "--plan", str(tmp_path)]
+    with pytest.raises(MissingFileError, match=r"no run\.json .*--card .*nano/README\.md"):
+        CliRunner().invoke(app, words, catch_exceptions=False)
+    words += ["--card", str(model / "README.md")]
+    assert CliRunner().invoke(app, words, catch_exceptions=False).exit_code == 0
+    assert (tmp_path / "README.md").read_bytes() == (model / "README.md").read_bytes()
+    assert "model.safetensors" in (tmp_path / "files.tsv").read_text()
+    with pytest.raises(ConfigError, match="sent as it is"):
+        CliRunner().invoke(app, [*words, "--license", "mit"], catch_exceptions=False)
+    (tmp_path / "bare.md").write_text("# no metadata\n")
+    with pytest.raises(DataError, match="no metadata"):
+        CliRunner().invoke(app, [*words[:-1], str(tmp_path / "bare.md")], catch_exceptions=False)
 
 
 def test_what_is_sent_is_what_was_listed(run: Path, hub: FakeHub) -> None:

@@ -42,7 +42,7 @@ def test_it_runs_what_can_be_run_and_goes_on(checkout: Path, monkeypatch, capfd)
     assert reproduce(monkeypatch, checkout, *only) == 0
     said = capfd.readouterr().out
     assert "[running] evaluate raw on topiocqa by bm25" in said
-    assert re.search(r"\[skipped\] GRPO, Qwen2.5-3B on topiocqa\n +.*needs 8 GPUs", said)
+    assert re.search(r"\[skipped\] GRPO, Qwen2.5-3B on topiocqa\n +.*needs GPUs: 8, here: 0", said)
     assert "runs until it is stopped: start it yourself" in said
     assert re.search(r"done 3, kept 0, skipped \d+, failed 0", said)
     assert "Entry for a log of reproductions:" in said

@@ -145,6 +145,11 @@ def test_broken_checkpoints_are_named_and_leave_nothing(
         find_checkpoint(model)
     with pytest.raises(MissingFileError, match="no such folder"):
         find_checkpoint(tmp_path / "nowhere")
+    for step in (9, 10):
+        (tmp_path / "unmarked" / f"global_step_{step}").mkdir(parents=True)
+    with pytest.raises(CheckpointError, match=r"is not recorded .* such as .*global_step_10$"):
+        find_checkpoint(tmp_path / "unmarked")
+    shutil.rmtree(tmp_path / "unmarked")
     (whole / "model_world_size_4_rank_0.pt").write_bytes(b"")
     with pytest.raises(CheckpointError, match=r"\[2, 4\]"):
         find_checkpoint(whole)

@@ -137,6 +137,19 @@ def test_bad_files_are_a_sentence(
     assert told in capsys.readouterr().err
 
 
+def test_what_a_fine_tuning_door_needs_is_told(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with pytest.raises(SystemExit) as ended:
+        doors.qrecc_sft_main(["--file_path", str(tmp_path / "none.jsonl")])
+    assert ended.value.code == 2
+    assert 'with --file_path: "convsearch hub download sft"' in capsys.readouterr().err
+    path = str(write(tmp_path / "t.json", [line("t", 1, 1)]))
+    with pytest.raises(SystemExit):  # nobody learns rewriting from the prompt of another task
+        doors.topiocqa_main(["--train_path", path, "--test_path", path, "--prompt", "cot"])
+    assert "invalid choice: 'cot'" in capsys.readouterr().err
+
+
 def test_the_script_is_found_from_anywhere(tmp_path: Path) -> None:
     script = ROOT / "verl" / "examples" / "data_preprocess" / "topiocqa.py"
     done = subprocess.run(

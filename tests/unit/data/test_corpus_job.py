@@ -9,9 +9,15 @@ import pytest
 from convsearch.data.corpus_job import RawPassage, make_corpus, prepared_folder
 from convsearch.data.holding import held
 from convsearch.errors import ConfigError, DataError
+from convsearch.passages import refuse_repeats
 from convsearch.types import Passage
 
 NUM = 20
+
+
+def raw(n: int, doc_id: str) -> RawPassage:
+    passage = Passage(doc_id=doc_id, title="", text=f"t{n}")
+    return RawPassage(raw_id=f"r{n}", passage=passage, where=f"raw.tsv:{n + 1}")
 
 
 def passages(read: list[int], stop_at: int | None = None) -> Iterator[RawPassage]:
@@ -20,13 +26,15 @@ def passages(read: list[int], stop_at: int | None = None) -> Iterator[RawPassage
         if n == stop_at:
             raise RuntimeError("broke")
         read.append(n)
-        yield RawPassage(raw_id=f"r{n}", passage=Passage(doc_id=f"d{n}", title="", text=f"t{n}"))
+        yield raw(n, f"d{n}")
 
 
 def attempt(out: Path, job: int, read: list[int], fail: str = "") -> None:
     with prepared_folder(out, {"job": job}) as folder:
         stop_at = NUM // 2 if fail == "corpus" else None
-        report = make_corpus(folder, passages(read, stop_at), wanted={"r3"}, with_text={"r3"})
+        report = make_corpus(
+            folder, lambda: passages(read, stop_at), wanted={"r3"}, with_text={"r3"}
+        )
         assert (report.found, report.texts) == ({"r3": ["d3"]}, {"r3": "t3"})
         if fail == "later":
             raise RuntimeError("broke")
@@ -66,10 +74,9 @@ def test_a_corpus_that_is_not_the_one_is_written_anew(tmp_path: Path, change: st
 
 def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
     def peak(number: int) -> int:
-        made = (
-            RawPassage(raw_id=f"r{n}", passage=Passage(doc_id=f"d{n}", title="", text="x" * 50))
-            for n in range(number)
-        )
+        def made() -> Iterator[RawPassage]:
+            return (raw(n, f"d{n}") for n in range(number))
+
         (tmp_path / str(number)).mkdir()
         tracemalloc.start()
         make_corpus(tmp_path / str(number), made, wanted={"r3"})
@@ -78,7 +85,29 @@ def test_memory_does_not_grow_with_the_corpus(tmp_path: Path) -> None:
         return highest
 
     peak(10)
-    assert peak(2500) < peak(500) + 20_000, "bytes; a set of the ids alone would take 100,000 more"
+    assert peak(5000) < peak(1000) + 100_000, "bytes; a set of the ids would take 400,000 more"
+
+
+@pytest.mark.parametrize("keep_one_in", [1, 3])
+def test_a_repeated_id_is_named_with_both_its_places(tmp_path: Path, keep_one_in: int) -> None:
+    out, times = tmp_path / "out", []
+
+    def read() -> Iterator[RawPassage]:
+        times.append(1)
+        return (raw(n, f"d{n % 7}" if n == 10 else f"d{n}") for n in range(NUM))
+
+    sentence = r"raw\.tsv:11: doc_id 'd3' occurs twice, first in line 4; passage ids must be unique"
+    with pytest.raises(DataError, match=sentence), prepared_folder(out, {}) as folder:
+        make_corpus(folder, read, wanted={"r3"}, keep_one_in=keep_one_in)
+    assert len(times) == 2
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_places_of_two_files_are_both_named(tmp_path: Path) -> None:
+    places = [("a.cbor: paragraph 4", "d"), ("b.tsv:7", "d")]
+    with pytest.raises(DataError, match=r"b\.tsv:7: .*first at a\.cbor: paragraph 4;"):
+        refuse_repeats(lambda: places, [hash("d")])
+    refuse_repeats(lambda: [("a:1", "x"), ("a:2", "y")], [hash("x"), hash("y")])  # equal hashes
 
 
 def test_one_process_at_a_time(tmp_path: Path) -> None:

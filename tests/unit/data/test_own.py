@@ -97,7 +97,7 @@ def test_what_is_wrong_is_named(tmp_path: Path, talks: list[dict[str, object]], 
 def test_wrong_passages_and_settings_are_named(tmp_path: Path) -> None:
     talks = write(tmp_path / "talks.jsonl", [talk("a")])
     twice = write(tmp_path / "p.jsonl", [PASSAGES[0], PASSAGES[0]])
-    with pytest.raises(DataError, match=r"p\.jsonl:2: id 'd1' occurs twice"):
+    with pytest.raises(DataError, match=r"p\.jsonl:2: doc_id 'd1' occurs twice, first in line 1"):
         convert_own(talks, twice, tmp_path / "out")
     with pytest.raises(DataError, match="holds no passage"):
         convert_own(talks, write(tmp_path / "none.jsonl", []), tmp_path / "out")

@@ -99,6 +99,18 @@ def test_a_gold_passage_outside_the_corpus_is_an_error(tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
+def test_a_passage_id_that_occurs_twice_is_an_error(tmp_path: Path) -> None:
+    raw = write_topiocqa(tmp_path / "raw")
+    segments = raw / "full_wiki_segments.tsv"
+    lines = segments.read_text().splitlines(keepends=True)
+    segments.write_text("".join([*lines, lines[2]]))
+    twice = lines[2].split("\t")[0]
+    sentence = rf"segments\.tsv:{len(lines) + 1}: doc_id '{twice}' occurs twice, first in line 3"
+    with pytest.raises(DataError, match=sentence):
+        convert_topiocqa(source(raw), tmp_path / "out", kept(expected=EXPECTED))
+    assert sorted(p.name for p in tmp_path.iterdir()) == ["raw"]
+
+
 def test_files_of_different_releases_do_not_pair(tmp_path: Path) -> None:
     raw = write_topiocqa(tmp_path / "raw")
     path = raw / "retriever_all_history_train.json"

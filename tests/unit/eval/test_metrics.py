@@ -6,16 +6,17 @@ import random
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from pytrec_eval import RelevanceEvaluator
 
-from convsearch.errors import DataError
+from convsearch.errors import ConfigError, DataError
 from convsearch.eval import METRICS, best_gold_rank, mean_metrics, per_query_metrics
 from convsearch.types import Hit
 
 DOC_IDS = [f"d{i:03d}" for i in range(130)]
 
 
-def by_hand(judged: dict[str, int], ranked: list[str]) -> dict[str, float]:
-    relevant = {doc for doc, relevance in judged.items() if relevance > 0}
+def by_hand(judged: dict[str, int], ranked: list[str], level: int = 1) -> dict[str, float]:
+    relevant = {doc for doc, relevance in judged.items() if relevance >= level}
     first = next((i for i, doc in enumerate(ranked, 1) if doc in relevant), None)
     gains = [max(judged.get(doc, 0), 0) for doc in ranked[:3]]
     best = sorted((max(relevance, 0) for relevance in judged.values()), reverse=True)[:3]
@@ -24,7 +25,8 @@ def by_hand(judged: dict[str, int], ranked: list[str]) -> dict[str, float]:
     )
     metrics = {"mrr": 1 / first if first else 0.0, "ndcg_cut_3": dcg / ideal if ideal else 0.0}
     for k in (5, 10, 20, 100):
-        metrics[f"recall_{k}"] = len(relevant & set(ranked[:k])) / len(relevant)
+        found = len(relevant & set(ranked[:k]))
+        metrics[f"recall_{k}"] = found / len(relevant) if relevant else 0.0
     return metrics
 
 
@@ -44,21 +46,55 @@ def worlds(draw: st.DrawFn) -> tuple[dict[str, dict[str, int]], dict[str, list[H
 
 
 @settings(deadline=None, max_examples=60)
-@given(worlds())
-def test_equal_to_an_independent_computation(world):
+@given(worlds(), st.integers(1, 4))
+def test_equal_to_an_independent_computation(world, level):
     qrels, run = world
-    measured = per_query_metrics(qrels, run)
+    measured = per_query_metrics(qrels, run, relevance_level=level)
     assert list(measured) == list(qrels)
     for qid, judged in qrels.items():
-        expected = by_hand(judged, [hit.doc_id for hit in run.get(qid, [])])
+        expected = by_hand(judged, [hit.doc_id for hit in run.get(qid, [])], level)
         assert measured[qid] == pytest.approx(expected, abs=1e-9)
         assert tuple(measured[qid]) == METRICS
-        rank = best_gold_rank(qrels, qid, run.get(qid, []))
+        rank = best_gold_rank(qrels, qid, run.get(qid, []), relevance_level=level)
         assert measured[qid]["mrr"] == pytest.approx(1 / rank if rank else 0.0, abs=1e-9)
     means = mean_metrics(measured)
     for name in METRICS:
-        values = [by_hand(j, [h.doc_id for h in run.get(q, [])])[name] for q, j in qrels.items()]
+        values = [
+            by_hand(judged, [h.doc_id for h in run.get(qid, [])], level)[name]
+            for qid, judged in qrels.items()
+        ]
         assert means[name] == pytest.approx(math.fsum(values) / len(values), abs=1e-9)
+
+
+@settings(deadline=None, max_examples=40)
+@given(worlds(), st.integers(1, 4))
+def test_a_level_is_that_of_trec_eval_and_of_judgements_made_binary(world, level):
+    """The second is what the original's script does by --rel_threshold."""
+    qrels, run = world
+    measured = per_query_metrics(qrels, run, relevance_level=level)
+    scored = {
+        qid: {hit.doc_id: float(-i) for i, hit in enumerate(hits)}
+        for qid, hits in run.items()
+        if hits
+    }
+    names = {"recip_rank", "ndcg_cut_3", "recall_10"}
+    theirs = RelevanceEvaluator(qrels, names, relevance_level=level).evaluate(scored)
+    binary = {q: {d: int(grade >= level) for d, grade in j.items()} for q, j in qrels.items()}
+    made_binary = RelevanceEvaluator(binary, names).evaluate(scored)
+    graded = RelevanceEvaluator(qrels, names).evaluate(scored)
+    for qid in scored:
+        ours = measured[qid]
+        assert ours["mrr"] == theirs[qid]["recip_rank"] == made_binary[qid]["recip_rank"]
+        assert ours["recall_10"] == theirs[qid]["recall_10"] == made_binary[qid]["recall_10"]
+        assert ours["ndcg_cut_3"] == theirs[qid]["ndcg_cut_3"] == graded[qid]["ndcg_cut_3"]
+
+
+def test_a_query_without_a_passage_of_the_level_counts_as_zero():
+    hits = [Hit(doc_id="good", score=1.0)]
+    found = per_query_metrics({"q": {"good": 1}}, {"q": hits}, relevance_level=2)["q"]
+    assert found == {"ndcg_cut_3": 1.0, **{n: 0.0 for n in METRICS if n != "ndcg_cut_3"}}
+    with pytest.raises(ConfigError, match="lowest relevant grade must be 1 or more, got 0"):
+        per_query_metrics({"q": {"good": 1}}, {"q": hits}, relevance_level=0)
 
 
 def test_position_decides_where_trec_eval_would_break_the_tie_the_other_way():

@@ -10,7 +10,7 @@ import pytest
 
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS
-from convsearch.eval.published import QA_SETS, TABLES, published_rows, published_table
+from convsearch.eval.published import QA_SETS, SIZES, TABLES, published_rows, published_table
 
 ROOT = Path(__file__).parents[3]
 OURS = "Qwen2.5-3B + ConvSearch-R1"
@@ -31,7 +31,7 @@ OURS = "Qwen2.5-3B + ConvSearch-R1"
         ("table5", "topiocqa", "ance", "reinforcement learning only", [23.7, 22.8, 38.1, 54.8]),
         ("table6", "topiocqa", "bm25", "exponential", [36.8, 35.5, 58.2, 79.6]),
         ("table8", "qrecc", "repllama", OURS, [51.7, 49.7, 70.9, 81.1]),
-        ("table9", "cast-21", "ance", "ConvSearch-R1", [73.2, 52.1, None, None]),
+        ("table9", "cast2021", "ance", "ConvSearch-R1", [73.2, 52.1, None, None]),
         ("later", "qrecc", "bm25", "MSPA-CQR (Llama2-7B)", [57.4, None, None, 95.2]),
     ],
 )
@@ -88,6 +88,16 @@ def test_values_are_per_cent_and_deeper_recall_is_no_smaller(name: str):
         assert shallow is None or deep is None or shallow < deep
 
 
+def test_sizes_of_the_self_distilled_data_are_as_printed():
+    rows = published_table(SIZES).rows
+    assert {(r.method, r.dataset): r.values for r in rows} == {
+        ("Qwen2.5-3B", "topiocqa"): {"examples": 5892},
+        ("Qwen2.5-3B", "qrecc"): {"examples": 7759},
+        ("Llama3.2-3B", "topiocqa"): {"examples": 6034},
+        ("Llama3.2-3B", "qrecc"): {"examples": 6623},
+    }
+
+
 def test_search_agents_have_sources_and_means_that_fit():
     """IGRPO's printed mean is not that of its values, and its row says so."""
     table = published_table(QA_SETS)
@@ -126,8 +136,8 @@ def test_tables_agree_where_they_repeat_each_other():
 def test_what_is_not_there_is_named():
     with pytest.raises(ConfigError, match="table1 has no numbers for mini/bm25; it has qrecc/ance"):
         published_rows("table1", "mini", "bm25")
-    with pytest.raises(ConfigError, match="unknown published table 'table4'"):
-        published_table("table4")
+    with pytest.raises(ConfigError, match="unknown published table 'table7'"):
+        published_table("table7")
 
 
 def test_the_wheel_carries_the_tables(tmp_path: Path):
@@ -136,5 +146,5 @@ def test_the_wheel_carries_the_tables(tmp_path: Path):
     assert done.returncode == 0, done.stderr
     (wheel,) = tmp_path.glob("*.whl")
     names = zipfile.ZipFile(wheel).namelist()
-    for name in (*TABLES, QA_SETS):
+    for name in (*TABLES, SIZES, QA_SETS):
         assert f"convsearch/eval/published/{name}.json" in names

@@ -73,6 +73,18 @@ def test_numbers_derived_by_hand(tmp_path: Path):
     assert "trec_eval -c" in found.note
 
 
+def test_a_higher_level_leaves_ndcg_as_it_is(tmp_path: Path):
+    found = measured(*files(tmp_path), relevance_level=2)
+    assert found.per_query["t2"]["mrr"] == pytest.approx(1 / 3)  # d3 alone has grade 2
+    assert found.per_query["t2"]["recall_5"] == 1.0
+    assert found.ranks["t2"] == 3
+    assert found.per_query["t1"]["mrr"] == found.per_query["t1"]["recall_5"] == 0.0
+    for qid, expected in BY_HAND.items():
+        assert found.per_query[qid]["ndcg_cut_3"] == pytest.approx(expected["ndcg_cut_3"])
+    assert found.metrics["mrr"] == pytest.approx(1 / 3 / 4)
+    assert found.note.endswith("(trec_eval -l 2), NDCG takes all grades")
+
+
 def test_only_the_queries_of_the_run_on_request(tmp_path: Path):
     found = measured(*files(tmp_path), paper_compat=True)
     assert found.num_averaged == 3

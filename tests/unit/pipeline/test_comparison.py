@@ -110,6 +110,7 @@ def test_paper_compat_pairs_what_every_folder_answered(tmp_path: Path):
         ({"split": "dev"}, r"split \(test, dev\)"),
         ({"topk": 200}, r"different depths \(100, 200\)"),
         ({"convention": "paper_compat"}, "different conventions"),
+        ({"relevance_level": 2}, r"relevant from different grades on \(1, 2\)"),
         ({"engine": "runs/other"}, "different engines"),
         ({"inputs": {"data/qrels.trec": "22"}}, r"relevance judgements \(11, 22\)"),
     ],

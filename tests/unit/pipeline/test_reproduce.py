@@ -9,7 +9,7 @@ from evaluation_folders import write_folder
 from typer.testing import CliRunner
 
 from convsearch.cli.main import app
-from convsearch.errors import ConfigError, MissingFileError
+from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.pipeline.reproduce.expected import expected_numbers, tolerance_points
 from convsearch.pipeline.reproduce.machine import Machine, lacks, this_machine
 from convsearch.pipeline.reproduce.run import run_plan
@@ -70,6 +70,67 @@ def test_tables_hold_the_rows_of_the_paper():
     assert "qwen2.5-3b-convsearch-r1-of-qrecc" in methods(made)
 
 
+def test_table_5_trains_llama2_with_and_without_warm_up():
+    made = plan(Choice(table="table5", datasets=("topiocqa",), engines=("bm25",)))
+    assert methods(made) == ["llama2-7b-grpo-only", "llama2-7b-convsearch-r1"]
+    [without] = [step for step in made.steps if step.title.endswith("without warm-up")][:1]
+    assert dict(without.env)["MODEL"] == "meta-llama/Llama-2-7b-chat-hf"
+    [with_it] = [s for s in made.steps if s.title == "GRPO, Llama2-7B on topiocqa"]
+    assert dict(with_it.env)["MODEL"] == "runs/llama2-7b_topiocqa/sft_model"
+    assert {c.method: c.value for c in expected_numbers(made, seeds=1) if c.metric == "mrr"} == {
+        "llama2-7b-grpo-only": 13.5,
+        "llama2-7b-convsearch-r1": 35.1,
+    }
+
+
+def test_what_other_ranks_trained_is_another_model():
+    """Or the checkpoint of one engine's ranks would count as done for the other's."""
+    by_ance, by_bm25 = (
+        plan(Choice(table="table3", datasets=("topiocqa",), engines=("bm25",), train_engine=e))
+        for e in ("ance", "bm25")
+    )
+    made = [
+        {s.makes for s in p.steps if s.phase == "training" and s.makes} for p in (by_ance, by_bm25)
+    ]
+    assert made[0] & made[1] == {Path("data/topiocqa/grpo.parquet")}
+    evaluated = [{s.makes for s in p.steps if s.phase == "evaluation"} for p in (by_ance, by_bm25)]
+    assert {str(p.parent.name) for p in evaluated[0] & evaluated[1] if p} == {
+        f"qwen2.5-3b-zero-shot_{seed}" for seed in range(3)
+    }
+    [sft] = [s for s in by_bm25.steps if s.title.startswith("supervised")]
+    assert sft.words == ("bash", "verl/examples/sft/topiocqa/run_sft_qwen2.5-3b.sh")
+    assert dict(sft.env) == {
+        "TRAIN_FILE": "runs/qwen2.5-3b-by-bm25_topiocqa/distill/sft_train.parquet",
+        "OUT": "runs/qwen2.5-3b-by-bm25_topiocqa/sft",
+    }
+
+
+def test_table_4_ends_with_self_distillation_and_counts_what_it_kept(tmp_path: Path):
+    made = plan(Choice(table="table4", train_engine="bm25"))
+    assert {step.phase for step in made.steps} == {"data", "indexes", "training"}
+    distilling = [step.line for step in made.steps if step.line.startswith("convsearch distill")]
+    assert len(distilling) == 4
+    assert not any("ance" in step.line or "--engine vllm --workers" in step.line
+                   for step in made.steps if step.line not in distilling)  # fmt: skip
+    passport = tmp_path / "runs" / "llama3.2-3b-by-bm25_qrecc" / "distill" / "run.json"
+    passport.parent.mkdir(parents=True)
+    passport.write_text(json.dumps({"counts": {"kept": 7001, "train": 6600}}))
+    cells = {(c.column, c.method): c for c in expected_numbers(made, seeds=1, root=tmp_path)}
+    assert {key: cell.value for key, cell in cells.items()} == {
+        ("topiocqa", "qwen2.5-3b-by-bm25-distill"): 5892,
+        ("qrecc", "qwen2.5-3b-by-bm25-distill"): 7759,
+        ("topiocqa", "llama3.2-3b-by-bm25-distill"): 6034,
+        ("qrecc", "llama3.2-3b-by-bm25-distill"): 6623,
+    }
+    found = cells["qrecc", "llama3.2-3b-by-bm25-distill"]
+    assert (found.published_text, found.measured_text) == ("6,623", "7,001")
+    assert found.verdict == "for orientation"
+    assert cells["qrecc", "qwen2.5-3b-by-bm25-distill"].verdict == "not yet measured"
+    passport.write_text("{}")
+    with pytest.raises(DataError, match="not of a finished self-distillation"):
+        expected_numbers(made, seeds=1, root=tmp_path)
+
+
 def test_rewards_of_table_6_reach_the_recipe():
     lines = [step.line for step in plan(Choice(table="table6")).steps]
     for reward in ("exponential", "reciprocal"):
@@ -91,6 +152,8 @@ def test_cells_that_a_table_does_not_have_are_named():
     for choice in (
         Choice(table="table6", datasets=("qrecc",)),
         Choice(table="table3", models=("llama3.2-3b",)),
+        Choice(table="table1", models=("llama2-7b",)),
+        Choice(table="table5", models=("qwen2.5-3b",)),
     ):
         with pytest.raises(ConfigError, match=f"{choice.table} has no cells for this choice"):
             plan(choice)
@@ -136,7 +199,7 @@ def test_a_machine_lacks_what_it_lacks(tmp_path: Path):
     )  # fmt: skip
     said = "; ".join(lacks(step, LAPTOP, tmp_path))
     for reason in (
-        "needs 8 GPUs, here are 0", "about 40 GB of disk, 30 GB are free",
+        "needs GPUs: 8, here: 0", "about 40 GB of disk, 30 GB are free",
         "about 200 GB of memory, here are 16 GB", "verl and vllm not installed",
         "a retrieval server that answers",
         "data/t and scripts/x.sh (run from a checkout) not there",
@@ -209,6 +272,7 @@ def test_printed_plan_says_hardware_state_and_expectation(tmp_path: Path):
         (("table1", "--dataset", "trec"), "--dataset trec: choose topiocqa or qrecc"),
         (("table1", "--engine", "splade"), "--engine splade: choose bm25 or ance"),
         (("table3", "--model", "llama3.2-3b"), "table3 has no cells"),
+        (("table4", "--engine", "bm25"), "table4 has no search results: leave --engine out"),
         (("table1", "--only", "nothing"), "no step of table1 has nothing in its title"),
         (("table1", "--root", "no/such/folder"), "no/such/folder: no such folder"),
     ],

@@ -2,6 +2,7 @@
 
 from convsearch.eval.published.tables import (
     QA_SETS,
+    SIZES,
     TABLES,
     PublishedMean,
     PublishedRow,
@@ -12,6 +13,7 @@ from convsearch.eval.published.tables import (
 
 __all__ = [
     "QA_SETS",
+    "SIZES",
     "TABLES",
     "PublishedMean",
     "PublishedRow",

@@ -2,7 +2,8 @@
 
 `table1` to `table9` are those of ConvSearch-R1 (arXiv 2505.15776), `later` is what came after it on
 the same data. `qa_sets` holds exact match of search agents on seven question sets, a set being a
-metric there. Values are per cent, as printed; None is a figure that was not printed.
+metric there. Values are per cent, as printed; None is a figure that was not printed. Those of
+`table4` are numbers of training examples.
 """
 
 import json
@@ -13,8 +14,11 @@ from typing import Literal
 from convsearch.errors import ConfigError
 
 TABLES = ("table1", "table2", "table3", "table5", "table6", "table8", "table9", "later")
+"""Those with metrics of a data set and engine."""
 QA_SETS = "qa_sets"
 """The table of search agents."""
+SIZES = "table4"
+"""The table of sizes of the self-distilled data; its metric is `examples`, its engine empty."""
 Trust = Literal["V", "S", "U"]
 """V: read in the text that printed it. S: read in a text that quotes it. U: not verified."""
 
@@ -25,10 +29,10 @@ class PublishedRow:
 
     method: str
     engine: str
-    """`bm25`, `ance` or `repllama`; `e5` for search agents."""
+    """`bm25`, `ance` or `repllama`; `e5` for search agents; empty in SIZES."""
     dataset: str
     values: dict[str, float | None]
-    """Metric, by our name -> per cent."""
+    """Metric, by our name -> per cent, or a number of examples in SIZES."""
     source: str
     trust: Trust
     note: str | None = None
@@ -58,8 +62,8 @@ class PublishedTable:
 
 
 def published_table(name: str) -> PublishedTable:
-    """Reads one table. Raises ConfigError for a name that is neither in TABLES nor QA_SETS."""
-    if name not in (*TABLES, QA_SETS):
+    """Reads one table. Raises ConfigError for a name that is not in TABLES, SIZES or QA_SETS."""
+    if name not in (*TABLES, SIZES, QA_SETS):
         raise ConfigError(f"unknown published table {name!r}; choose one of {', '.join(TABLES)}")
     path = resources.files("convsearch.eval.published") / f"{name}.json"
     table = json.loads(path.read_text(encoding="utf-8"))

@@ -70,7 +70,7 @@ def lacks(step: Step, machine: Machine, folder: Path) -> list[str]:
     needs = step.needs
     reasons = []
     if len(machine.gpus) < needs.gpus:
-        reasons.append(f"needs {needs.gpus} GPUs, here are {len(machine.gpus)}")
+        reasons.append(f"needs GPUs: {needs.gpus}, here: {len(machine.gpus)}")
     if machine.disk_free_gb < needs.disk_gb:
         reasons.append(
             f"needs about {needs.disk_gb:.0f} GB of disk, {machine.disk_free_gb:.0f} GB are free"

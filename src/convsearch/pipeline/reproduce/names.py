@@ -8,6 +8,9 @@ URL = "http://127.0.0.1:8000"
 GPUS = 8
 """Of the recipes' node, unless told otherwise."""
 ENGINES = ("bm25", "ance")
+TRAIN_ENGINE = "ance"
+"""Whose ranks train unless told otherwise: ANCE by the authors' word and by the folders of the
+published scripts; the paper does not say, and one checkpoint was released for both engines."""
 ENCODER = Path("data/models/ance-paper")
 """The encoder of the paper's ANCE columns, as `scripts/download_models.sh` leaves it."""
 RUNS = Path("runs/reproduce")
@@ -21,10 +24,18 @@ class Model:
     """A policy of the paper."""
 
     name: str
-    """In names of scripts and folders."""
+    """In names of scripts."""
     title: str
     """As the published tables call it."""
     hub: str
+    train_engine: str = TRAIN_ENGINE
+    """Whose ranks train it."""
+
+    @property
+    def label(self) -> str:
+        """In names of folders and methods: one trained by other ranks is another model."""
+        by = "" if self.train_engine == TRAIN_ENGINE else f"-by-{self.train_engine}"
+        return f"{self.name}{by}"
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -64,6 +75,8 @@ MODELS = {
     for model in (
         Model(name="qwen2.5-3b", title="Qwen2.5-3B", hub="Qwen/Qwen2.5-3B-Instruct"),
         Model(name="llama3.2-3b", title="Llama3.2-3B", hub="meta-llama/Llama-3.2-3B-Instruct"),
+        # The paper says Llama2-7B; a conversation needs the model that has a chat template.
+        Model(name="llama2-7b", title="Llama2-7B", hub="meta-llama/Llama-2-7b-chat-hf"),
     )
 }
 CORPORA = {
@@ -98,8 +111,8 @@ def grpo_script(model: Model, corpus: Corpus) -> str:
 
 
 def training_folder(model: Model, corpus: Corpus) -> Path:
-    """Where the scripts of a model and data set write."""
-    return Path("runs") / f"{model.name}_{corpus.name}"
+    """What training a model on a data set leaves."""
+    return Path("runs") / f"{model.label}_{corpus.name}"
 
 
 def scripts() -> list[str]:

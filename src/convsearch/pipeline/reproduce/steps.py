@@ -145,37 +145,44 @@ def serve_step(corpus: Corpus, engine: str) -> Step:
     )
 
 
-def distill_steps(model: Model, corpus: Corpus, site: Site) -> list[Step]:
-    """Self-distillation, SFT, and the model folder of it."""
+def distill_step(model: Model, corpus: Corpus, site: Site) -> Step:
+    """Self-distillation."""
+    out = distilled(model, corpus)
+    return Step(
+        phase="training",
+        title=f"self-distillation, {model.title} on {corpus.name}",
+        words=(
+            *("convsearch", "distill", "--dataset", str(corpus.folder), "--split", "train"),
+            *("--model", model.hub, "--engine", "vllm", "--workers", str(site.gpus)),
+            *("--retriever-url", site.url, "--out", str(out)),
+        ),
+        needs=Needs(
+            gpus=site.gpus,
+            packages=("vllm",),
+            files=(corpus.folder / "run.json",),
+            server=True,
+        ),
+        makes=out / "run.json",
+    )
+
+
+def sft_steps(model: Model, corpus: Corpus, site: Site) -> list[Step]:
+    """SFT on what self-distillation kept, and the model folder of it."""
     folder = n.training_folder(model, corpus)
     what = f"{model.title} on {corpus.name}"
+    examples = distilled(model, corpus) / "sft_train.parquet"
+    elsewhere = (("TRAIN_FILE", str(examples)), ("OUT", str(folder / "sft")))
     return [
         Step(
             phase="training",
-            title=f"self-distillation, {what}",
-            words=(
-                *("convsearch", "distill", "--dataset", str(corpus.folder), "--split", "train"),
-                *("--model", model.hub, "--engine", "vllm", "--workers", str(site.gpus)),
-                *("--retriever-url", site.url, "--out", str(folder / "distill")),
-            ),
-            needs=Needs(
-                gpus=site.gpus,
-                packages=("vllm",),
-                files=(corpus.folder / "run.json",),
-                server=True,
-            ),
-            makes=folder / "distill" / "run.json",
-        ),
-        Step(
-            phase="training",
             title=f"supervised fine-tuning, {what}",
-            env=site.training(),
+            env=site.training(*(() if model.label == model.name else elsewhere)),
             words=("bash", n.sft_script(model, corpus)),
             needs=Needs(
                 gpus=site.gpus,
                 ram_gb=TRAIN_RAM_GB,
                 packages=("verl",),
-                files=(folder / "distill" / "sft_train.parquet",),
+                files=(examples,),
             ),
             makes=folder / "sft" / MARK,
             marked=True,
@@ -326,6 +333,10 @@ def compare_words(
         *("--published", f"{table}/{corpus.name}/{engine}"),
         *("--format", "markdown", "--out", str(out)),
     )
+
+
+def distilled(model: Model, corpus: Corpus) -> Path:
+    return n.training_folder(model, corpus) / "distill"
 
 
 def rewrites_of(source: Source, corpus: Corpus, seed: int) -> Path:

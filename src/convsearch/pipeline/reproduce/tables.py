@@ -1,17 +1,21 @@
 """Which steps make which table of the paper (arXiv 2505.15776)."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal, get_args
 
 from convsearch.errors import ConfigError
+from convsearch.eval.published import SIZES
 from convsearch.pipeline.reproduce import names as n
 from convsearch.pipeline.reproduce import steps as s
 from convsearch.pipeline.reproduce.names import CORPORA, ENGINES, MODELS, Corpus, Model
 from convsearch.pipeline.reproduce.steps import Site, Source, Step
 
-TableName = Literal["table1", "table2", "table3", "table6"]
+TableName = Literal["table1", "table2", "table3", "table4", "table5", "table6"]
 TABLES: tuple[str, ...] = get_args(TableName)
+MAIN_MODELS = ("qwen2.5-3b", "llama3.2-3b")
+"""Policies of the tables that name none in MODELS_OF."""
+MODELS_OF = {"table3": ("qwen2.5-3b",), "table5": ("llama2-7b",), "table6": ("qwen2.5-3b",)}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -25,9 +29,8 @@ class Choice:
     seeds: int = 3
     """Runs of inference for each model, which give the spread."""
     site: Site = field(default_factory=Site)
-    train_engine: str = "ance"
-    """Engine whose ranks train the policy: ANCE by the authors' word and by the folders of the
-    published scripts; the paper does not say, and one checkpoint was released for both engines."""
+    train_engine: str = n.TRAIN_ENGINE
+    """Engine whose ranks train the policy."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -40,6 +43,14 @@ class Column:
 
 
 @dataclass(frozen=True, kw_only=True)
+class Size:
+    """One cell of the table of sizes: what self-distillation kept."""
+
+    model: Model
+    corpus: Corpus
+
+
+@dataclass(frozen=True, kw_only=True)
 class Plan:
     """One table."""
 
@@ -47,19 +58,22 @@ class Plan:
     steps: tuple[Step, ...]
     """In the order in which they can be run, each once."""
     columns: tuple[Column, ...]
+    sizes: tuple[Size, ...] = ()
+    """Of SIZES, which has no columns."""
 
 
 def plan(choice: Choice) -> Plan:
     """The steps of a table. Raises ConfigError for a choice that the table does not have."""
     datasets, models = choice.datasets, choice.models
-    if choice.table in ("table3", "table6"):
-        models = tuple(m for m in models if m == "qwen2.5-3b")
+    models = tuple(m for m in models if m in MODELS_OF.get(choice.table, MAIN_MODELS))
     if choice.table == "table6":
         datasets = tuple(d for d in datasets if d == "topiocqa")
     if not datasets or not models or not choice.engines or choice.seeds < 1:
         raise ConfigError(f"{choice.table} has no cells for this choice of data set and model")
     corpora = [CORPORA[name] for name in datasets]
-    chosen = [MODELS[name] for name in models]
+    chosen = [replace(MODELS[name], train_engine=choice.train_engine) for name in models]
+    if choice.table == SIZES:
+        return _sizes(choice, chosen, corpora)
     columns = tuple(
         Column(corpus=corpus, engine=engine, sources=_sources(choice.table, chosen, corpus))
         for corpus in corpora
@@ -81,9 +95,27 @@ def plan(choice: Choice) -> Plan:
         found.append(
             s.compare_step(choice.table, column.sources, column.corpus, column.engine, choice.seeds)
         )
+    return Plan(table=choice.table, steps=_in_order(found), columns=columns)
+
+
+def _sizes(choice: Choice, models: Sequence[Model], corpora: Sequence[Corpus]) -> Plan:
+    """The steps up to self-distillation; nothing is trained or searched for a column."""
+    found = _preparation(replace(choice, engines=()), corpora)
+    for corpus in corpora:
+        found.append(s.serve_step(corpus, choice.train_engine))
+        found += [s.distill_step(model, corpus, choice.site) for model in models]
+    return Plan(
+        table=choice.table,
+        steps=_in_order(found),
+        columns=(),
+        sizes=tuple(Size(model=model, corpus=corpus) for corpus in corpora for model in models),
+    )
+
+
+def _in_order(found: Sequence[Step]) -> tuple[Step, ...]:
+    """By phase, each command once."""
     unique = {step.line: step for step in found}
-    ordered = sorted(unique.values(), key=lambda step: s.PHASES.index(step.phase))
-    return Plan(table=choice.table, steps=tuple(ordered), columns=columns)
+    return tuple(sorted(unique.values(), key=lambda step: s.PHASES.index(step.phase)))
 
 
 def _preparation(choice: Choice, corpora: Sequence[Corpus]) -> list[Step]:
@@ -104,9 +136,10 @@ def _training(choice: Choice, models: Sequence[Model], corpus: Corpus) -> list[S
     trained_on = _other(corpus) if choice.table == "table2" else corpus
     found = [s.serve_step(trained_on, choice.train_engine), s.prompts_step(trained_on)]
     for model in models:
-        found += s.distill_steps(model, trained_on, choice.site)
+        found.append(s.distill_step(model, trained_on, choice.site))
+        found += s.sft_steps(model, trained_on, choice.site)
         found += s.grpo_steps(model, trained_on, choice.site)
-        if choice.table == "table3":
+        if choice.table in ("table3", "table5"):
             found += s.grpo_steps(model, trained_on, choice.site, name="grpo_only", start="base")
         if choice.table == "table6":
             for reward in ("exponential", "reciprocal"):
@@ -131,26 +164,30 @@ def _sources(table: str, models: Sequence[Model], corpus: Corpus) -> tuple[Sourc
                 _prompted(model, "zero-shot", f"{model.title} zero-shot", "--prompt", "instruct"),
                 _prompted(model, "few-shot", "", "--prompt", "instruct", "--shots", "1"),
                 _prompted(model, "pseudo-document", "", "--prompt", "pseudo_document"),
-                _trained(f"{model.name}-convsearch-r1", ours, grpo),
+                _trained(f"{model.label}-convsearch-r1", ours, grpo),
             ]
         elif table == "table2":
-            name = f"{model.name}-convsearch-r1-of-{_other(corpus).name}"
+            name = f"{model.label}-convsearch-r1-of-{_other(corpus).name}"
             found.append(_trained(name, ours, grpo))
-        elif table == "table3":
+        elif table in ("table3", "table5"):
+            if table == "table3":
+                sft = str(folder / "sft_model")
+                found += [
+                    _prompted(model, "zero-shot", "no training", "--prompt", "instruct"),
+                    _trained(f"{model.label}-sft", "self-distillation only", sft),
+                ]
             found += [
-                _prompted(model, "zero-shot", "no training", "--prompt", "instruct"),
-                _trained(f"{model.name}-sft", "self-distillation only", str(folder / "sft_model")),
                 _trained(
-                    f"{model.name}-grpo-only",
+                    f"{model.label}-grpo-only",
                     "reinforcement learning only",
                     str(folder / "grpo_only_model"),
                 ),
-                _trained(f"{model.name}-convsearch-r1", "both stages", grpo),
+                _trained(f"{model.label}-convsearch-r1", "both stages", grpo),
             ]
         else:
-            found.append(_trained(f"{model.name}-convsearch-r1", "piecewise", grpo))
+            found.append(_trained(f"{model.label}-convsearch-r1", "piecewise", grpo))
             found += [
-                _trained(f"{model.name}-{reward}", reward, str(folder / f"grpo_{reward}_model"))
+                _trained(f"{model.label}-{reward}", reward, str(folder / f"grpo_{reward}_model"))
                 for reward in ("exponential", "reciprocal")
             ]
     return tuple(found)
