@@ -49,7 +49,7 @@ class AgentTeaching:
 
     world_seeds: tuple[int, ...] = (1001, 1002, 1003, 1004, 1005)
     """Worlds that episodes are played in; none may be the one that is asked about later."""
-    episodes: int = 2000
+    episodes: int = 6000
     """Right episodes to learn from."""
     variants: int = 3
     """Queries that the player writes in a call; the machine searches all in half of the episodes
