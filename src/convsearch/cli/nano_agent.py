@@ -17,7 +17,6 @@ from rich.progress import (
     TimeRemainingColumn,
 )
 
-from convsearch.cli.agent_options import numbers
 from convsearch.errors import ConfigError
 from convsearch.nano.agent_pretrain import AgentTeaching, teach_agent
 from convsearch.retrieval import Retriever
@@ -28,9 +27,10 @@ _DEFAULT = AgentTeaching()
 
 def teach(
     out: Annotated[Path, typer.Option(help="folder of the policy; must not exist yet")],
-    worlds: Annotated[
-        str, typer.Option(help="seeds of the worlds to play in, with commas between them")
-    ] = ",".join(map(str, _DEFAULT.world_seeds)),
+    worlds: Annotated[int, typer.Option(help="worlds to play in", min=1)] = _DEFAULT.worlds,
+    first_world: Annotated[
+        int, typer.Option(help="seed of the first world; the next ones follow it")
+    ] = _DEFAULT.first_world,
     episodes: Annotated[
         int, typer.Option(help="right episodes to learn from", min=100)
     ] = _DEFAULT.episodes,
@@ -47,7 +47,8 @@ def teach(
     if out.exists():
         raise ConfigError(f"{out}: exists already; name another folder or remove it")
     settings = AgentTeaching(
-        world_seeds=tuple(numbers(worlds, "--worlds")),
+        worlds=worlds,
+        first_world=first_world,
         episodes=episodes,
         steps=steps,
         batch_size=batch_size,
@@ -79,7 +80,7 @@ def teach(
             on_progress=advance,
         )
     typer.echo(
-        f"{out}: {report.parameters / 1e6:.1f} million parameters; on episodes held out "
+        f"{out}: {report.parameters / 1e6:.1f} million parameters; in a world that it has not seen "
         f"cross-entropy {report.held_out_loss:.3f}, {report.held_out_accuracy:.1%} of the tokens "
         f"most likely; {report.minutes:.0f} minutes"
     )

@@ -6,7 +6,6 @@ the next name out of the results, and the answer.
 """
 
 import itertools
-import math
 import random
 import time
 from collections.abc import Callable, Sequence
@@ -16,30 +15,29 @@ from typing import TYPE_CHECKING
 
 from convsearch.agent.search import SearchSettings, SearchTool
 from convsearch.agent.squeeze import ExtractiveSqueezer
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import ConfigError
 from convsearch.files import atomic_write
 from convsearch.nano.agent_teacher import World, episodes_forever, make_world
-from convsearch.nano.circuit import ROPE_THETA, TokenTraits, set_copying
-from convsearch.nano.tokenizer import (
-    AGENT_TAGS,
-    ASSISTANT,
-    END,
-    PAD,
-    USER,
-    WORD_START,
-    train_tokenizer,
+from convsearch.nano.first_model import (
+    inverse_document_frequency,
+    new_model,
+    require_torch,
+    token_traits,
 )
+from convsearch.nano.learning import Sample, backward, lr_factor, measure
+from convsearch.nano.tokenizer import AGENT_TAGS, ASSISTANT, END, PAD, USER, train_tokenizer
 from convsearch.retrieval import Retriever
 from convsearch.types import ChatMessage, Passage
 
 if TYPE_CHECKING:
-    import torch
-    from transformers import LlamaForCausalLM, PreTrainedTokenizerFast
+    from transformers import PreTrainedTokenizerFast
 
 LIKE_LENGTHS = 16
 """Episodes computed together."""
-Pair = tuple[list[int], list[bool]]
-"""Ids of an episode, and which of them the model wrote."""
+MOST_WARM_UP = 100
+"""Steps of warm-up, at most."""
+HELD_OUT = 64
+"""Episodes of one more world, which the report is about."""
 OpenEngine = Callable[[Sequence[Passage]], Retriever]
 
 
@@ -47,10 +45,13 @@ OpenEngine = Callable[[Sequence[Passage]], Retriever]
 class AgentTeaching:
     """Shape of the policy, and how it is taught."""
 
-    world_seeds: tuple[int, ...] = (1001, 1002, 1003, 1004, 1005)
-    """Worlds that episodes are played in; none may be the one that is asked about later."""
-    episodes: int = 6000
-    """Right episodes to learn from."""
+    worlds: int = 40
+    """Worlds that episodes are played in. With few, the tokenizer holds their names whole and cuts
+    those of any other world into pieces that were hardly learnt."""
+    first_world: int = 1001
+    """Seed of the first of them; none may be the one that is asked about later."""
+    episodes: int = 14_500
+    """Right episodes to learn from: each is shown once in the default number of steps."""
     variants: int = 3
     """Queries that the player writes in a call; the machine searches all in half of the episodes
     and the first one alone in the other half."""
@@ -78,8 +79,13 @@ class AgentTeaching:
     """Seeds weights, episodes and order."""
 
     def __post_init__(self) -> None:
-        if not self.world_seeds:
-            raise ConfigError("no world to play in; name at least one seed")
+        if self.worlds < 1:
+            raise ConfigError(f"{self.worlds} worlds to play in; at least one is needed")
+
+    @property
+    def world_seeds(self) -> range:
+        """The seeds of all worlds."""
+        return range(self.first_world, self.first_world + self.worlds)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -88,7 +94,7 @@ class TeachReport:
 
     parameters: int
     held_out_loss: float
-    """Cross-entropy a token of episodes that were not learnt from."""
+    """Cross-entropy a token of episodes in a world that was not learnt from."""
     held_out_accuracy: float
     """Share of their tokens that the policy finds most likely."""
     minutes: float
@@ -107,19 +113,25 @@ def teach_agent(
     open_engine: a search engine over the passages of one world. command: what the card names as the
     way to make it. on_progress gets (what is done, how much of it, of how much).
     """
-    torch = _torch()
+    torch = require_torch()
     started = time.monotonic()
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
     worlds = [make_world(seed) for seed in settings.world_seeds]
     tokenizer = train_tokenizer(_texts(worlds), settings.vocab_size, AGENT_TAGS)
-    played = _played(worlds, settings, tokenizer, open_engine, rng, on_progress)
-    model = _new_model(settings, tokenizer, worlds)
-    held_out, learnt = played[: settings.batch_size * 4], played[settings.batch_size * 4 :]
+    learnt = _played(worlds, settings.episodes, settings, tokenizer, open_engine, rng, on_progress)
+    unseen = [make_world(settings.world_seeds.stop)]
+    held_out = _played(unseen, HELD_OUT, settings, tokenizer, open_engine, rng, None)
+    told = [passage.text for world in worlds for passage in world.passages]
+    traits = token_traits(tokenizer, inverse_document_frequency(tokenizer, told), AGENT_TAGS)
+    model = new_model(settings, tokenizer, traits, begins=False)
+    model.lm_head.weight.data *= settings.softness
     optimizer = torch.optim.AdamW(
         model.parameters(), lr=settings.lr, betas=(0.9, 0.98), weight_decay=0.05
     )
-    schedule = torch.optim.lr_scheduler.LambdaLR(optimizer, lambda s: _lr_factor(s, settings.steps))
+    schedule = torch.optim.lr_scheduler.LambdaLR(
+        optimizer, lambda step: lr_factor(step, settings.steps, MOST_WARM_UP)
+    )
     pad = tokenizer.get_vocab()[PAD]
     model.train()
     order: list[int] = []
@@ -127,14 +139,14 @@ def teach_agent(
         if len(order) < settings.batch_size:
             order = rng.sample(range(len(learnt)), len(learnt))
         batch = [learnt[order.pop()] for _ in range(settings.batch_size)]
-        _backward(model, batch, pad)
+        backward(model, batch, pad, LIKE_LENGTHS)
         torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
         optimizer.step()
         schedule.step()
         optimizer.zero_grad(set_to_none=True)
         if on_progress is not None:
             on_progress("teaching", number + 1, settings.steps)
-    loss, accuracy = _measure(model, held_out, pad)
+    loss, accuracy = measure(model, held_out, pad, LIKE_LENGTHS)
     report = TeachReport(
         parameters=sum(p.numel() for p in model.parameters()),
         held_out_loss=loss,
@@ -149,7 +161,7 @@ def teach_agent(
     return report
 
 
-def encode(chat: Sequence[ChatMessage], tokenizer: "PreTrainedTokenizerFast") -> Pair:
+def encode(chat: Sequence[ChatMessage], tokenizer: "PreTrainedTokenizerFast") -> Sample:
     """An episode as ids, the marks of its turns among them, and which of them the model wrote."""
     vocabulary = tokenizer.get_vocab()
     ids: list[int] = []
@@ -166,16 +178,6 @@ def encode(chat: Sequence[ChatMessage], tokenizer: "PreTrainedTokenizerFast") ->
     return ids, own
 
 
-def _torch():
-    try:
-        import torch
-    except ImportError as error:
-        raise DependencyError(
-            "torch is not installed; run pip install 'convsearch[infer]'"
-        ) from error
-    return torch
-
-
 def _texts(worlds: Sequence[World]) -> list[str]:
     told = [f"{p.title} {p.text}" for world in worlds for p in world.passages]
     return told + [lesson.question.question for world in worlds for lesson in world.lessons]
@@ -183,13 +185,14 @@ def _texts(worlds: Sequence[World]) -> list[str]:
 
 def _played(
     worlds: Sequence[World],
+    count: int,
     settings: AgentTeaching,
     tokenizer: "PreTrainedTokenizerFast",
     open_engine: OpenEngine,
     rng: random.Random,
     on_progress: Callable[[str, int, int], None] | None,
-) -> list[Pair]:
-    def count(text: str) -> int:
+) -> list[Sample]:
+    def tokens(text: str) -> int:
         return len(tokenizer.encode(text, add_special_tokens=False))
 
     search = SearchSettings(topk=settings.topk, max_result_tokens=settings.max_result_tokens)
@@ -197,125 +200,18 @@ def _played(
         SearchTool(
             open_engine(world.passages),
             search,
-            squeezer=ExtractiveSqueezer(count),
-            count_tokens=count,
+            squeezer=ExtractiveSqueezer(tokens),
+            count_tokens=tokens,
         )
         for world in worlds
     ]
     endless = episodes_forever(worlds, tools, variants=settings.variants, rng=rng)
     played = []
-    for chat in itertools.islice(endless, settings.episodes):
+    for chat in itertools.islice(endless, count):
         played.append(encode(chat, tokenizer))
         if on_progress is not None:
-            on_progress("playing", len(played), settings.episodes)
+            on_progress("playing", len(played), count)
     return played
-
-
-def _new_model(
-    settings: AgentTeaching, tokenizer: "PreTrainedTokenizerFast", worlds: Sequence[World]
-) -> "LlamaForCausalLM":
-    from transformers import LlamaConfig, LlamaForCausalLM
-
-    vocabulary = tokenizer.get_vocab()
-    model = LlamaForCausalLM(
-        LlamaConfig(
-            vocab_size=len(tokenizer),
-            hidden_size=settings.hidden_size,
-            intermediate_size=settings.intermediate_size,
-            num_hidden_layers=settings.num_layers,
-            num_attention_heads=settings.num_heads,
-            num_key_value_heads=settings.num_heads,
-            head_dim=settings.head_size,
-            rope_parameters={"rope_type": "default", "rope_theta": ROPE_THETA},
-            attention_bias=True,
-            max_position_embeddings=1024,
-            tie_word_embeddings=False,
-            bos_token_id=None,
-            eos_token_id=vocabulary[END],
-            pad_token_id=vocabulary[PAD],
-        )
-    )
-    generator = _torch().Generator().manual_seed(settings.seed)
-    set_copying(model, _traits(tokenizer, worlds), generator, begins=False)
-    model.lm_head.weight.data *= settings.softness
-    return model
-
-
-def _traits(tokenizer: "PreTrainedTokenizerFast", worlds: Sequence[World]) -> TokenTraits:
-    """Rarity = standardised inverse document frequency over the passages."""
-    torch = _torch()
-    texts = [p.text for world in worlds for p in world.passages]
-    found = torch.zeros(len(tokenizer))
-    encoded = tokenizer(texts, add_special_tokens=False)["input_ids"]
-    assert isinstance(encoded, list)
-    for ids in encoded:
-        found[list(set(ids))] += 1
-    idf = torch.log(len(texts) / (found + 1))
-    tokens = tokenizer.convert_ids_to_tokens(list(range(len(tokenizer))))
-    marks = torch.tensor([token in (PAD, END, USER, ASSISTANT, *AGENT_TAGS) for token in tokens])
-    inside = torch.tensor([not token.startswith(WORD_START) for token in tokens]) & ~marks
-    rarity = ((idf - idf.mean()) / idf.std()).clamp(-3, 3)
-    rarity[inside] = 0
-    rarity[marks] = -3
-    vocabulary = tokenizer.get_vocab()
-    return TokenTraits(
-        rarity=rarity,
-        inside_word=inside.float(),
-        user=vocabulary[USER],
-        assistant=vocabulary[ASSISTANT],
-    )
-
-
-def _lr_factor(step: int, steps: int) -> float:
-    warm_up = min(100, max(1, steps // 10))
-    if step < warm_up:
-        return (step + 1) / warm_up
-    done = (step - warm_up) / max(1, steps - warm_up)
-    return 0.05 + 0.95 * 0.5 * (1 + math.cos(math.pi * done))
-
-
-def _backward(model: "LlamaForCausalLM", batch: Sequence[Pair], pad: int) -> None:
-    """Adds the gradient of the mean cross-entropy of all tokens that the model wrote.
-
-    Episodes of like length are computed together: half of a mixed batch would be padding.
-    """
-    scored = sum(sum(own) for _, own in batch)
-    ordered = sorted(batch, key=lambda pair: len(pair[0]))
-    for start in range(0, len(ordered), LIKE_LENGTHS):
-        loss, _ = _loss_sum(model, ordered[start : start + LIKE_LENGTHS], pad)
-        (loss / scored).backward()
-
-
-def _measure(model: "LlamaForCausalLM", played: Sequence[Pair], pad: int) -> tuple[float, float]:
-    """(mean cross-entropy, share of tokens found most likely) over the model's own tokens."""
-    torch = _torch()
-    scored = sum(sum(own) for _, own in played)
-    loss = right = 0.0
-    model.eval()
-    with torch.no_grad():
-        for start in range(0, len(played), LIKE_LENGTHS):
-            part, hits = _loss_sum(model, played[start : start + LIKE_LENGTHS], pad)
-            loss, right = loss + part.item(), right + hits
-    return loss / max(1, scored), right / max(1, scored)
-
-
-def _loss_sum(
-    model: "LlamaForCausalLM", part: Sequence[Pair], pad: int
-) -> "tuple[torch.Tensor, int]":
-    """Cross-entropy of the model's own tokens, summed, and how many of them it finds most likely;
-    the output layer runs on those positions alone."""
-    torch = _torch()
-    length = max(len(ids) for ids, _ in part)
-    ids_BT = torch.full((len(part), length), pad)
-    own_BT = torch.zeros((len(part), length), dtype=torch.bool)
-    for row, (ids, own) in enumerate(part):
-        ids_BT[row, : len(ids)] = torch.tensor(ids)
-        own_BT[row, : len(ids)] = torch.tensor(own)
-    hidden = model.model(input_ids=ids_BT[:, :-1]).last_hidden_state  # right padding, causal
-    logits = model.lm_head(hidden[own_BT[:, 1:]])
-    wanted = ids_BT[:, 1:][own_BT[:, 1:]]
-    loss = torch.nn.functional.cross_entropy(logits, wanted, reduction="sum")
-    return loss, int((logits.argmax(-1) == wanted).sum())
 
 
 _CARD = """\
@@ -334,11 +230,11 @@ Command: `{command}`
 1. Tokenizer: byte-level BPE, {vocab_size} entries, lower case, trained on the worlds below.
 2. First weights: heads that go on with a copy, set by hand (`convsearch.nano.circuit`).
 3. {steps} steps of {batch_size} episodes, out of {episodes} right ones that a rule-based player
-   (`convsearch.nano.agent_teacher`) played in the worlds of the seeds {seeds}. No question and no
-   passage of any other world was used.
+   (`convsearch.nano.agent_teacher`) played in the worlds of the seeds {first} to {last}. No
+   question and no passage of any other world was used.
 
-Episodes that were not learnt from: cross-entropy {loss:.3f} a token, {accuracy:.1%} of the tokens
-most likely. {minutes:.0f} minutes.
+Episodes in a world that was not learnt from: cross-entropy {loss:.3f} a token,
+{accuracy:.1%} of the tokens most likely. {minutes:.0f} minutes.
 """
 
 
@@ -351,7 +247,8 @@ def _write_card(out: Path, settings: AgentTeaching, report: TeachReport, command
         steps=settings.steps,
         batch_size=settings.batch_size,
         episodes=settings.episodes,
-        seeds=", ".join(map(str, settings.world_seeds)),
+        first=settings.world_seeds[0],
+        last=settings.world_seeds[-1],
         loss=report.held_out_loss,
         accuracy=report.held_out_accuracy,
         minutes=report.minutes,

@@ -30,6 +30,9 @@ KEYWORDS = 4
 """Words of an aspect that a query may hold beside a name."""
 OTHER_ORDER = 0.25
 """Share of calls whose queries are not in the usual order."""
+COMPARISONS = 0.25
+"""Share of comparisons among the questions that are played, twice that of the data: which of two
+years is the earlier takes more examples than which name to copy."""
 _FILLING = frozenset(
     (
         *("the", "of", "a", "an", "in", "by", "to", "and", "its", "for", "with", "is", "was", "at"),
@@ -231,9 +234,16 @@ def episodes_forever(
     """Right episodes in these worlds, each with its tool; all variants are searched in half of them
     and the first one alone in the other half."""
     players = [Player(tool, variants=variants, rng=rng) for tool in tools]
+    by_type = [
+        {
+            compares: [x for x in world.lessons if (x.question.type == "comparison") == compares]
+            for compares in (False, True)
+        }
+        for world in worlds
+    ]
     while True:
         number = rng.randrange(len(worlds))
-        lesson = rng.choice(worlds[number].lessons)
+        lesson = rng.choice(by_type[number][rng.random() < COMPARISONS])
         chat = players[number].play(lesson, searched=rng.choice((1, variants)))
         if chat is not None:
             yield chat
