@@ -2,7 +2,7 @@
 # Installs into .venv where need be, then teaches, trains and compares search agents on the embedded
 # questions: three queries a call and one, before and after GRPO.
 #   RUN       folder of the run (runs/quickstart_agent); what is finished in it is not done again
-#   TEACHING  optimiser steps of the teaching (900)
+#   TEACHING  optimiser steps of the teaching (1200)
 #   STEPS     steps of GRPO (30)
 #   SEED      of teaching and training (0)
 #   SPLIT     questions of the comparison (test)
@@ -69,7 +69,7 @@ answer() {
 [[ -d $RUN/index ]] || convsearch index --corpus "$RUN/hops/corpus.jsonl" --out "$RUN/index"
 if [[ ! -d $RUN/taught ]]; then
   stage "teaching a small policy in other worlds"
-  convsearch nano teach-agent --out "$RUN/taught" --steps "${TEACHING:-900}" --seed "$SEED"
+  convsearch nano teach-agent --out "$RUN/taught" --steps "${TEACHING:-1200}" --seed "$SEED"
 fi
 serve
 train 3

@@ -50,7 +50,7 @@ class AgentTeaching:
     those of any other world into pieces that were hardly learnt."""
     first_world: int = 1001
     """Seed of the first of them; none may be the one that is asked about later."""
-    episodes: int = 14_500
+    episodes: int = 19_200
     """Right episodes to learn from: each is shown once in the default number of steps."""
     variants: int = 3
     """Queries that the player writes in a call; the machine searches all in half of the episodes
@@ -65,7 +65,7 @@ class AgentTeaching:
     head_size: int = 80
     num_layers: int = 3
     intermediate_size: int = 504
-    steps: int = 900
+    steps: int = 1200
     """Optimiser steps."""
     batch_size: int = 16
     """Episodes a step."""
@@ -118,7 +118,7 @@ def teach_agent(
     rng = random.Random(settings.seed)
     torch.manual_seed(settings.seed)
     worlds = [make_world(seed) for seed in settings.world_seeds]
-    tokenizer = train_tokenizer(_texts(worlds), settings.vocab_size, AGENT_TAGS)
+    tokenizer = train_tokenizer(_texts(worlds), settings.vocab_size, AGENT_TAGS, single_digits=True)
     learnt = _played(worlds, settings.episodes, settings, tokenizer, open_engine, rng, on_progress)
     unseen = [make_world(settings.world_seeds.stop)]
     held_out = _played(unseen, HELD_OUT, settings, tokenizer, open_engine, rng, None)
@@ -227,7 +227,8 @@ call, reads, and answers. It is the start of reinforcement learning, not a finis
 
 Command: `{command}`
 
-1. Tokenizer: byte-level BPE, {vocab_size} entries, lower case, trained on the worlds below.
+1. Tokenizer: byte-level BPE, {vocab_size} entries, lower case, single digits, trained on the worlds
+   below.
 2. First weights: heads that go on with a copy, set by hand (`convsearch.nano.circuit`).
 3. {steps} steps of {batch_size} episodes, out of {episodes} right ones that a rule-based player
    (`convsearch.nano.agent_teacher`) played in the worlds of the seeds {first} to {last}. No

@@ -183,10 +183,13 @@ class Player:
         found = _clue(seen, second)
         if found is None:
             return None
+        answer = question.answers[0]
         thought = found
         if compares:
-            thought = f"{first.name} {first.value} {second.name} {second.value}"
-        answer = question.answers[0]
+            earlier = min(first.value, second.value, key=int)
+            told = (f"{need.name} {need.value} {need.name}" for need in (first, second))
+            # what followed the year before is the name: copying goes on to the answer
+            thought = f"{' '.join(told)} {earlier} {answer}"
         state, outcome = step(state, _turn(thought, f"<answer>{_plain(answer)}</answer>"))
         if not isinstance(outcome, FinalAnswer) or not exact_match(outcome.answer, [answer]):
             return None

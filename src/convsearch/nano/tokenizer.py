@@ -30,11 +30,18 @@ CHAT_TEMPLATE = (
 )
 
 
-def train_tokenizer(texts: Iterable[str], vocab_size: int, tags: Sequence[str] = TAGS):
+def train_tokenizer(
+    texts: Iterable[str],
+    vocab_size: int,
+    tags: Sequence[str] = TAGS,
+    *,
+    single_digits: bool = False,
+):
     """Byte-level BPE with at most `vocab_size` entries, as a Hugging Face fast tokenizer.
 
     The tags are single tokens and are kept by `skip_special_tokens`; pad, end and the two
-    role marks are special.
+    role marks are special. single_digits: each digit is a token, so that a model that compares
+    numbers needs to know ten of them.
     """
     try:
         from tokenizers import (
@@ -55,12 +62,13 @@ def train_tokenizer(texts: Iterable[str], vocab_size: int, tags: Sequence[str] =
 
     core = Tokenizer(models.BPE())
     core.normalizer = normalizers.Sequence([normalizers.NFC(), normalizers.Lowercase()])
-    core.pre_tokenizer = pre_tokenizers.Sequence(
-        [
-            pre_tokenizers.Split(Regex(f"{WORD}|:"), behavior="removed", invert=True),
-            pre_tokenizers.ByteLevel(add_prefix_space=True),
-        ]
-    )
+    steps = [
+        pre_tokenizers.Split(Regex(f"{WORD}|:"), behavior="removed", invert=True),
+        pre_tokenizers.ByteLevel(add_prefix_space=True),
+    ]
+    if single_digits:
+        steps.append(pre_tokenizers.Digits(individual_digits=True))
+    core.pre_tokenizer = pre_tokenizers.Sequence(steps)
     core.decoder = decoders.ByteLevel()
     specials = [PAD, END, USER, ASSISTANT]
     core.train_from_iterator(
