@@ -2,7 +2,7 @@
 
 import pytest
 
-from convsearch.nano.tokenizer import TAGS, train_tokenizer
+from convsearch.nano.tokenizer import TAGS, WORD_START, train_tokenizer
 from convsearch.prompts import format_response
 
 TEXTS = ["the quick brown fox jumps over the lazy dog"] * 30 + ["Zyx Quorn of Étampes"] * 5
@@ -48,3 +48,11 @@ def test_the_chat_only_ever_grows(tokenizer) -> None:
     prompt = tokenizer.apply_chat_template(chat[:1], tokenize=False, add_generation_prompt=True)
     whole = tokenizer.apply_chat_template(chat, tokenize=False)
     assert whole == prompt + chat[1]["content"] + tokenizer.eos_token
+
+
+def test_single_digits_are_tokens_and_the_number_comes_back() -> None:
+    years = [f"made in the year {year}" for year in range(100, 999)]
+    whole, single = (train_tokenizer(years, 600, single_digits=each) for each in (False, True))
+    assert whole.tokenize("year 155")[1:] != [WORD_START, "1", "5", "5"]
+    assert single.tokenize("year 155")[1:] == [WORD_START, "1", "5", "5"]
+    assert single.decode(single.encode("year 155, 683")).split() == ["year", "155", "683"]

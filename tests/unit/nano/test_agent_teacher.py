@@ -1,5 +1,6 @@
 """The rule-based player teaches right episodes alone, in worlds that share no name with ours."""
 
+import itertools
 import random
 
 import pytest
@@ -11,7 +12,14 @@ from convsearch.data.mini.generate import DEFAULT_SEED
 from convsearch.data.mini.world import make_entities
 from convsearch.eval.answers import exact_match
 from convsearch.nano.agent_pretrain import AgentTeaching
-from convsearch.nano.agent_teacher import Player, World, keywords, make_world, wordings
+from convsearch.nano.agent_teacher import (
+    Player,
+    World,
+    episodes_forever,
+    keywords,
+    make_world,
+    wordings,
+)
 from convsearch.retrieval.memory import InMemoryRetriever
 
 SEED = 1001
@@ -76,6 +84,33 @@ def test_a_kept_episode_reads_before_it_answers_rightly(
         read = " ".join(m["content"].lower() for m in chat if "<results>" in m["content"])
         assert all(need.value.lower() in read for need in lesson.steps)
     assert 10 < kept < 60
+
+
+def test_a_comparison_thinks_the_name_after_the_earlier_year(
+    world: World, tool: SearchTool
+) -> None:
+    player = Player(tool, variants=3, rng=random.Random(0))
+    asked = [x for x in world.lessons if x.question.type == "comparison"][:20]
+    thoughts = 0
+    for lesson in asked:
+        chat = player.play(lesson, searched=3)
+        if chat is None:
+            continue
+        last = chat[-1]["content"].partition("</think>")[0]
+        answer = lesson.question.answers[0].lower()
+        year = str(min(int(need.value) for need in lesson.steps))
+        assert last.endswith(f"{year} {answer}")
+        assert last.count(f"{year} {answer}") == 2
+        thoughts += 1
+    assert thoughts > 10
+
+
+def test_comparisons_are_a_quarter_of_what_is_played(world: World, tool: SearchTool) -> None:
+    played = itertools.islice(
+        episodes_forever([world], [tool], variants=3, rng=random.Random(0)), 120
+    )
+    compared = sum(", " in chat[0]["content"] for chat in played)
+    assert 15 <= compared <= 45
 
 
 def test_wordings_differ_and_name_the_thing(world: World) -> None:
