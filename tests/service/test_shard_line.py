@@ -81,8 +81,8 @@ def test_a_shard_stays_watched_after_errors_that_nobody_expects(
 
 def test_room_is_what_others_leave_and_what_they_give_back() -> None:
     ended = subprocess.run(
-        [sys.executable, "-c", ROOM], cwd=ROOT, capture_output=True, text=True, timeout=START_S,
-        check=False,
+        [sys.executable, "-c", ROOM], cwd=ROOT, capture_output=True, text=True,
+        timeout=2 * START_S, check=False,
     )  # fmt: skip
     assert ended.returncode == 0, ended.stderr
     taken, never, free_again = ended.stdout.splitlines()
