@@ -281,6 +281,11 @@ def _served(checkout: Path, index: Path, max_in_flight: int, log: Path) -> Itera
             server.terminate()
 
 
+def _commit(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
 def _rows(found: Sequence[tuple[str, str, dict[str, float]]]) -> list[Row]:
     """Medians over the rounds, for each crowd and server."""
     kinds = list(dict.fromkeys((crowd, server) for crowd, server, _ in found))
@@ -300,7 +305,7 @@ def main() -> None:
     options = parser.parse_args()
     servers = {"this commit": _ROOT}
     if options.against is not None:
-        servers["the other commit"] = options.against
+        servers[_commit(options.against)] = options.against
     found: list[tuple[str, str, dict[str, float]]] = []
     with tempfile.TemporaryDirectory() as name:
         index = make_index(Path(name), _PASSAGES)
@@ -313,7 +318,8 @@ def main() -> None:
                         load = saturated(url, crowd, options.seconds)
                     found.append((which, server, {**load, "machine_load": os.getloadavg()[0]}))
                     print(json.dumps(found[-1]), file=sys.stderr, flush=True)
-    command = " ".join(["python3 benchmarks/saturation.py", *sys.argv[1:]])
+    command = f"python3 benchmarks/saturation.py --rounds {options.rounds}"
+    command += f" --seconds {options.seconds:g}" + " --against CHECKOUT" * (len(servers) > 1)
     write_results("saturation", command, {"medians": _rows(found)})
 
 
