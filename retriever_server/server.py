@@ -45,8 +45,8 @@ check waits several times, so that Python's 5 ms cost 15 ms in the 99th percenti
 GC_OBJECTS, GC_ROUNDS = 5_000, 50
 """New objects between two looks of the garbage collector (Python: 700), and looks until it also
 looks at what it has seen once (Python: 10). No thread runs meanwhile. Where hundreds of requests
-are being worked on, nearly all it sees are in use: with 20,000 and 10 it stopped the server for
-some ten milliseconds several times a second, on a busy machine for 200."""
+are being worked on, nearly all it sees are in use: with 20,000 and 10 it stopped the server about
+once a second, on a busy machine for 40 to 200 ms."""
 _PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
