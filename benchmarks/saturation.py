@@ -3,21 +3,41 @@
 The clients share the machine with the server they measure, so they are plain sockets: requests are
 bytes made beforehand, one process waits for all searching connections together, and of an answer
 only status and length are read. What they use of the processors is reported beside the figures.
+
+    python3 benchmarks/saturation.py [--against CHECKOUT] [--rounds 3] [--seconds 10]
+
+Writes benchmarks/results/saturation.json and .md. CHECKOUT: of another commit, whose server is
+measured in turn with this one. Refusals of the first moment, in which all clients ask at once, are
+among the others.
 """
 
+import argparse
 import contextlib
 import heapq
+import json
 import multiprocessing
+import os
 import random
 import selectors
 import socket
+import statistics
+import subprocess
+import sys
+import tempfile
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 from urllib.parse import urlsplit
 
 import numpy as np
+from tables import Row, write_results
+from zipf_index import QUERY_WORDS, TOPK, golds_for, make_index, zipf_texts
+
+from convsearch.retrieval.protocol import Retriever
+from retriever_server.loading import load_backend
+from retriever_server.settings import DEFAULT_MAX_IN_FLIGHT, IndexSettings
 
 _RETRY_S = 1.0, 2.0
 """Shortest and longest wait of a refused client: what Retry-After asks for and up to as much again,
@@ -26,6 +46,8 @@ _HEALTH_EVERY_S = 0.005
 _SETTLING_S = 2.0
 """Until the crowd no longer asks in step."""
 _TIMEOUT_S = 120.0
+_PASSAGES = 20_000
+_ROOT = Path(__file__).resolve().parents[1]
 _BUFFER_BYTES = 1 << 18
 _END_OF_HEAD = b"\r\n\r\n"
 
@@ -216,3 +238,90 @@ def _status_and_length(head: bytes) -> tuple[int, int]:
 
 def _ms(seconds: list[float], percent: float) -> float:
     return 1000 * float(np.percentile(seconds, percent)) if seconds else float("nan")
+
+
+def crowds(engine: Retriever) -> dict[str, Crowd]:
+    """A few clients with large requests, and more clients with small ones than are admitted."""
+    texts = zipf_texts(64, QUERY_WORDS, seed=3)
+    golds = golds_for(engine, texts)
+    large = [
+        {"queries": texts[first : first + 16], "topk": TOPK, "with_contents": False}
+        for first in range(0, len(texts), 16)
+    ]
+    ranks = [
+        {"queries": [text], "gold_ids": [gold], "topk": TOPK}
+        for text, gold in zip(texts, golds, strict=True)
+    ]
+    documents = [{"queries": [text], "topk": 10} for text in texts]
+    small = [ask for pair in zip(ranks, documents, strict=True) for ask in pair]
+    return {
+        "large": Crowd(clients=32, max_in_flight=16, bodies=_bodies(large)),
+        "small": Crowd(clients=640, max_in_flight=DEFAULT_MAX_IN_FLIGHT, bodies=_bodies(small)),
+    }
+
+
+def _bodies(asks: Sequence[Mapping[str, object]]) -> list[bytes]:
+    return [json.dumps(ask).encode() for ask in asks]
+
+
+@contextlib.contextmanager
+def _served(checkout: Path, index: Path, max_in_flight: int, log: Path) -> Iterator[str]:
+    """The URL of the server of a checkout, once it is ready."""
+    command = [sys.executable, str(checkout / "retriever_server" / "server.py"), "--port", "0"]
+    command += ["--index_path", str(index), "--max_in_flight", str(max_in_flight)]
+    command += ["--log_file", str(log)]
+    with subprocess.Popen(command, stderr=subprocess.PIPE, text=True) as server:
+        assert server.stderr is not None
+        try:
+            said = next((line for line in server.stderr if line.startswith("ready: ")), None)
+            if said is None:
+                raise SystemExit(f"{checkout}: the server ended before it was ready")
+            yield said.split()[1]
+        finally:
+            server.terminate()
+
+
+def _commit(checkout: Path) -> str:
+    command = ["git", "-C", str(checkout), "rev-parse", "--short", "HEAD"]
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def _rows(found: Sequence[tuple[str, str, dict[str, float]]]) -> list[Row]:
+    """Medians over the rounds, for each crowd and server."""
+    kinds = list(dict.fromkeys((crowd, server) for crowd, server, _ in found))
+    rows: list[Row] = []
+    for kind in kinds:
+        loads = [load for crowd, server, load in found if (crowd, server) == kind]
+        medians = {name: statistics.median(load[name] for load in loads) for name in loads[0]}
+        rows.append({"crowd": kind[0], "server": kind[1], "rounds": len(loads), **medians})
+    return rows
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="Health checks and refusals of a busy server.")
+    parser.add_argument("--against", type=Path, help="checkout of another commit")
+    parser.add_argument("--rounds", type=int, default=3)
+    parser.add_argument("--seconds", type=float, default=10, help="of each measurement")
+    options = parser.parse_args()
+    servers = {"this commit": _ROOT}
+    if options.against is not None:
+        servers[_commit(options.against)] = options.against
+    found: list[tuple[str, str, dict[str, float]]] = []
+    with tempfile.TemporaryDirectory() as name:
+        index = make_index(Path(name), _PASSAGES)
+        engine, _ = load_backend(IndexSettings(index_path=index))
+        for _ in range(options.rounds):
+            for which, crowd in crowds(engine).items():
+                for server, checkout in servers.items():
+                    log = Path(name) / "server.log"
+                    with _served(checkout, index, crowd.max_in_flight, log) as url:
+                        load = saturated(url, crowd, options.seconds)
+                    found.append((which, server, {**load, "machine_load": os.getloadavg()[0]}))
+                    print(json.dumps(found[-1]), file=sys.stderr, flush=True)
+    command = f"python3 benchmarks/saturation.py --rounds {options.rounds}"
+    command += f" --seconds {options.seconds:g}" + " --against CHECKOUT" * (len(servers) > 1)
+    write_results("saturation", command, {"medians": _rows(found)})
+
+
+if __name__ == "__main__":
+    main()

@@ -15,35 +15,20 @@ import platform
 import statistics
 import tempfile
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from urllib.parse import urlsplit
 
-import numpy as np
-from saturation import Crowd, saturated
+from saturation import crowds, saturated
+from zipf_index import QUERY_WORDS, TOPK, golds_for, make_index, zipf_texts
 
 from convsearch.files import atomic_write
-from convsearch.passages import write_passages
 from convsearch.retrieval.protocol import Retriever
-from convsearch.types import Passage
-from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.loading import load_backend
 from retriever_server.process import ServerProcess
-from retriever_server.settings import DEFAULT_MAX_IN_FLIGHT, IndexSettings
+from retriever_server.settings import IndexSettings
 
 RESULTS = Path(__file__).with_name("results") / "server_overhead"
-WORDS = 30_000
-PASSAGE_WORDS = 100
-QUERY_WORDS = 30
-TOPK = 100
-
-
-def zipf_texts(count: int, words: int, seed: int) -> list[str]:
-    """Texts whose words occur as often as in language: the n-th most frequent 1/n as often."""
-    rng = np.random.default_rng(seed)
-    weights = 1 / np.arange(1, WORDS + 1)
-    drawn = rng.choice(WORDS, size=(count, words), p=weights / weights.sum())
-    return [" ".join(f"w{word}" for word in row) for row in drawn]
 
 
 def post(line: http.client.HTTPConnection, body: bytes) -> tuple[int, bytes]:
@@ -73,12 +58,6 @@ def engine_seconds(line: http.client.HTTPConnection) -> float:
         for entry in page.splitlines()
         if entry.startswith("retriever_engine_seconds_sum")
     )
-
-
-def golds_for(engine: Retriever, queries: Sequence[str]) -> list[list[str]]:
-    """A passage for each query: the best ones of the first query in turns."""
-    [first] = engine.search(queries[:1], TOPK)
-    return [[first[i % len(first)].doc_id] for i in range(len(queries))]
 
 
 def overhead(engine: Retriever, url: str, num_queries: int, repeats: int) -> dict[str, float]:
@@ -116,30 +95,6 @@ def overhead(engine: Retriever, url: str, num_queries: int, repeats: int) -> dic
         "around_engine_ms": 1000 * statistics.median(around),
         "around_engine_percent": 100 * statistics.median(around) / engine_s,
     }
-
-
-def crowds(engine: Retriever) -> dict[str, Crowd]:
-    """A few clients with large requests, and more clients with small ones than are admitted."""
-    texts = zipf_texts(64, QUERY_WORDS, seed=3)
-    golds = golds_for(engine, texts)
-    large = [
-        {"queries": texts[first : first + 16], "topk": TOPK, "with_contents": False}
-        for first in range(0, len(texts), 16)
-    ]
-    ranks = [
-        {"queries": [text], "gold_ids": [gold], "topk": TOPK}
-        for text, gold in zip(texts, golds, strict=True)
-    ]
-    documents = [{"queries": [text], "topk": 10} for text in texts]
-    small = [ask for pair in zip(ranks, documents, strict=True) for ask in pair]
-    return {
-        "large": Crowd(clients=32, max_in_flight=16, bodies=_bodies(large)),
-        "small": Crowd(clients=640, max_in_flight=DEFAULT_MAX_IN_FLIGHT, bodies=_bodies(small)),
-    }
-
-
-def _bodies(asks: Sequence[Mapping[str, object]]) -> list[bytes]:
-    return [json.dumps(ask).encode() for ask in asks]
 
 
 def milliseconds(load: Mapping[str, float], what: str) -> str:
@@ -188,11 +143,7 @@ def main() -> None:
         folder = Path(name)
         index = options.index_path
         if index is None:
-            texts = zipf_texts(options.passages, PASSAGE_WORDS, seed=1)
-            passages = [Passage(doc_id=f"p{i}", title="", text=t) for i, t in enumerate(texts)]
-            write_passages(folder / "corpus.jsonl", passages)
-            index = folder / "index"
-            build_bm25_index(folder / "corpus.jsonl", index)
+            index = make_index(folder, options.passages)
         engine, _ = load_backend(IndexSettings(index_path=index))
         log = folder / "server.log"
         url = server.start(index, None, log)

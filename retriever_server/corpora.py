@@ -15,6 +15,7 @@ from convsearch.retrieval.info import info_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
 from retriever_server.batching import CPU, SearchQueue, device_of
+from retriever_server.cores import give_way
 from retriever_server.metrics import Metrics
 from retriever_server.parts import DegradedError, PartlyAnswering
 from retriever_server.store import PassageStore
@@ -194,7 +195,12 @@ class Corpora:
         device = device_of(engine)
         key = f"{name}@{CPU}" if device == CPU else device
         if key not in self._threads:
-            self._threads[key] = ThreadPoolExecutor(1, thread_name_prefix=f"search-{key}")
+            # on a processor that is searching, the event loop would wait for its slice to end
+            self._threads[key] = ThreadPoolExecutor(
+                1,
+                thread_name_prefix=f"search-{key}",
+                initializer=give_way if device == CPU else None,
+            )
         return self._threads[key]
 
 

@@ -171,20 +171,24 @@ class Bm25Backend:
 
         counted = [Counter(self._analyze(query)) for query in queries]
         numbers = self._numbers_of({term for counts in counted for term in counts})
-        known = [
-            [(number, count) for term, count in counts.items() if (number := numbers[term]) >= 0]
-            for counts in counted
-        ]
-        sizes = np.asarray([len(terms) for terms in known], dtype=np.int64)
-        flat = np.asarray([pair for terms in known for pair in terms], dtype=np.int64).reshape(
-            -1, 2
-        )
-        terms = flat[:, 0]
+        # flat lists of numbers: numpy takes one of tuples in a single step of some ten
+        # milliseconds, in which no other thread runs
+        numbers_T: list[int] = []
+        counts_T: list[int] = []
+        query_at = [0]
+        for counts in counted:
+            for term, count in counts.items():
+                if (number := numbers[term]) >= 0:
+                    numbers_T.append(number)
+                    counts_T.append(count)
+            query_at.append(len(numbers_T))
+        terms = np.asarray(numbers_T, dtype=np.int64)
+        ends = np.asarray(query_at, dtype=np.int64)
         df = self._arrays.term_postings[terms + 1] - self._arrays.term_postings[terms]
-        weights = flat[:, 1].astype(np.float32) * idf(df, self._num_searchable)
-        query = np.repeat(np.arange(len(queries)), sizes)
+        weights = np.asarray(counts_T, dtype=np.float32) * idf(df, self._num_searchable)
+        query = np.repeat(np.arange(len(queries)), np.diff(ends))
         order = np.lexsort((terms, weights / np.maximum(df, 1), query))
-        return Bm25Queries(terms[order], weights[order], np.concatenate([[0], np.cumsum(sizes)]))
+        return Bm25Queries(terms[order], weights[order], ends)
 
     def _numbers_of(self, terms: set[str]) -> dict[str, int]:
         """Number of each term in the index, -1 where it is not in it."""

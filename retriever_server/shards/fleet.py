@@ -105,6 +105,7 @@ class Fleet:
         enough processors, GPUs or address.
         """
         import ray
+        from ray import serve
 
         wanted = self._settings
         if wanted.ray_address is None:
@@ -114,6 +115,10 @@ class Fleet:
             self._stack.enter_context(cluster(wanted.ray_address))
             cpus = int(ray.cluster_resources().get("CPU", 0)) // wanted.shards
             cpus = wanted.cpus or max(1, cpus)
+        logging.getLogger("ray.serve").setLevel(logging.WARNING)
+        serve.start(proxy_location="Disabled", logging_config=_LOGGING)
+        if wanted.ray_address is not None:
+            _delete(_apps_of_the_dead())
         check_room(wanted.shards, cpus, wanted.gpus)
         self._deploy(cpus)
 
@@ -121,10 +126,6 @@ class Fleet:
         from ray import serve
 
         wanted = self._settings
-        logging.getLogger("ray.serve").setLevel(logging.WARNING)
-        serve.start(proxy_location="Disabled", logging_config=_LOGGING)
-        if wanted.ray_address is not None:
-            _delete(_apps_of_the_dead())
         prefix = f"{_PREFIX}-{socket.gethostname()}-{os.getpid()}"
         names = [f"{prefix}-{number}" for number in range(1, wanted.shards + 1)]
         self._stack.callback(self._stop, names)

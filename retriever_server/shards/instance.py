@@ -7,6 +7,7 @@ import signal
 import subprocess
 import sys
 import tempfile
+import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
@@ -18,6 +19,9 @@ _OBJECT_STORE_BYTES = 256 * 2**20
 """For queries on their way: 2,048 vectors of 768 numbers are 6 MB, for each shard."""
 _KEEPER_S = 20.0
 _START_ATTEMPTS = 3
+FREED_S = 30.0
+"""Until processors and GPUs that somebody holds count as taken."""
+_POLL_S = 0.25
 
 
 @contextlib.contextmanager
@@ -93,16 +97,27 @@ def cluster(address: str) -> Iterator[None]:
 
 
 def check_room(shards: int, cpus: int, gpus: float) -> None:
-    """Raises ConfigError where Ray has not enough for all shards: Serve would wait for ever."""
+    """Raises ConfigError where Ray has not enough for all shards, or others hold it: Serve would
+    wait for ever. What the processes of an ended server hold comes back within seconds, which this
+    waits for."""
     import ray
 
-    has = ray.cluster_resources()
-    for what, each in (("CPU", float(cpus)), ("GPU", gpus)):
-        if shards * each > has.get(what, 0.0):
+    wanted = {"CPU": float(shards * cpus), "GPU": shards * gpus}
+    deadline = time.monotonic() + FREED_S
+    while True:
+        has, free = ray.cluster_resources(), ray.available_resources()
+        short = [what for what, all_of_them in wanted.items() if all_of_them > free.get(what, 0.0)]
+        if not short:
+            return
+        never = any(wanted[what] > has.get(what, 0.0) for what in short)
+        if never or time.monotonic() > deadline:
+            what = short[0]
             raise ConfigError(
-                f"{shards} shards of {each:g} {what} each need {shards * each:g}, Ray has "
-                f"{has.get(what, 0.0):g}; ask for fewer, or add machines"
+                f"{shards} shards of {wanted[what] / shards:g} {what} each need {wanted[what]:g}; "
+                f"Ray has {has.get(what, 0.0):g}, of which {free.get(what, 0.0):g} are free; ask "
+                "for fewer, or add machines"
             )
+        time.sleep(_POLL_S)
 
 
 def import_paths() -> str:

@@ -99,7 +99,8 @@ class Line:
             _log.warning("%s does not answer (%s); it is being restarted", self._name, reason)
 
     def _watch(self) -> None:
-        """Waits for the end of the shard, then for its return, and so on."""
+        """Waits for the end of the shard, then for its return, and so on. No error ends it: a
+        shard that nobody watches would be missing for good."""
         while not self._closed.is_set():
             try:
                 if self._up.is_set():
@@ -110,9 +111,13 @@ class Line:
                 else:
                     _log.warning("%s: %s", self._name, trouble)
                     self._closed.wait(_PROBE_S)
-            except _LOST as error:
-                if not self._closed.is_set():
-                    self._lose(_first_line(error))
+            except Exception as error:
+                if self._closed.is_set():
+                    return
+                if not isinstance(error, _LOST):
+                    _log.exception("%s: an unexpected error while it was watched", self._name)
+                self._lose(_first_line(error))
+                self._closed.wait(_STEP_S)
 
 
 class RemotePart:

@@ -33,6 +33,7 @@ REGISTRY = re.compile(
     r"pypi\.org|pythonhosted|download\.pytorch|registry\.npmjs|conda\.anaconda", re.I
 )
 BROAD_EXCEPT = {
+    "retriever_server/shards/line.py": "a shard whose watcher ended would be missing for good",
     "verl/convsearch_verl/hf_cpu.py": "the rollout hands any error to the trainer",
     "verl/convsearch_verl/batch_loop.py": "the store tells the trainer, and `replay` stops the run",
     "verl/convsearch_verl/micro_batch.py": "any error goes to everyone who waits for the batch",

@@ -1,7 +1,10 @@
 """Which thread searches which index, and what an index is asked before it counts as ready."""
 
 import asyncio
+import os
+import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import pytest
@@ -13,6 +16,7 @@ from convsearch.types import Passage
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.backends.hybrid import HybridBackend
 from retriever_server.batching import device_of
+from retriever_server.cores import SEARCHING_NICENESS
 from retriever_server.corpora import Corpora, Corpus
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.metrics import Metrics
@@ -32,6 +36,25 @@ class OnGpu(InMemoryRetriever):
     def search(self, queries, topk):
         self.threads.add(threading.current_thread().name)
         return super().search(queries, topk)
+
+
+class Pooled(InMemoryRetriever):
+    """Searches with a thread of its own, as engines do; notes the niceness of both."""
+
+    def __init__(self, device: str) -> None:
+        super().__init__(PASSAGES)
+        self.device = device
+        self.niceness: list[int] = []
+
+    def search(self, queries, topk):
+        with ThreadPoolExecutor(1) as pool:
+            self.niceness = [niceness(), pool.submit(niceness).result()]
+        return super().search(queries, topk)
+
+
+def niceness() -> int:
+    """Of this thread."""
+    return os.getpriority(os.PRIO_PROCESS, threading.get_native_id())
 
 
 class Noting(Bm25Backend):
@@ -64,6 +87,16 @@ def test_engines_on_accelerators_share_a_thread_and_others_do_not() -> None:
     opened(a=Corpus(one), b=Corpus(hybrid), c=Corpus(plain))
     assert len(one.threads) == 1
     assert one.threads == other.threads
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="threads have a priority on Linux alone")
+def test_searching_threads_of_the_cpu_let_the_event_loop_go_first() -> None:
+    before = niceness()
+    cpu, gpu = Pooled("cpu"), Pooled("cuda")
+    opened(a=Corpus(cpu), b=Corpus(gpu))
+    assert cpu.niceness == [max(before, SEARCHING_NICENESS)] * 2
+    assert gpu.niceness == [before] * 2
+    assert niceness() == before
 
 
 @pytest.fixture(scope="module")

@@ -21,6 +21,7 @@ from retriever_server.app import create_app
 from retriever_server.corpora import Corpus
 from retriever_server.limits import Limits
 from retriever_server.request_log import JsonLines
+from retriever_server.server import SHUTDOWN_S
 
 PASSAGES = random_passages(60)
 KEY = "correct-horse-battery"
@@ -70,6 +71,7 @@ def test_the_figures_of_the_contract() -> None:
         16 * 1024 * 1024, 512, 25.0,
     )  # fmt: skip
     assert limits.max_bodies_bytes == 256 * 1024 * 1024
+    assert SHUTDOWN_S == 20
     assert (MAX_QUERIES, MAX_QUERY_CHARS, MAX_BODY_BYTES) == (2048, 8192, 16 * 1024 * 1024)
 
 

@@ -3,7 +3,10 @@
 import asyncio
 
 import pytest
+from starlette.types import Message, Receive, Scope, Send
 
+from retriever_server.limits import Deadline
+from retriever_server.metrics import Metrics
 from retriever_server.turns import Turns
 
 
@@ -72,3 +75,34 @@ def test_a_cancelled_turn_goes_to_the_next() -> None:
         return went
 
     assert asyncio.run(one_leaves()) == [0, 2, 3]
+
+
+def test_requests_that_wait_for_their_turn_cost_no_task_and_meet_the_deadline() -> None:
+    statuses: list[int] = []
+
+    class Late(Turns):
+        async def take(self) -> None:
+            await asyncio.sleep(0.2)
+
+    async def quick(scope: Scope, receive: Receive, send: Send) -> None:
+        await asyncio.sleep(0.05)
+        await send({"type": "http.response.start", "status": 200, "headers": []})
+
+    async def receive() -> Message:
+        return await asyncio.get_running_loop().create_future()
+
+    async def send(message: Message) -> None:
+        statuses.extend([message["status"]] if "status" in message else [])
+
+    async def crowd(deadline_s: float) -> None:
+        late = Deadline(quick, deadline_s=deadline_s, turns=Late(1), metrics=Metrics())
+        scope = {"type": "http", "path": "/retrieve"}
+        waiting = [asyncio.ensure_future(late(scope, receive, send)) for _ in range(10)]
+        await asyncio.sleep(0.05)
+        assert len(asyncio.all_tasks()) == len(waiting) + 1, "theirs and this one"
+        await asyncio.gather(*waiting)
+
+    asyncio.run(crowd(0.1))
+    assert statuses == [504] * 10
+    asyncio.run(crowd(60.0))
+    assert statuses == [504] * 10 + [200] * 10
