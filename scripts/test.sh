@@ -61,7 +61,7 @@ if [[ ${#chosen[@]} -gt 1 ]]; then
 fi
 stop() {
   if [[ -n $beside ]]; then
-    kill -INT -- "-$beside" 2>/dev/null && wait "$beside"
+    kill -INT -- "-$beside" 2>/dev/null && wait "$beside" || true
   fi
   rm -rf "$LOGS"
 }
