@@ -2,7 +2,9 @@
 # Runs the tests, all parts or those named, and prints how long each took:
 #   scripts/test.sh [unit|service|recipes|scale|architecture|lint|e2e]...
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
-PARTS=(lint architecture unit service recipes scale e2e)
+PARTS=(architecture unit service lint recipes scale e2e)
+FROM_THE_BACK=(e2e scale recipes lint service unit architecture)
+unset PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles our modules anew
 export HF_HUB_OFFLINE=1 # tests download nothing
 export OMP_NUM_THREADS=1 # two lanes share the processors
 
@@ -37,37 +39,46 @@ timed() {
   printf '%s %d\n' "$result" $((SECONDS - start)) >"$LOGS/$1.result"
 }
 
-# e2e mostly waits for processes to start, so it runs beside the other parts, and scale after it.
-second_lane=()
-for part in e2e scale; do
-  [[ " ${chosen[*]} " != *" $part "* ]] || second_lane+=("$part")
-done
+# Two lanes take parts until none is left, so that both end together: this one from the front, what
+# is told soonest first, and one in the background from the back, the longest first.
+claim() {
+  mkdir "$LOGS/$1.taken" 2>/dev/null # which only one of the two can
+}
 beside=
-if [[ ${#second_lane[@]} -gt 0 && ${#second_lane[@]} -lt ${#chosen[@]} ]]; then
-  say "== beside the other parts: ${second_lane[*]}; what they print comes last"
+if [[ ${#chosen[@]} -gt 1 ]]; then
+  say "== two parts at a time; what those in the background print comes last"
   set -m # in a process group of its own, which hears of Ctrl-C through the trap
-  for part in "${second_lane[@]}"; do
-    timed "$part" >"$LOGS/$part.log" 2>&1
-  done &
+  {
+    trap 'exit 130' INT TERM # pytest ends by itself after Ctrl-C, and no further part is taken
+    for part in "${FROM_THE_BACK[@]}"; do
+      if [[ " ${chosen[*]} " == *" $part "* ]] && claim "$part"; then
+        timed "$part" >"$LOGS/$part.log" 2>&1
+      fi
+    done
+  } &
   beside=$!
   set +m
 fi
 stop() {
   if [[ -n $beside ]]; then
-    kill -INT -- "-$beside" 2>/dev/null && wait "$beside"
+    kill -INT -- "-$beside" 2>/dev/null && wait "$beside" || true
   fi
   rm -rf "$LOGS"
 }
 trap stop EXIT
 trap 'exit 130' INT TERM
 
-for part in "${chosen[@]}"; do
-  say "== $part"
-  if [[ -n $beside && " ${second_lane[*]} " == *" $part "* ]]; then
-    wait "$beside" || true # whatever became of it is in its results
-    cat "$LOGS/$part.log"
-  else
+for part in "${PARTS[@]}"; do
+  if [[ " ${chosen[*]} " == *" $part "* ]] && claim "$part"; then
+    say "== $part"
     timed "$part"
+  fi
+done
+[[ -z $beside ]] || wait "$beside" || true # whatever became of its parts is in their results
+for part in "${chosen[@]}"; do
+  if [[ -f $LOGS/$part.log ]]; then
+    say "== $part"
+    cat "$LOGS/$part.log"
   fi
   read -r result seconds <"$LOGS/$part.result"
   [[ $result == passed ]] || failed+=("$part")

@@ -1,5 +1,7 @@
 """Turns over the tiny model's words, and an inference run in a process that can be killed."""
 
+import multiprocessing
+import os
 import random
 import sys
 import time
@@ -35,15 +37,14 @@ def some_turns(count: int, split: str = "train") -> list[Turn]:
     return turns
 
 
-def main() -> None:
-    """`rewriting.py ENGINE MODEL PAUSE_S OUT...`: writes 26 rewrites to each OUT in blocks of 4,
-    saying `block` before each; PAUSE_S between blocks leaves time to kill it."""
-    name, model, pause_s, *outs = sys.argv[1:]
+def rewrite(name: str, model: str, pause_s: str, *outs: str) -> None:
+    """Writes 26 rewrites to each of `outs` in blocks of 4, saying `block` before each; PAUSE_S
+    between blocks leaves time to kill it."""
+    _say(f"pid {os.getpid()}")
     engine = open_engine(name, None if model == "-" else model)
 
     def told(done: int, total: int) -> None:
-        sys.stdout.write(f"block {done}/{total}\n")
-        sys.stdout.flush()
+        _say(f"block {done}/{total}")
         time.sleep(float(pause_s) if done else 0)
 
     for out in outs:
@@ -58,6 +59,25 @@ def main() -> None:
             batch_size=4,
             on_progress=told,
         )
+
+
+def main() -> None:
+    """For each line `ENGINE MODEL PAUSE_S OUT...` of standard input a process that does it, and
+    `ended CODE` after it. They are forked, since most of such a run are imports."""
+    import transformers
+
+    assert transformers.Qwen2ForCausalLM is not None  # loaded now, as it is loaded at first use
+    fork = multiprocessing.get_context("fork")
+    for line in sys.stdin:
+        run = fork.Process(target=rewrite, args=line.split())
+        run.start()
+        run.join()
+        _say(f"ended {run.exitcode}")
+
+
+def _say(line: str) -> None:
+    sys.stdout.write(f"{line}\n")
+    sys.stdout.flush()
 
 
 if __name__ == "__main__":

@@ -7,10 +7,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import verl_config
 from convsearch_verl.agent_settings import AgentSettings, agent_settings, check_rollout
 from convsearch_verl.replay import METRICS, group_metrics, strict_replay_buffer
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import ConfigCompositionException
 from omegaconf import DictConfig, OmegaConf
 from tiny_model import make_tiny_model
@@ -28,9 +27,7 @@ AGENT = "reward_model.reward_manager=search_agent"
 
 
 def composed(*overrides: str) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(config_module="verl.trainer.config", version_base=None):
-        return compose("ppo_trainer", overrides=list(overrides))
+    return verl_config.composed("ppo_trainer", list(overrides))
 
 
 def test_the_overlay_has_the_defaults_of_the_settings() -> None:

@@ -2,12 +2,13 @@
 
 from pathlib import Path
 
+import mini_case
 import pytest
 from omegaconf import OmegaConf
 from tiny_model import make_tiny_model
 from transformers import AutoTokenizer, PreTrainedTokenizer
 
-from convsearch.data.mini import MiniData, generate_mini
+from convsearch.data.mini import MiniData
 from convsearch.data.parquet import write_grpo_parquet, write_sft_parquet
 from convsearch.prompts.rewrite import (
     TRAINED_STYLES,
@@ -23,7 +24,7 @@ LENGTHS = {"nano": 2048, "instruct": 4096}
 
 @pytest.fixture(scope="module")
 def data() -> MiniData:
-    return generate_mini()
+    return mini_case.mini()
 
 
 @pytest.fixture(scope="module")

@@ -7,10 +7,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import verl_config
 from convsearch_verl.keep_models import KeepModels
 from hatchling.build import build_editable
-from hydra import compose, initialize_config_module
-from hydra.core.global_hydra import GlobalHydra
 from omegaconf import DictConfig, OmegaConf
 from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
@@ -35,9 +34,7 @@ VLLM_LORA_RANKS = (1, 8, 16, 32, 64, 128, 256, 320, 512)
 
 
 def composed(name: str, overrides: list[str]) -> DictConfig:
-    GlobalHydra.instance().clear()
-    with initialize_config_module(config_module="verl.trainer.config", version_base=None):
-        config = compose(name, overrides=overrides)
+    config = verl_config.composed(name, overrides)
     OmegaConf.to_container(config, resolve=True)
     return config
 

@@ -3,14 +3,13 @@
 import json
 from pathlib import Path
 
+import mini_case
 import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
 from convsearch.cli.main import app
-from convsearch.data.mini import DEFAULT_SEED, generate_mini
 from convsearch.data.mini.hop_files import write_hops
-from convsearch.data.mini.hops import generate_hops
 from convsearch.data.parquet import write_agent_parquet
 from convsearch.data.pooled import SPLITS
 from convsearch.data.questions import load_questions
@@ -28,11 +27,11 @@ def hops(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 def test_the_folder_holds_the_questions_and_the_passages_of_mini(hops: Path) -> None:
-    made = generate_hops(DEFAULT_SEED)
+    made = mini_case.mini_hops()
     data = load_questions(hops)
     assert list(data.all_questions) == made.questions
     assert data.qrels == made.qrels
-    assert list(iter_passages(data.corpus_path)) == generate_mini().passages
+    assert list(iter_passages(data.corpus_path)) == mini_case.mini().passages
     files = ["corpus.jsonl", "qrels.trec", "questions.jsonl"]
     assert sorted(path.name for path in hops.iterdir()) == [*files, "run.json"]
     told = json.loads((hops / "run.json").read_text())

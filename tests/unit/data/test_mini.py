@@ -4,6 +4,7 @@ from collections import defaultdict
 from itertools import pairwise
 from pathlib import Path
 
+import mini_case
 import pytest
 
 from convsearch.data.dataset import load_dataset
@@ -18,7 +19,7 @@ TRACKED = ROOT / "data" / "mini"
 
 @pytest.fixture(scope="module")
 def data() -> MiniData:
-    return generate_mini()
+    return mini_case.mini()
 
 
 def test_regeneration_gives_the_tracked_bytes(tmp_path: Path) -> None:

@@ -1,20 +1,21 @@
 """The multi-hop questions over the embedded encyclopaedia."""
 
+import mini_case
 import pytest
 
 from convsearch.data.mini import DEFAULT_SEED
-from convsearch.data.mini.generate import MiniData, generate_mini
+from convsearch.data.mini.generate import MiniData
 from convsearch.data.mini.hops import HopData, generate_hops
 
 
 @pytest.fixture(scope="module")
 def hops() -> HopData:
-    return generate_hops(DEFAULT_SEED)
+    return mini_case.mini_hops()
 
 
 @pytest.fixture(scope="module")
 def mini() -> MiniData:
-    return generate_mini(DEFAULT_SEED)
+    return mini_case.mini()
 
 
 def test_each_question_needs_two_passages_of_the_same_corpus(hops: HopData, mini: MiniData) -> None:

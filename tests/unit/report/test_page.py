@@ -95,9 +95,8 @@ def test_examples_show_ten_conversations_and_all_sources(page: str, run_folder: 
     assert page.count("grpo query") == NUM_EXAMPLES
 
 
-def test_same_files_give_the_same_page(run_folder: Path) -> None:
-    first = write_report(run_folder).read_bytes()
-    assert write_report(run_folder).read_bytes() == first
+def test_same_files_give_the_same_page(page: str, run_folder: Path) -> None:
+    assert write_report(run_folder).read_text(encoding="utf-8") == page
 
 
 def test_run_without_training_log_still_has_a_page(run_folder: Path) -> None:
