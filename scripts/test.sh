@@ -3,7 +3,6 @@
 #   scripts/test.sh [unit|service|recipes|scale|architecture|lint|e2e]...
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 PARTS=(architecture unit service lint recipes scale e2e)
-FROM_THE_BACK=(e2e scale recipes lint service unit architecture)
 unset PYTHONDONTWRITEBYTECODE # else each of some hundred processes compiles our modules anew
 export HF_HUB_OFFLINE=1 # tests download nothing
 export OMP_NUM_THREADS=1 # two lanes share the processors
@@ -50,7 +49,8 @@ if [[ ${#chosen[@]} -gt 1 ]]; then
   set -m # in a process group of its own, which hears of Ctrl-C through the trap
   {
     trap 'exit 130' INT TERM # pytest ends by itself after Ctrl-C, and no further part is taken
-    for part in "${FROM_THE_BACK[@]}"; do
+    for ((at = ${#PARTS[@]} - 1; at >= 0; at--)); do
+      part=${PARTS[at]}
       if [[ " ${chosen[*]} " == *" $part "* ]] && claim "$part"; then
         timed "$part" >"$LOGS/$part.log" 2>&1
       fi
