@@ -22,10 +22,11 @@ from convsearch.data.mini.hops import BRIDGES, TARGETS, generate_hops
 from convsearch.data.mini.world import Entity, called, make_entities, make_passages, sentence
 from convsearch.eval.answers import exact_match
 from convsearch.nano.examples import words
+from convsearch.nano.tokenizer import WORD
 from convsearch.types import ChatMessage, Passage, Question
 
 CLUE_WORDS = 3
-"""So many words before a name or value are thought of together with it."""
+"""So many words before a name or value are thought of together with it; a colon is one."""
 KEYWORDS = 4
 """Words of an aspect that a query may hold beside a name."""
 OTHER_ORDER = 0.25
@@ -33,6 +34,7 @@ OTHER_ORDER = 0.25
 COMPARISONS = 0.25
 """Share of comparisons among the questions that are played, twice that of the data: which of two
 years is the earlier takes more examples than which name to copy."""
+_READ = re.compile(f"{WORD}|:")
 _FILLING = frozenset(
     (
         *("the", "of", "a", "an", "in", "by", "to", "and", "its", "for", "with", "is", "was", "at"),
@@ -188,8 +190,9 @@ class Player:
         if compares:
             earlier = min(first.value, second.value, key=int)
             told = (f"{need.name} {need.value} {need.name}" for need in (first, second))
-            # what followed the year before is the name: copying goes on to the answer
-            thought = f"{' '.join(told)} {earlier} {answer}"
+            # copying goes on: in the question "or" and the other name follow the first one, and
+            # what followed the year before is its name
+            thought = f"{' or '.join(told)} {earlier} {answer}"
         state, outcome = step(state, _turn(thought, f"<answer>{_plain(answer)}</answer>"))
         if not isinstance(outcome, FinalAnswer) or not exact_match(outcome.answer, [answer]):
             return None
@@ -202,7 +205,7 @@ class Player:
 
 
 def _turn(thought: str, action: str) -> str:
-    return f"<think>{_plain(thought)}</think>\n{action}"
+    return f"<think>{_read_words(thought)}</think>\n{action}"
 
 
 def _plain(text: str) -> str:
@@ -212,7 +215,13 @@ def _plain(text: str) -> str:
 def _read(state: AgentState) -> list[str]:
     """Lines of all results so far, as words."""
     told = [span.text for span in state.spans if span.kind == "tool"]
-    return [_plain(line) for text in told for line in text.splitlines()]
+    return [_read_words(line) for text in told for line in text.splitlines()]
+
+
+def _read_words(text: str) -> str:
+    """Words and the colon that ends a title: all that the policy's tokenizer keeps, so that what
+    goes on after a title can be copied."""
+    return " ".join(_READ.findall(text)).lower()
 
 
 def _clue(lines: Sequence[str], need: Step) -> str | None:
