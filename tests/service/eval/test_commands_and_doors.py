@@ -135,7 +135,7 @@ def test_distill(toy: Path, tmp_path: Path, monkeypatch, capsys):
         (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--index", "{toy}/index",
           "--out", "{tmp}/bad.jsonl/e"], "{tmp}/bad.jsonl: is a file, not a folder"),
         (["data", "prompts", "--dataset", "{toy}/data", "--split", "train", "--out", "{tmp}"],
-         "{tmp}: cannot be written"),
+         "{tmp}: cannot be read or written"),
         (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--retriever-url",
           "http://127.0.0.1:1", "--out", "{tmp}/e"], "http://127.0.0.1:1"),
         (["distill", "--dataset", "{toy}/data", "--index", "{toy}/index", "--engine", "echo",
