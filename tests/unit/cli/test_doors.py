@@ -22,8 +22,14 @@ def ends(error: Exception) -> int:
     ("error", "said"),
     [
         (ConfigError("x: choose y"), "error: x: choose y\n"),
-        (OSError(errno.ENOSPC, "No space left on device"), "error: a file: cannot be read or written (No"),
-        (PermissionError(errno.EACCES, "Permission denied", "a"), "error: a: cannot be read or written"),
+        (
+            OSError(errno.ENOSPC, "No space left on device"),
+            "error: a file: cannot be read or written (No",
+        ),
+        (
+            PermissionError(errno.EACCES, "Permission denied", "a"),
+            "error: a: cannot be read or written",
+        ),
         (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.tmp", None, "a"), "error: a: can"),
     ],
 )
