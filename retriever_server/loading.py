@@ -8,7 +8,7 @@ from convsearch.files import Qrels, read_qrels
 from convsearch.retrieval.protocol import Retriever
 from retriever_server.backends.hybrid import HybridBackend
 from retriever_server.backends.lucene import LuceneBackend
-from retriever_server.manifest import is_plain_lucene, read_manifest, refuse_damaged
+from retriever_server.manifest import engine_of, refuse_damaged
 from retriever_server.memory import check_memory, index_bytes
 from retriever_server.settings import IndexSettings
 
@@ -38,7 +38,7 @@ def load_backend(
     folders = [settings.index_path]
     if settings.fuse_with is not None:
         folders.append(settings.fuse_with)
-    engines = [_engine(folder) for folder in folders]
+    engines = [engine_of(folder) for folder in folders]
     _check_fit(settings, engines)
     for folder, engine in zip(folders, engines, strict=True):
         if settings.verify and engine == "bm25":
@@ -59,13 +59,6 @@ def load_backend(
             "corpus of the same data set"
         )
     return backend, qrels
-
-
-def _engine(index_path: Path) -> str:
-    """`bm25`, `dense` or `lucene`; the latter also for the folder of another program."""
-    if is_plain_lucene(index_path):
-        return "lucene"
-    return str(read_manifest(index_path).get("engine"))
 
 
 def _check_fit(settings: IndexSettings, engines: list[str]) -> None:

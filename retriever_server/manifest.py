@@ -56,6 +56,12 @@ def read_manifest(folder: Path) -> Manifest:
     return manifest
 
 
+def engine_of(folder: Path) -> str:
+    """`bm25`, `dense` or `lucene`; the latter also for the folder of another program. Raises as
+    `read_manifest`."""
+    return "lucene" if is_plain_lucene(folder) else str(read_manifest(folder).get("engine"))
+
+
 def write_manifest(folder: Path, engine: str, facts: Mapping[str, object]) -> Manifest:
     """Writes the manifest with its format fields in front; returns it."""
     manifest: Manifest = {

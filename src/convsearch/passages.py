@@ -5,11 +5,13 @@ with eight bytes for each: a corpus may hold tens of millions.
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
+from typing import TypeVar
 
 from convsearch.errors import DataError
 from convsearch.files import Record, field, id_field, read_jsonl, write_jsonl
 from convsearch.types import Passage
 
+T = TypeVar("T")
 _SUSPECTS = 1_000_000
 """Ids that are compared at once where their hashes are equal."""
 
@@ -22,16 +24,45 @@ def parse_passage(record: Record, where: str) -> Passage:
 
 
 def iter_passages(path: Path) -> Iterator[Passage]:
-    """Streams `corpus.jsonl`. Raises DataError at the end, where an id occurred twice or the file
-    is empty: use what was read only when this is exhausted. Holds eight bytes for each passage."""
-    hashes = array("q")
-    for where, record in read_jsonl(path):
-        passage = parse_passage(record, where)
-        hashes.append(hash(passage.doc_id))
+    """Streams `corpus.jsonl`; see `unique_passages`."""
+    return unique_passages(
+        path, lambda: ((where, parse_passage(record, where)) for where, record in read_jsonl(path))
+    )
+
+
+def unique_passages(
+    path: Path, read: Callable[[], Iterable[tuple[str, Passage]]]
+) -> Iterator[Passage]:
+    """Streams a corpus. Raises DataError at the end, where an id occurred twice or the file is
+    empty: use what was read only when this is exhausted. Holds eight bytes for each passage.
+
+    path: as errors name the corpus. read: (place, passage) of each, from the beginning by each
+    call; called again only where hashes of ids are equal.
+    """
+    num_passages = 0
+    for _, passage in unique(
+        read(),
+        lambda found: found[1].doc_id,
+        lambda: ((where, again.doc_id) for where, again in read()),
+    ):
+        num_passages += 1
         yield passage
-    if not hashes:
+    if not num_passages:
         raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
-    refuse_repeated_ids(path, repeated(hashes))
+
+
+def unique(
+    items: Iterable[T], id_of: Callable[[T], str], places: Callable[[], Iterable[tuple[str, str]]]
+) -> Iterator[T]:
+    """Streams items, and raises DataError at the end where an id occurred twice.
+
+    Holds eight bytes for each. places: as `refuse_repeats` takes it.
+    """
+    hashes: array[int] = array("q")
+    for item in items:
+        hashes.append(hash(id_of(item)))
+        yield item
+    refuse_repeats(places, repeated(hashes))
 
 
 def refuse_repeated_ids(path: Path, suspects: Collection[int]) -> None:

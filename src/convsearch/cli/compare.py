@@ -9,7 +9,7 @@ import typer
 
 from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
-from convsearch.errors import ConfigError, DataError
+from convsearch.errors import ConfigError
 from convsearch.eval.published import TABLES, published_rows, published_table
 from convsearch.eval.significance import PERMUTATIONS
 from convsearch.files import atomic_write, write_jsonl
@@ -97,15 +97,12 @@ def command(
         num_changes=examples,
         questions=questions,
     )
-    try:
-        if plots is not None:
-            drawn = write_charts(plots, read, paired_qids(read), against=against, form=plot_format)
-            print(f"charts: {', '.join(map(str, drawn))}", file=sys.stderr)
-        if per_query is not None:
-            write_jsonl(per_query, _per_query(read, questions))
-        _put(render_comparison(result, style, beside), out)
-    except OSError as error:
-        raise DataError(f"{error.filename}: cannot be written ({error.strerror})") from None
+    if plots is not None:
+        drawn = write_charts(plots, read, paired_qids(read), against=against, form=plot_format)
+        print(f"charts: {', '.join(map(str, drawn))}", file=sys.stderr)
+    if per_query is not None:
+        write_jsonl(per_query, _per_query(read, questions))
+    _put(render_comparison(result, style, beside), out)
 
 
 def _put(text: str, out: Path | None) -> None:

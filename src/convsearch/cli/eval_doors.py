@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import sys
 import time
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
@@ -18,7 +19,7 @@ from convsearch.infer.journal import passport_path
 from convsearch.passport import sha256_of
 from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched
-from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.evaluation_files import check_out, write_evaluation
 from convsearch.pipeline.search import (
     SearchOptions,
     open_retriever,
@@ -32,6 +33,11 @@ from convsearch.pipeline.searched import (
     one_per_turn,
     searched_queries,
     searched_rewrites,
+)
+
+NO_TURNS_NOTE = (
+    "mean over all queries of the qrels, of whatever split; their questions are not at hand, so "
+    "one without a well-formed rewrite finds nothing (--turns_path names the turns)"
 )
 
 
@@ -192,9 +198,9 @@ def _check_bm25(index: Path, **wanted: float | None) -> None:
 
 def _check_dense(index: Path) -> None:
     """Numbers of BM25 must not pass for those of a dense engine."""
-    from retriever_server.manifest import is_plain_lucene, read_manifest
+    from retriever_server.manifest import engine_of
 
-    engine = "lucene" if is_plain_lucene(index) else read_manifest(index).get("engine")
+    engine = engine_of(index)
     if engine in ("bm25", "lucene"):
         raise ConfigError(
             f"{index}: this is a {engine} index; name a dense one, or use get_metrics_using_bm25.py"
@@ -202,13 +208,14 @@ def _check_dense(index: Path) -> None:
 
 
 def _is_lucene(index: Path) -> bool:
-    from retriever_server.manifest import is_plain_lucene, read_manifest
+    from retriever_server.manifest import engine_of
 
-    return is_plain_lucene(index) or read_manifest(index).get("engine") == "lucene"
+    return engine_of(index) == "lucene"
 
 
 def _evaluate(request: EvalRequest) -> None:
     started = time.monotonic()
+    check_out(request.out_dir)
     qrels = read_qrels(request.qrels)
     is_rewrites = _holds_rewrites(request.queries)
     test_type = request.test_type or ("rewrite" if is_rewrites else "raw")
@@ -217,9 +224,13 @@ def _evaluate(request: EvalRequest) -> None:
     if (test_type == "rewrite") != is_rewrites:
         needed = "a rewrites.jsonl file" if test_type == "rewrite" else "a turns.jsonl file"
         raise ConfigError(f"{request.queries}: --test_type {test_type} needs {needed}")
-    tokens = request.limits.tokens
+    tokens, note = request.limits.tokens, None
     if is_rewrites:
-        searched = _of_rewrites(request, qrels)
+        searched, has_turns = _of_rewrites(request, qrels)
+        if not has_turns and not request.paper_compat:
+            note = NO_TURNS_NOTE
+            if any(s.status != "ok" for s in searched):
+                print(f"warning: {note}", file=sys.stderr)
     else:
         turns = read_turns(request.queries)
         queries = baseline_queries(turns, test_type)
@@ -237,6 +248,7 @@ def _evaluate(request: EvalRequest) -> None:
             request.topk,
             paper_compat=request.paper_compat,
             relevance_level=request.relevance_level,
+            note=note,
             on_progress=advance,
         )
         engine = search_settings(request.search, retriever)
@@ -256,9 +268,10 @@ def _evaluate(request: EvalRequest) -> None:
     show(evaluation, request.out_dir)
 
 
-def _of_rewrites(request: EvalRequest, qrels: Qrels) -> list[Searched]:
-    """With the turns at hand, all turns of the splits that the rewrites come from. Without, all
-    qrels, and a query without a well-formed rewrite finds nothing."""
+def _of_rewrites(request: EvalRequest, qrels: Qrels) -> tuple[list[Searched], bool]:
+    """The queries, and whether the turns are at hand. With them, all turns of the splits that the
+    rewrites come from. Without, all qrels, and a query without a well-formed rewrite finds nothing:
+    see NO_TURNS_NOTE."""
     rewrites = read_rewrites(request.queries)
     by_qid = one_per_turn(rewrites)
     turns_path = request.turns or _turns_of_passport(request.queries)
@@ -266,7 +279,7 @@ def _of_rewrites(request: EvalRequest, qrels: Qrels) -> list[Searched]:
         turns = read_turns(turns_path)
         splits = {turn.split for turn in turns if turn.qid in by_qid}
         chosen = [turn for turn in turns if turn.split in splits]
-        return searched_rewrites(chosen, rewrites, topic_switches_beside(turns_path))
+        return searched_rewrites(chosen, rewrites, topic_switches_beside(turns_path)), True
     unknown = next((qid for qid in by_qid if qid not in qrels), None)
     if unknown is not None:
         raise DataError(f"{request.queries}: qid {unknown!r} has no line in {request.qrels}")
@@ -276,7 +289,7 @@ def _of_rewrites(request: EvalRequest, qrels: Qrels) -> list[Searched]:
         status = rewrite.status if rewrite else "missing"
         text = rewrite.text if rewrite else None
         searched.append(Searched(qid=qid, query=text or "", status=status))
-    return searched
+    return searched, False
 
 
 def _turns_of_passport(rewrites: Path) -> Path | None:

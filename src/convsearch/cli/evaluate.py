@@ -16,7 +16,7 @@ from convsearch.eval import METRICS, RELEVANCE_LEVEL, metric_label
 from convsearch.files import Qrels, read_qrels, read_rewrites, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
-from convsearch.pipeline.evaluation_files import RUN_NAME, write_evaluation
+from convsearch.pipeline.evaluation_files import RUN_NAME, check_out, write_evaluation
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -107,6 +107,7 @@ def command(
     limits = QueryLimits(
         words=max_query_words, tokens=max_query_tokens, concat_tokens=max_concat_tokens
     )
+    check_out(out)
     if run is not None:
         if methods.num_methods or search != SearchOptions() or limits != QueryLimits():
             raise ConfigError(

@@ -28,7 +28,7 @@ from convsearch.cli import (
     serve_rewriter,
     sft,
 )
-from convsearch.errors import ConvsearchError
+from convsearch.cli.doors import run_door
 
 
 class _InOrder(TyperGroup):
@@ -82,10 +82,6 @@ def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
 
 
 def main() -> None:
-    """Entry point. Errors meant for people become one sentence on stderr and exit code 2."""
+    """Entry point; errors end as `run_door` says."""
     stamina.instrumentation.set_on_retry_hooks([_tell_retry])
-    try:
-        app()
-    except ConvsearchError as error:
-        print(f"error: {error}", file=sys.stderr)
-        raise SystemExit(2) from None
+    run_door(app)

@@ -15,6 +15,7 @@ from convsearch.pipeline.reproduce.machine import Machine, lacks, this_machine
 from convsearch.pipeline.reproduce.names import (
     CORPORA,
     ENGINES,
+    GPU_COUNTS,
     GPUS,
     MODELS,
     TRAIN_ENGINE,
@@ -40,7 +41,7 @@ def command(
         Literal["bm25", "ance"],
         typer.Option(help="Whose ranks train the policy and choose what it distils."),
     ] = TRAIN_ENGINE,
-    gpus: Annotated[int, typer.Option(help="Of the node that trains.", min=1)] = GPUS,
+    gpus: Annotated[int, typer.Option(help="Of the node that trains: 1, 2, 4 or 8.")] = GPUS,
     retriever_url: Annotated[
         str, typer.Option(envvar="RETRIEVER_URL", help="Server for training.")
     ] = URL,
@@ -60,6 +61,11 @@ def command(
         raise ConfigError(
             f"{table} has no search results: leave --engine out, and name whose ranks filter with "
             "--train-engine"
+        )
+    if gpus not in GPU_COUNTS:
+        raise ConfigError(
+            f"--gpus {gpus}: the recipes divide their batches among "
+            f"{', '.join(map(str, GPU_COUNTS))} GPUs"
         )
     choice = Choice(
         table=table,

@@ -7,7 +7,6 @@ is used again by the next call with the same settings; one that is not is writte
 import json
 import logging
 import shutil
-from array import array
 from collections.abc import Callable, Iterable, Iterator, Mapping, Set
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass, field
@@ -18,7 +17,7 @@ from convsearch.data.holding import LOCK, disk_errors_named, held
 from convsearch.data.transfer import Progress
 from convsearch.errors import DataError
 from convsearch.files import atomic_write
-from convsearch.passages import refuse_repeats, repeated, write_passages
+from convsearch.passages import unique, write_passages
 from convsearch.types import Passage
 
 _log = logging.getLogger(__name__)
@@ -137,17 +136,19 @@ def make_corpus(
             return CorpusReport(**record)
     done.unlink(missing_ok=True)
     report = CorpusReport()
-    hashes: array[int] = array("q")
     passages = _told(read(), on_progress)
     if not ids_are_numbers:
-        passages = _hashed(passages, hashes)
+        passages = unique(
+            passages,
+            lambda raw: raw.passage.doc_id,
+            lambda: ((raw.where, raw.passage.doc_id) for raw in read()),
+        )
     report.num_passages = write_passages(
         corpus, _watched(passages, report, wanted, with_text, keep_one_in)
     )
     if not report.num_passages:
         corpus.unlink()
         raise DataError("the corpus holds no passage; check the file it was read from")
-    refuse_repeats(lambda: ((raw.where, raw.passage.doc_id) for raw in read()), repeated(hashes))
     with atomic_write(done) as out:
         json.dump({**asdict(report), "bytes": corpus.stat().st_size}, out)
     return report
@@ -168,12 +169,6 @@ def _told(passages: Iterable[RawPassage], on_progress: Progress | None) -> Itera
     for number, raw in enumerate(passages, 1):
         if on_progress and number % _PROGRESS_EVERY == 0:
             on_progress("passages read", number, None)
-        yield raw
-
-
-def _hashed(passages: Iterable[RawPassage], hashes: "array[int]") -> Iterator[RawPassage]:
-    for raw in passages:
-        hashes.append(hash(raw.passage.doc_id))
         yield raw
 
 

@@ -136,7 +136,8 @@ def _relevant(item: Record, where: str) -> list[str]:
     listed = [] if item.get("relevant") is None else field(item, "relevant", list, where)
     ids = []
     for value in listed:
-        if not isinstance(value, str | int) or str(value).split() != [str(value)]:
+        is_text = isinstance(value, str | int) and not isinstance(value, bool)
+        if not is_text or str(value).split() != [str(value)]:
             raise DataError(f'{where}: "relevant" must hold passage ids, found {value!r}')
         ids.append(str(value))
     return list(dict.fromkeys(ids))

@@ -27,7 +27,7 @@ from convsearch.files import (
     write_turn_info,
     write_turns,
 )
-from convsearch.passages import write_passages
+from convsearch.passages import unique_passages, write_passages
 from convsearch.passport import write_passport
 from convsearch.types import Message, Passage, Turn
 
@@ -139,19 +139,22 @@ def _passages(
     path: Path, mentions: dict[str, str], titles: dict[str, str], counts: Counter[str]
 ) -> Iterator[Passage]:
     """Streams the corpus, and moves what it holds from `mentions` to `titles`."""
-    seen: set[str] = set()
+    repairs: Counter[str] = Counter()
+    for passage in unique_passages(path, lambda: _read_passages(path, repairs)):
+        if mentions.pop(passage.doc_id, None) is not None:
+            titles[passage.doc_id] = passage.title
+        counts["untitled_passages"] += not passage.title
+        yield passage
+    counts.update(repairs)
+
+
+def _read_passages(path: Path, repairs: Counter[str]) -> Iterator[tuple[str, Passage]]:
+    """(place, passage) of each. repairs: gets the counts of this reading alone."""
+    repairs.clear()
     for where, record in read_jsonl(path):
-        doc_id = _encoded(field(record, "id", str, where), where, counts)
-        if doc_id in seen:
-            raise DataError(f"{where}: id {doc_id!r} occurs twice; passage ids must be unique")
-        seen.add(doc_id)
+        doc_id = _encoded(field(record, "id", str, where), where, repairs)
         title = "" if record.get("title") is None else field(record, "title", str, where)
-        if mentions.pop(doc_id, None) is not None:
-            titles[doc_id] = title
-        counts["untitled_passages"] += not title
-        yield Passage(doc_id=doc_id, title=title, text=field(record, "text", str, where))
-    if not seen:
-        raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
+        yield where, Passage(doc_id=doc_id, title=title, text=field(record, "text", str, where))
 
 
 def _turn(record: Record, where: str, counts: Counter[str]) -> Turn:

@@ -28,7 +28,7 @@ from convsearch.files import (
     write_jsonl,
     write_qrels,
 )
-from convsearch.passages import write_passages
+from convsearch.passages import unique_passages, write_passages
 from convsearch.passport import write_passport
 from convsearch.types import Passage, Question
 
@@ -178,17 +178,15 @@ def _collect(
 
 def _passages(path: Path, mentions: dict[str, str]) -> Iterator[Passage]:
     """Streams the corpus and takes what it holds out of `mentions`."""
-    seen: set[str] = set()
+    for passage in unique_passages(path, lambda: _read_passages(path)):
+        mentions.pop(passage.doc_id, None)
+        yield passage
+
+
+def _read_passages(path: Path) -> Iterator[tuple[str, Passage]]:
     for where, record in read_jsonl(path):
-        doc_id = id_field(record, "id", where)
-        if doc_id in seen:
-            raise DataError(f"{where}: id {doc_id!r} occurs twice; passage ids must be unique")
-        seen.add(doc_id)
-        mentions.pop(doc_id, None)
         title, text = (field(record, name, str, where) for name in ("title", "text"))
-        yield Passage(doc_id=doc_id, title=title, text=text)
-    if not seen:
-        raise DataError(f"{path}: the corpus is empty; it must hold at least one passage")
+        yield where, Passage(doc_id=id_field(record, "id", where), title=title, text=text)
 
 
 def _question(record: Record, id_name: str, where: str) -> Question:

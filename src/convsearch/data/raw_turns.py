@@ -80,7 +80,7 @@ def question_of(record: Record, name: str, where: str) -> str:
     """The question as asked, its white space trimmed. Raises DataError where it is empty."""
     question = field(record, name, str, where).strip()
     if not question:
-        raise DataError(f'{where}: field "{name}" is empty; fetch the file again')
+        raise DataError(f'{where}: field "{name}" is empty; mend the line, or fetch the file again')
     return question
 
 

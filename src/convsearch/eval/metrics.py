@@ -26,6 +26,15 @@ def metric_label(name: str, depth: int) -> str:
     return f"mrr@{depth}" if name == "mrr" else name.replace("_cut_", "@").replace("l_", "l@")
 
 
+def check_level(relevance_level: int) -> None:
+    """Raises ConfigError for a grade that cannot be the lowest relevant one."""
+    if relevance_level < 1:
+        raise ConfigError(
+            f"the lowest relevant grade must be 1 or more, got {relevance_level}: 0 is what is not "
+            "relevant"
+        )
+
+
 def per_query_metrics(
     qrels: Mapping[str, Mapping[str, int]],
     run: Mapping[str, Sequence[Hit]],
@@ -41,11 +50,7 @@ def per_query_metrics(
     """
     import pytrec_eval
 
-    if relevance_level < 1:
-        raise ConfigError(
-            f"the lowest relevant grade must be 1 or more, got {relevance_level}: 0 is what is not "
-            "relevant"
-        )
+    check_level(relevance_level)
     for qid, hits in run.items():
         if qid not in qrels:
             raise DataError(f"the run holds qid {qid!r}, which has no line in the qrels")

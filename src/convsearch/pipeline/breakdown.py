@@ -67,8 +67,7 @@ def _groups(
 
 def _group(evaluation: Evaluation, members: list[Searched]) -> Group:
     kept = {s.qid: evaluation.per_query[s.qid] for s in members if s.qid in evaluation.averaged}
-    many = len({s.conv_id for s in members if s.qid in kept}) > 1
-    intervals = intervals_by_conversation(members, kept, seed=evaluation.seed) if many else None
+    intervals = intervals_by_conversation(members, kept, seed=evaluation.seed)
     return Group(
         num_queries=len(members),
         num_averaged=len(kept),

@@ -17,6 +17,8 @@ DEFAULT_METRICS = ("mrr", "ndcg_cut_3", "recall_10", "recall_100")
 """Those of the paper's tables."""
 _EQUAL = 1e-12
 Unit = Literal["conversation", "turn"]
+Interval = tuple[float, float]
+"""Lower and upper bound."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,8 +43,8 @@ class MethodResult:
     sds: dict[str, float] | None
     """Standard deviation over the seeds (n - 1); None for a single one."""
     num_seeds: int
-    mrr_interval: tuple[float, float]
-    """95 % bootstrap interval by unit, of the mean over seeds of each turn."""
+    mrr_interval: Interval | None
+    """95 % bootstrap interval by unit, of the mean over seeds of each turn; None for one unit."""
     num_not_ok: int
     """Turns that were searched with the raw question, all seeds together."""
 
@@ -55,8 +57,8 @@ class PairResult:
     against: str
     metric: str
     difference: float
-    interval: tuple[float, float]
-    """95 % bootstrap interval of the difference, by unit."""
+    interval: Interval | None
+    """95 % bootstrap interval of the difference, by unit; None for one unit."""
     p: float
     """Two-sided, of the randomisation test."""
     p_holm: float
@@ -258,9 +260,14 @@ def _method_result(method: Method, units: Mapping[str, Sequence[str]], seed: int
         means={name: statistics.fmean(found) for name, found in values.items()},
         sds={n: statistics.stdev(found) for n, found in values.items()} if several else None,
         num_seeds=len(method.seeds),
-        mrr_interval=bootstrap_interval(by_unit, seed=seed),
+        mrr_interval=_interval(by_unit, seed),
         num_not_ok=sum(f.counts["num_queries"] - f.counts["answered"] for f in method.seeds),
     )
+
+
+def _interval(by_unit: Mapping[str, Sequence[float]], seed: int) -> Interval | None:
+    """Of one unit every draw is the same, which would look like certainty."""
+    return bootstrap_interval(by_unit, seed=seed) if len(by_unit) > 1 else None
 
 
 def _pair(
@@ -287,7 +294,7 @@ def _pair(
                 "against": against.name,
                 "metric": metric,
                 "difference": statistics.fmean(values),
-                "interval": bootstrap_interval(by_unit, seed=seed),
+                "interval": _interval(by_unit, seed),
                 "p": p_values[i],
                 "wins": wins,
                 "ties": len(values) - wins - losses,

@@ -13,6 +13,7 @@ from convsearch.eval import (
     RELEVANCE_LEVEL,
     best_gold_rank,
     bootstrap_intervals,
+    check_level,
     mean_metrics,
     per_query_metrics,
 )
@@ -58,7 +59,7 @@ class Evaluation:
     metrics: dict[str, float]
     """Means; which queries they go over is told by `note`."""
     intervals: Intervals | None
-    """Of every mean; None where conversations are not known."""
+    """Of every mean; None where conversations are not known, or there are fewer than two."""
     topk: int
     paper_compat: bool
     relevance_level: int
@@ -160,16 +161,18 @@ def evaluate_searched(
     *,
     paper_compat: bool = False,
     relevance_level: int = RELEVANCE_LEVEL,
+    note: str | None = None,
     seed: int = 0,
     on_progress: Progress | None = None,
 ) -> Evaluation:
     """The core of every evaluation: one search for each query, one mean over all of them.
 
-    Raises ConfigError for a topk under MIN_TOPK, DataError as the functions above and where the
-    index is of another corpus.
+    note: as `score_run` takes it. Raises ConfigError for a topk under MIN_TOPK or a level below 1,
+    DataError as the functions above and where the index is of another corpus.
     """
     if topk < MIN_TOPK:
         raise ConfigError(f"topk must be {MIN_TOPK} or more, the depth of recall_100; got {topk}")
+    check_level(relevance_level)
     without = next((s.qid for s in searched if not gold_ids(qrels, s.qid)), None)
     if without is not None:
         raise DataError(f"qid {without!r} has no relevant passage in the qrels; mend the qrels")
@@ -189,6 +192,7 @@ def evaluate_searched(
         topk,
         paper_compat=paper_compat,
         relevance_level=relevance_level,
+        note=note,
         seed=seed,
     )
 
@@ -267,7 +271,8 @@ def intervals_by_conversation(
 ) -> Intervals | None:
     """The interval of each mean over those of `searched` that are in `averaged` (qid -> metrics).
 
-    None where the conversation of a query is not known.
+    None where the conversation of a query is not known, and for fewer than two conversations:
+    drawing one of one always gives the same mean, which would look like certainty.
     """
     by_conv: dict[str, list[Mapping[str, float]]] = defaultdict(list)
     for s in searched:
@@ -275,7 +280,7 @@ def intervals_by_conversation(
             return None
         if s.qid in averaged:
             by_conv[s.conv_id].append(averaged[s.qid])
-    return bootstrap_intervals(by_conv, seed=seed)
+    return bootstrap_intervals(by_conv, seed=seed) if len(by_conv) > 1 else None
 
 
 def _scored_by_position(hits: Sequence[Hit]) -> list[Hit]:

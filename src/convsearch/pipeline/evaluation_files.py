@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TypedDict
 
+from convsearch.errors import ConfigError
 from convsearch.eval import METRICS, metric_label
 from convsearch.files import atomic_write, write_jsonl, write_run
 from convsearch.passport import write_passport
@@ -38,6 +39,15 @@ class MetricsRecord(TypedDict):
     intervals_95: Intervals | None
     by_turn: dict[str, Group] | None
     by_topic_switch: dict[str, Group] | None
+
+
+def check_out(folder: Path) -> None:
+    """Before anything is searched. Raises ConfigError where `folder` is, or lies in, a file."""
+    for place in (folder, *folder.parents):
+        if place.exists():
+            if not place.is_dir():
+                raise ConfigError(f"{place}: is a file, not a folder; name another output folder")
+            return
 
 
 def write_evaluation(

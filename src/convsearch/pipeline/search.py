@@ -106,6 +106,7 @@ def _load(
 ) -> Retriever:
     try:
         from retriever_server.loading import load_backend
+        from retriever_server.manifest import engine_of
         from retriever_server.settings import IndexSettings
     except ImportError as error:
         raise DependencyError(
@@ -114,5 +115,10 @@ def _load(
     settings = IndexSettings(
         index_path=index, encoder_path=encoder, fuse_with=fuse_with, k1=k1, b=b
     )
+    if encoder is not None and "dense" not in map(engine_of, filter(None, (index, fuse_with))):
+        raise ConfigError(
+            f"{encoder}: an encoder is for dense indexes and {index} is none; leave it out, or "
+            "name a dense index"
+        )
     backend, _ = load_backend(settings)
     return backend

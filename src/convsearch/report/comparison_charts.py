@@ -3,7 +3,7 @@
 import io
 import statistics
 from collections import defaultdict
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from itertools import cycle
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -88,7 +88,9 @@ def _mrr_by_turn(
             statistics.fmean(method.value(q, "mrr") for q in found) for found in bands.values()
         ]
         axes.plot(list(bands), means, "o-", color=colours[method.name], label=method.name)
-    axes.set_xlabel("turn of the conversation")
+    ticks = [f"{label}\n{len(found)}" for label, found in bands.items()]
+    axes.set_xticks(range(len(bands)), ticks)
+    axes.set_xlabel("turn of the conversation, number of questions")
     axes.set_ylabel("MRR")
     axes.set_ylim(bottom=0)
     _legend(axes, len(methods))
@@ -121,7 +123,10 @@ def _length_gain(
 ) -> None:
     others = [method for method in methods if method is not base]
     for method in others:
-        words = {q: len(method.seeds[0].results[q].query.split()) for q in qids}
+        words = {
+            q: statistics.fmean(len(seed.results[q].query.split()) for seed in method.seeds)
+            for q in qids
+        }
         gains = {q: method.value(q, "mrr") - base.value(q, "mrr") for q in qids}
         colour = colours[method.name]
         axes.plot(
@@ -141,11 +146,11 @@ def _length_gain(
     _legend(axes, len(others))
 
 
-def length_means(words: dict[str, int], gains: dict[str, float]) -> list[tuple[float, float]]:
+def length_means(words: Mapping[str, float], gains: dict[str, float]) -> list[tuple[float, float]]:
     """(mean words, mean gain) of bands of about equally many questions; equal lengths share one."""
     order = sorted(words, key=lambda q: (words[q], q))
     bands: dict[int, list[str]] = defaultdict(list)
-    band_of: dict[int, int] = {}
+    band_of: dict[float, int] = {}
     for place, qid in enumerate(order):
         band = band_of.setdefault(words[qid], place * LENGTH_BANDS // len(order))
         bands[band].append(qid)

@@ -8,7 +8,7 @@ from typing import Literal, get_args
 
 from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.eval.published import PublishedRow
-from convsearch.pipeline.comparison import Change, Comparison, MethodResult, PairResult
+from convsearch.pipeline.comparison import Change, Comparison, Interval, MethodResult, PairResult
 
 Format = Literal["text", "markdown", "latex", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -86,10 +86,14 @@ def _mean_row(result: MethodResult, comparison: Comparison) -> tuple[str, ...]:
     for name in comparison.metrics:
         spread = f" ± {100 * result.sds[name]:.2f}" if result.sds else ""
         cells.append(f"{100 * result.means[name]:.2f}{spread}")
-    low, high = result.mrr_interval
     seeds = f" ({result.num_seeds} seeds)" if result.num_seeds > 1 else ""
-    interval = f"{100 * low:.2f} to {100 * high:.2f}"
+    interval = _interval(result.mrr_interval, ".2f")
     return (f"{result.name}{seeds}", *cells, interval, str(result.num_not_ok))
+
+
+def _interval(interval: Interval | None, form: str) -> str:
+    """In points; a dash where there is none."""
+    return " to ".join(f"{100 * bound:{form}}" for bound in interval) if interval else "-"
 
 
 def _pairs(comparison: Comparison) -> Table:
@@ -101,7 +105,7 @@ def _pairs(comparison: Comparison) -> Table:
                 f"{pair.method} - {pair.against}",
                 metric_label(pair.metric, comparison.topk),
                 f"{100 * pair.difference:+.2f}",
-                f"{100 * pair.interval[0]:+.2f} to {100 * pair.interval[1]:+.2f}",
+                _interval(pair.interval, "+.2f"),
                 f"{pair.p:.4f}",
                 f"{pair.p_holm:.4f}",
                 *(str(count) for count in (pair.wins, pair.ties, pair.losses)),
@@ -246,7 +250,7 @@ def _csv(comparison: Comparison, published: Published | None) -> str:
 
 
 def _csv_mean(result: MethodResult, name: str) -> dict[str, object]:
-    low, high = result.mrr_interval if name == "mrr" else ("", "")
+    low, high = (result.mrr_interval if name == "mrr" else None) or ("", "")
     return {
         "kind": "mean",
         "method": result.name,
@@ -260,14 +264,15 @@ def _csv_mean(result: MethodResult, name: str) -> dict[str, object]:
 
 
 def _csv_pair(pair: PairResult) -> dict[str, object]:
+    low, high = pair.interval or ("", "")
     return {
         "kind": "pair",
         "method": pair.method,
         "against": pair.against,
         "metric": pair.metric,
         "value": pair.difference,
-        "low": pair.interval[0],
-        "high": pair.interval[1],
+        "low": low,
+        "high": high,
         "p": pair.p,
         "p_holm": pair.p_holm,
         "wins": pair.wins,

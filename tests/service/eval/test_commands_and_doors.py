@@ -132,6 +132,10 @@ def test_distill(toy: Path, tmp_path: Path, monkeypatch, capsys):
           "{toy}/index", "--out", "{tmp}/e"], "{tmp}/empty.jsonl: holds no rewrite"),
         (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--index", "{toy}/elsewhere",
           "--out", "{tmp}/e"], "search an index of the corpus that the qrels belong to"),
+        (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--index", "{toy}/index",
+          "--out", "{tmp}/bad.jsonl/e"], "{tmp}/bad.jsonl: is a file, not a folder"),
+        (["data", "prompts", "--dataset", "{toy}/data", "--split", "train", "--out", "{tmp}"],
+         "{tmp}: cannot be read or written"),
         (["eval", "--dataset", "{toy}/data", "--baseline", "raw", "--retriever-url",
           "http://127.0.0.1:1", "--out", "{tmp}/e"], "http://127.0.0.1:1"),
         (["distill", "--dataset", "{toy}/data", "--index", "{toy}/index", "--engine", "echo",
@@ -187,7 +191,10 @@ def test_bm25_door_with_gaps(toy: Path, tmp_path: Path, monkeypatch, capsys):
     flags = bm25_flags(toy, tmp_path / "gappy.jsonl", tmp_path / "alone")
     capsys.readouterr()
     assert door("bm25_main", *flags) == 0  # without turns: all 21 qrels count, gaps find nothing
-    assert "num_queries 21, answered 7, missing 13, malformed 1" in capsys.readouterr().out
+    said = capsys.readouterr()
+    assert "num_queries 21, answered 7, missing 13, malformed 1" in said.out
+    assert "so one without a well-formed rewrite finds nothing" in said.out
+    assert "warning: mean over all queries of the qrels, of whatever split" in said.err
     turns = ["--turns_path", toy / "data" / "turns.jsonl"]
     assert door("bm25_main", *flags, *turns) == 0  # with them: the split, gaps fall back
     assert "num_queries 9, answered 7, missing 1, malformed 1" in capsys.readouterr().out
@@ -205,6 +212,9 @@ def test_bm25_door_with_gaps(toy: Path, tmp_path: Path, monkeypatch, capsys):
         (["--index_dir_path", "{toy}/data"], "not an index folder"),
         (["--query_file", "{toy}/data/corpus.jsonl"], "corpus.jsonl:1: neither a rewrite"),
         (["--gold_qrel_file_path", "{toy}/none"], "{toy}/none: no such file"),
+        (["--encoder_path", "{toy}"], "an encoder is for dense indexes"),
+        (["--rel_threshold", "0"], "the lowest relevant grade must be 1 or more"),
+        (["--retrieval_output_path", "{toy}/data/qrels.trec"], "qrels.trec: is a file, not a fold"),
     ],
 )
 def test_bm25_door_refuses_with_a_sentence(

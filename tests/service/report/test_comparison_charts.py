@@ -30,6 +30,8 @@ def test_files_repeat_to_the_byte_and_name_the_methods(tmp_path: Path, methods: 
     for one, two in zip(made, again, strict=True):
         assert one.read_bytes() == two.read_bytes()
         assert ">ours</text>" in one.read_text()
+    assert "turn of the conversation, number of questions" in made[0].read_text()
+    assert ">6</" in made[0].read_text()  # questions of turn 4 and later
     pictures = write_charts(tmp_path / "one", methods[:1], list(RANKS), form="png")
     assert len(pictures) == 2  # nothing to gain over
     assert all(path.read_bytes().startswith(b"\x89PNG") for path in pictures)

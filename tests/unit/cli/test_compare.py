@@ -151,8 +151,8 @@ def test_a_missing_matplotlib_is_named(folders: Path, monkeypatch, capsys):
         (["{t}/raw", "{t}/ours", "--published", "bm25"], "expected DATASET/ENGINE"),
         (["{t}/raw", "{t}/ours", "--published", "topiocqa/splade"], "table1 has no numbers for"),
         (["{t}/raw", "{t}/ours", "--published", "table4/topiocqa/bm25"], "the tables are table1,"),
-        (["{t}/raw", "{t}/ours", "--out", "{t}/raw/run.json/x"], "cannot be written"),
-        (["{t}/raw", "{t}/ours", "--plots", "{t}/raw/run.json"], "cannot be written"),
+        (["{t}/raw", "{t}/ours", "--out", "{t}/raw/run.json/x"], "cannot be read or written"),
+        (["{t}/raw", "{t}/ours", "--plots", "{t}/raw/run.json"], "cannot be read or written"),
     ],
 )
 def test_wrong_words_are_a_sentence_and_code_2(

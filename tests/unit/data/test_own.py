@@ -82,6 +82,7 @@ def test_passages_may_be_a_table(tmp_path: Path) -> None:
         ([talk("a", turns=[{"question": " "}])], r'turn 1: field "question" is empty'),
         ([talk("a", turns=[{"question": "x?"}])], "no turn names a relevant passage"),
         ([talk("a", turns=[{"question": "x?", "relevant": ["d 1"]}])], "must hold passage ids"),
+        ([talk("a", turns=[{"question": "x?", "relevant": [True]}])], "passage ids, found True"),
         ([talk("a", turns=[{"question": "x?", "relevant": ["d9"]}])], "'d9' of turn 'a_1'"),
         ([talk("a", split="test"), talk("b")], "must be train, dev or test in every conversation"),
         ([talk("a", split="best")], "found 'best'"),

@@ -217,7 +217,7 @@ def test_single_questions_are_refused(tmp_path: Path) -> None:
     ("corpus", "train", "sentence"),
     [
         ([], [turn()], r"corpus\.jsonl\.gz: the corpus is empty"),
-        ([passage(), passage()], [turn()], r"corpus\.jsonl\.gz:2: id 'd1' occurs twice"),
+        ([passage(), passage()], [turn()], r"corpus\.jsonl\.gz:2: doc_id 'd1' occurs twice"),
         ([passage(id="a b"), passage(id="a%20b")], [turn()], "'a%20b' occurs twice"),
         ([passage(text=None)], [turn()], 'field "text" must be str'),
         ([passage()], [turn(), turn()], r"train\.jsonl\.gz:2: id 'c_1' occurs twice"),

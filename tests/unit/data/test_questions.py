@@ -79,7 +79,7 @@ def test_bad_records_are_sentences_and_nothing_is_written(
 def test_repeats_and_missing_parts_are_sentences(tmp_path: Path):
     with pytest.raises(DataError, match=r"dev.jsonl:2: id 'h1' occurs twice"):
         convert_questions(source(tmp_path / "a", RECORD, RECORD), tmp_path / "q")
-    with pytest.raises(DataError, match=r"corpus.jsonl:3: id 'w1' occurs twice"):
+    with pytest.raises(DataError, match=r"corpus.jsonl:3: doc_id 'w1' occurs twice, first in"):
         convert_questions(
             source(tmp_path / "b", RECORD, corpus=[*CORPUS, CORPUS[0]]), tmp_path / "q"
         )

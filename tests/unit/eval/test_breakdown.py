@@ -90,4 +90,6 @@ def test_a_part_of_one_conversation_has_no_interval():
     groups = by_turn(score_run(alone, found.run, qrels, 100))
     assert groups is not None
     assert groups["2"]["mrr_interval_95"] is None
+    single = [s for s in found.searched if s.conv_id == "a"]
+    assert score_run(single, found.run, qrels, 100).intervals is None
     assert groups["3"]["mrr_interval_95"] is not None

@@ -10,6 +10,7 @@ from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.eval import METRICS, bootstrap_interval
 from convsearch.pipeline.comparison import Method, check_comparable, compare
 from convsearch.pipeline.evaluation_folder import read_evaluation
+from convsearch.report.comparison_page import render_comparison
 
 OLD = {"a_1": 1, "a_2": None, "b_1": 4, "b_2": 2, "c_1": None}
 NEW = {"a_1": 1, "a_2": 1, "b_1": 2, "b_2": 4, "c_1": 1}
@@ -34,6 +35,16 @@ def test_means_differences_and_counts_by_hand(tmp_path: Path):
     by_conv = {"a": [0, 1], "b": [0.25, -0.25], "c": [1]}
     assert mrr.interval == bootstrap_interval(by_conv, seed=0)
     assert (result.num_paired, result.num_units) == (5, 3)
+
+
+def test_one_conversation_has_no_interval(tmp_path: Path):
+    old = method(tmp_path / "old", {"a_1": 1, "a_2": 4}, "old")
+    new = method(tmp_path / "new", {"a_1": 1, "a_2": 1}, "new")
+    result = compare([old, new], metrics=["mrr"])
+    assert [r.mrr_interval for r in result.methods] == [None, None]
+    assert result.pairs[0].interval is None
+    assert "  -  " in render_comparison(result, "text")
+    assert "pair,new,old,mrr,0.375,,,,,1.0,1.0,1,1,0," in render_comparison(result, "csv")
 
 
 def test_the_other_order_turns_every_sign_and_no_p(tmp_path: Path):

@@ -274,6 +274,7 @@ def test_printed_plan_says_hardware_state_and_expectation(tmp_path: Path):
         (("table3", "--model", "llama3.2-3b"), "table3 has no cells"),
         (("table4", "--engine", "bm25"), "table4 has no search results: leave --engine out"),
         (("table1", "--only", "nothing"), "no step of table1 has nothing in its title"),
+        (("table1", "--gpus", "3"), "--gpus 3: the recipes divide their batches among 1, 2, 4, 8"),
         (("table1", "--root", "no/such/folder"), "no/such/folder: no such folder"),
     ],
 )

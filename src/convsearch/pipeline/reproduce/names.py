@@ -7,6 +7,8 @@ URL = "http://127.0.0.1:8000"
 """Where the serve scripts listen unless told otherwise."""
 GPUS = 8
 """Of the recipes' node, unless told otherwise."""
+GPU_COUNTS = (1, 2, 4, 8)
+"""Of one node, that a batch of the recipes divides among."""
 ENGINES = ("bm25", "ance")
 TRAIN_ENGINE = "ance"
 """Whose ranks train unless told otherwise: ANCE by the authors' word and by the folders of the
