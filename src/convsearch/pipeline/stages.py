@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.data.dataset import Dataset, load_dataset
+from convsearch.errors import ConfigError
 from convsearch.files import read_jsonl, read_rewrites, write_jsonl
 from convsearch.pipeline.baselines import baseline_queries
 from convsearch.pipeline.config import PipelineConfig, filled
@@ -102,6 +103,7 @@ class Stages:
     def _serve(self, progress: Progress) -> Counts:
         from retriever_server.process import ServerProcess
 
+        check_conversations(self._eval_turns)
         server = self._services.enter_context(ServerProcess())
         log = self._layout.logs / "server.log"
         self._url = server.start(self._layout.index, self._dataset.qrels_path, log)
@@ -333,6 +335,17 @@ class Stages:
             yield engine
         finally:
             engine.close()
+
+
+def check_conversations(turns: Sequence[Turn]) -> None:
+    """Before hours of training. Raises ConfigError for fewer than two conversations to measure on:
+    the intervals of the report draw conversations."""
+    found = len({turn.conv_id for turn in turns})
+    if found < 2:
+        raise ConfigError(
+            f"{found} conversations to evaluate on; the report needs two or more: raise "
+            "data.eval_turns, or hold out more conversations"
+        )
 
 
 def draw_conversations(turns: Sequence[Turn], limit: int, *, seed: int) -> list[Turn]:

@@ -7,13 +7,18 @@ from pathlib import Path
 
 import pytest
 
-from convsearch.errors import CheckpointError, DataError, MissingFileError
+from convsearch.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from convsearch.files import write_jsonl
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
 from convsearch.pipeline.pipeline import read_result, run_pipeline
 from convsearch.pipeline.presets import preset
 from convsearch.pipeline.runner import Counts, Stage
-from convsearch.pipeline.stages import Stages, collect_training_metrics, draw_conversations
+from convsearch.pipeline.stages import (
+    Stages,
+    check_conversations,
+    collect_training_metrics,
+    draw_conversations,
+)
 from convsearch.types import Turn
 
 
@@ -53,6 +58,13 @@ def test_no_limit_takes_all_and_a_tiny_one_takes_a_conversation() -> None:
     assert draw_conversations(turns, 0, seed=0) == turns
     assert draw_conversations(turns, 99, seed=0) == turns
     assert len(draw_conversations(turns, 1, seed=0)) == 4
+
+
+@pytest.mark.parametrize("conversations", [0, 1])
+def test_one_conversation_to_measure_on_is_refused(conversations: int) -> None:
+    with pytest.raises(ConfigError, match=f"{conversations} conversations to evaluate on"):
+        check_conversations(make_turns(conversations))
+    check_conversations(make_turns(2))
 
 
 def test_plan_has_all_stages_in_order() -> None:
