@@ -160,6 +160,15 @@ def test_threads_share_one_cap(live):
     assert threading.active_count() < before
 
 
+@pytest.fixture
+def interruptible() -> Iterator[None]:
+    """What a shell starts in the background ignores SIGINT, and so do these tests then."""
+    before = signal.signal(signal.SIGINT, signal.default_int_handler)
+    yield
+    signal.signal(signal.SIGINT, before)
+
+
+@pytest.mark.usefixtures("interruptible")
 def test_an_interrupt_ends_the_wait_and_the_requests(live):
     url, seen = live
     seen.behaviour = {"slow": "hang"}
