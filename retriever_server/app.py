@@ -221,6 +221,11 @@ def _answer_errors_with_sentences(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(RequestValidationError)
     async def bad_request(_: Request, failure: RequestValidationError) -> Response:
         first = failure.errors()[0]
+        if first["loc"] == ("body",) and first["type"] == "model_attributes_type":
+            # also what "curl -d" sends unless told otherwise, whatever is in it
+            return error(
+                422, 'the request: send one JSON object, with "Content-Type: application/json"'
+            )
         where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
         more = f" (and {len(failure.errors()) - 1} more)" if len(failure.errors()) > 1 else ""
         return error(422, f"{where}: {first['msg'].removeprefix('Value error, ')}{more}")

@@ -41,7 +41,7 @@ def load_backend(
     engines = [engine_of(folder) for folder in folders]
     _check_fit(settings, engines)
     for folder, engine in zip(folders, engines, strict=True):
-        if settings.verify and engine == "bm25":
+        if settings.verify and engine != "lucene":
             refuse_damaged(folder)
     open_one = open_index or _open
     opened = [open_one(*pair, settings) for pair in zip(folders, engines, strict=True)]

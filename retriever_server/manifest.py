@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
@@ -19,6 +19,7 @@ FORMAT_VERSION = 1
 PAGE_BYTES = 64 * 1024
 SAMPLED_PAGES = 8
 _NAME = "manifest.json"
+_OWN_HASH = "facts_sha256"
 _REMEDY = 'copy it again, or rebuild the index with "convsearch index"'
 
 Manifest = dict[str, object]
@@ -63,28 +64,46 @@ def engine_of(folder: Path) -> str:
 
 
 def write_manifest(folder: Path, engine: str, facts: Mapping[str, object]) -> Manifest:
-    """Writes the manifest with its format fields in front; returns it."""
+    """Writes the manifest with its format fields in front and its own hash; returns it."""
     manifest: Manifest = {
         "format": FORMAT,
         "format_version": FORMAT_VERSION,
         "engine": engine,
         **facts,
     }
+    manifest[_OWN_HASH] = _hash_of(manifest)
     with atomic_write(folder / _NAME) as out:
         json.dump(manifest, out, indent=2)
         out.write("\n")
     return manifest
 
 
-def file_table(folder: Path) -> dict[str, object]:
-    """Size, hash and hash of a sample of each file of a finished folder, for its manifest."""
+def check_facts(manifest: Manifest, folder: Path) -> None:
+    """Raises DataError where a manifest is not what was written: a number in it that changed may
+    change every rank. Manifests from before this check have no hash, and pass."""
+    written = manifest.get(_OWN_HASH, _hash_of(manifest))
+    if written != _hash_of(manifest):
+        raise DataError(f"{folder / _NAME}: not what was written; {_REMEDY}")
+
+
+def _hash_of(manifest: Manifest) -> str:
+    facts = {name: value for name, value in manifest.items() if name != _OWN_HASH}
+    return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()
+
+
+def file_table(folder: Path, names: Iterable[str] | None = None) -> dict[str, object]:
+    """Size, hash and hash of a sample of files of a finished folder, for its manifest.
+
+    names: None takes all that it holds.
+    """
+    paths = folder.iterdir() if names is None else (folder / name for name in names)
     return {
         path.name: {
             "bytes": path.stat().st_size,
             "sha256": sha256_of(path),
             "sample_sha256": _sample(path),
         }
-        for path in sorted(folder.iterdir())
+        for path in sorted(paths)
     }
 
 
@@ -106,7 +125,7 @@ def check_files(manifest: Manifest, folder: Path) -> None:
     """Raises DataError where a file is missing, of another size than when it was made, or other in
     its sample: half a megabyte of each file, so this takes the same time for every size. Finds
     what copying does wrong, not a single flipped bit: `damaged_files` finds that."""
-    for name, entry in fact(manifest, folder, "files", dict).items():
+    for name, entry in _files(manifest, folder).items():
         path = folder / name
         size = path.stat().st_size if path.is_file() else None
         if size != entry["bytes"]:
@@ -127,14 +146,26 @@ def refuse_damaged(folder: Path) -> None:
 def damaged_files(folder: Path) -> list[str]:
     """Names of files whose content is not what the manifest says. Reads all of them.
 
-    Raises what `read_manifest` does, and DataError for an index whose manifest lists no files.
+    Raises what `read_manifest` and `check_facts` do, and DataError for an index whose manifest
+    lists no files.
     """
-    table = fact(read_manifest(folder), folder, "files", dict)
+    manifest = read_manifest(folder)
+    check_facts(manifest, folder)
+    table = _files(manifest, folder)
     return [
         name
         for name, entry in table.items()
         if not (folder / name).is_file() or sha256_of(folder / name) != entry["sha256"]
     ]
+
+
+def _files(manifest: Manifest, folder: Path) -> dict[str, dict[str, object]]:
+    """The file table. Raises DataError where there is none, or an entry of it is damaged."""
+    table = fact(manifest, folder, "files", dict)
+    for name, entry in table.items():
+        if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
+            raise DataError(f"{folder / _NAME}: no size and hash of {name!r}; {_REMEDY}")
+    return table
 
 
 def fact(manifest: Manifest, folder: Path, name: str, kind: type[T]) -> T:
@@ -149,11 +180,15 @@ def fact(manifest: Manifest, folder: Path, name: str, kind: type[T]) -> T:
 
 
 def index_info(manifest: Manifest, folder: Path) -> IndexInfo:
-    """The engine's card; the fingerprint is the hash of the manifest."""
+    """The engine's card; the fingerprint is the hash of the manifest. Raises as `fact` and
+    `check_facts` do."""
     text = json.dumps(manifest, sort_keys=True)
+    engine = fact(manifest, folder, "engine", str)
+    num_passages = fact(manifest, folder, "num_passages", int)
+    check_facts(manifest, folder)
     return IndexInfo(
-        engine=fact(manifest, folder, "engine", str),
-        num_passages=fact(manifest, folder, "num_passages", int),
+        engine=engine,
+        num_passages=num_passages,
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
     )
 

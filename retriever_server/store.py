@@ -28,6 +28,7 @@ from convsearch.types import Passage
 _PASSAGES, _IDS = "passages.jsonl", "doc_ids.txt"
 _OFFSETS, _ID_OFFSETS = "offsets.npy", "doc_id_offsets.npy"
 _ORDER, _HASHES, _POSITIONS = "id_order.npy", "id_hashes.npy", "id_positions.npy"
+STORE_FILES = (_PASSAGES, _IDS, _OFFSETS, _ID_OFFSETS, _ORDER, _HASHES, _POSITIONS)
 _RUN_IDS = 1_000_000
 """Ids that are sorted in memory at once, about 100 MB."""
 

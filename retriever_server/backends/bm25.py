@@ -87,6 +87,7 @@ class Bm25Backend:
                     f"{index_dir}: made with {name} {manifest[name]!r}, this program has "
                     f'{ours!r}; rebuild the index with "convsearch index"'
                 )
+        info = index_info(manifest, index_dir)
         check_files(manifest, index_dir)
         arrays, store = open_arrays(index_dir), PassageStore(index_dir)
         if len(arrays.lengths) != len(store):
@@ -102,7 +103,7 @@ class Bm25Backend:
             num_searchable,
         )
         return cls(
-            info=index_info(manifest, index_dir),
+            info=info,
             store=store,
             analyzer=Analyzer(),
             arrays=arrays,

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from convsearch.errors import ConfigError, DataError, EngineError
+from convsearch.passport import sha256_of
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
@@ -28,7 +29,7 @@ from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import Vectors
 from retriever_server.indexing.dense import OLD_VECTORS, ids_at
 from retriever_server.indexing.dense_job import VECTORS
-from retriever_server.manifest import fact, index_info, read_manifest
+from retriever_server.manifest import check_files, fact, index_info, read_manifest
 from retriever_server.parts import Found, Golds, Ints, ranks_from
 from retriever_server.store import PassageStore
 
@@ -76,7 +77,7 @@ class DenseBackend:
         cls, index_dir: Path, encoder_path: Path, *, from_disk: bool = False, verify: bool = True
     ) -> "DenseBackend":
         """Opens an index folder, its vectors memory-mapped, and the encoder that made it. Every
-        file of vectors is compared with its SHA-256.
+        file of vectors is compared with its SHA-256, a sample of the passages and ids with its own.
 
         from_disk: allow vectors that do not fit into memory, for those who read few. verify: False
         where others compare the files, each those that it searches.
@@ -112,6 +113,14 @@ class DenseBackend:
                 'rebuild the index with "convsearch index --engine dense"'
             )
         prefixes = prefixes_of(manifest, index_dir)
+        info = index_info(manifest, index_dir)
+        if sha256_of(index_dir / VECTORS / "vectors.json") != manifest.get("vectors_sha256"):
+            raise DataError(
+                f"{index_dir / VECTORS}: vectors of another index; copy it again, or rebuild the "
+                'index with "convsearch index --engine dense"'
+            )
+        if "files" in manifest:  # absent in older indexes
+            check_files(manifest, index_dir)
         encoder = with_prefixes(load_encoder(encoder_path), prefixes, encoder_path)
         store = PassageStore(index_dir)
         if (len(vectors), vectors.dim) != (len(store), encoder.dim):
@@ -122,7 +131,7 @@ class DenseBackend:
             )
         engine = RankEngine(vectors, store.id_order_N, [] if from_disk else choose_filters(vectors))
         return cls(
-            info=index_info(manifest, index_dir),
+            info=info,
             store=store,
             engine=engine,
             encoder=encoder,

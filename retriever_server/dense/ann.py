@@ -14,7 +14,7 @@ from types import ModuleType
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import ConfigError, DataError, DependencyError
+from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
 from convsearch.files import atomic_write
 from convsearch.passport import sha256_of
 from retriever_server.dense.filters import as_float32
@@ -106,8 +106,14 @@ class AnnIndex:
     def lists(
         self, vectors: Vectors, id_order_N: npt.NDArray[np.integer], queries_QD: Floats, depth: int
     ) -> list[tuple[npt.NDArray[np.int64], npt.NDArray[np.float64]]]:
-        """For each query what FAISS finds, in the order of exact scores, with these scores."""
-        _, found_QK = self._index.search(queries_QD, min(depth, len(vectors)))  # type: ignore[attr-defined]
+        """For each query what FAISS finds, in the order of exact scores, with these scores. Raises
+        EngineError where FAISS cannot search with its parameters."""
+        try:
+            _, found_QK = self._index.search(queries_QD, min(depth, len(vectors)))  # type: ignore[attr-defined]
+        except RuntimeError as error:  # of a setting that FAISS took, such as nprobe=-1
+            raise EngineError(
+                f"FAISS cannot search with {self.search_parameters!r}: {_reason(error)}"
+            ) from None
         lists = []
         for query_D, found in zip(queries_QD, found_QK, strict=True):
             near = found[found >= 0].astype(np.int64)
@@ -143,6 +149,8 @@ class AnnIndex:
             card = json.loads(text)
             error = RankError(**card["rank_error"])
             wanted, made_of, search = card["index_sha256"], card["vectors_sha256"], card["search"]
+            if not isinstance(search, str):
+                raise TypeError
         except (OSError, ValueError, KeyError, TypeError):
             raise DataError(f"{folder / _CARD}: missing or damaged; {_REMEDY}") from None
         if made_of != sha256_of(vectors_dir / "vectors.json"):

@@ -10,13 +10,12 @@ from convsearch.errors import DependencyError
 
 try:
     from numba import njit
+
+    from retriever_server.dense.lanes import LANES, bfloat16_sums, float16_sums, float32_sums
 except ImportError:
     raise DependencyError(
         "numba is not installed; run pip install 'convsearch[retriever]'"
     ) from None
-
-_LANES = 16
-"""Sums of one inner product that run side by side; fixed, so a score has one value everywhere."""
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -45,18 +44,23 @@ def decode_rows(bits_ND, code, first, last, out_ND):
 @njit(nogil=True, cache=True)
 def exact_score(bits_D, code, query_D):
     """Inner product in double precision of a stored vector and a query (float64), in an order of
-    summation that depends on nothing but the dimension."""
+    summation that depends on nothing but the dimension: number d belongs to sum d % LANES, each sum
+    adds its products in order, and the sums are added in order. Both arrays contiguous."""
+    if code == 0:
+        sums = float32_sums(bits_D, query_D)
+    elif code == 1:
+        sums = bfloat16_sums(bits_D, query_D)
+    else:
+        sums = float16_sums(bits_D, query_D)
     dim = bits_D.shape[0]
-    sums = np.zeros(_LANES, np.float64)
-    whole = dim - dim % _LANES
-    for start in range(0, whole, _LANES):
-        for lane in range(_LANES):
-            sums[lane] += np.float64(_number(bits_D[start + lane], code)) * query_D[start + lane]
-    for d in range(whole, dim):
-        sums[d - whole] += np.float64(_number(bits_D[d], code)) * query_D[d]
+    whole = dim - dim % LANES
     total = 0.0
-    for lane in range(_LANES):
-        total += sums[lane]
+    for lane in range(LANES):
+        part = sums[lane]
+        if whole + lane < dim:
+            d = whole + lane
+            part += np.float64(_number(bits_D[d], code)) * query_D[d]
+        total += part
     return total
 
 

@@ -52,6 +52,8 @@ def build_ann_index(
         raise ConfigError('name at least one search setting, such as "nprobe=32"')
     engine = DenseBackend.load_exact(index_dir, encoder_path)
     asked = list(queries) or sample_queries(engine, num_samples, seed)
+    if not asked:
+        raise ConfigError(f"{index_dir}: no passage holds a word to ask for; name turns and qrels")
     texts, golds = [query for query, _ in asked], [gold for _, gold in asked]
     index, encoding_s = AnnIndex.build(engine.vectors, factory), _seconds_to_encode(engine, texts)
     start = time.monotonic()

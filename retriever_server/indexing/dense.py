@@ -29,8 +29,8 @@ from retriever_server.dense.vectors import (
 )
 from retriever_server.indexing.dense_job import Job
 from retriever_server.indexing.workers import Workers
-from retriever_server.manifest import Manifest, read_manifest, write_manifest
-from retriever_server.store import PassageStore, write_store
+from retriever_server.manifest import Manifest, file_table, read_manifest, write_manifest
+from retriever_server.store import STORE_FILES, PassageStore, write_store
 
 ENGINE = "dense"
 OLD_VECTORS = "vectors.npy"
@@ -150,6 +150,7 @@ def finish_index(
             "dim": encoder.dim,
             **facts,
             "vectors_sha256": sha256_of(job.vectors_dir / "vectors.json"),
+            "files": file_table(job.folder, STORE_FILES),
         },
     )
     write_passport(

@@ -41,14 +41,19 @@ def read_api_key(path: Path | None, variable: str) -> str | None:
     else:
         where = str(path)
         try:
-            key = path.read_text(encoding="utf-8").strip()
+            key = path.read_text(encoding="utf-8", errors="replace").strip()
         except OSError as error:
             raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
-    if not key or not all("!" <= character <= "~" for character in key):
+    if not key or not is_header_word(key):
         raise ConfigError(
             f"{where}: an API key is one line of letters, digits and signs without blanks"
         )
     return key
+
+
+def is_header_word(text: str) -> bool:
+    """Whether an HTTP header can carry it as one word."""
+    return all("!" <= character <= "~" for character in text)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -307,3 +307,24 @@ def test_a_manifest_that_does_not_fit_is_refused(
     (copy / "manifest.json").write_text(json.dumps({**manifest, field: value}))
     with pytest.raises(DataError, match=sentence):
         Bm25Backend.load(copy)
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("num_tokens", 7), ("num_searchable", 0), ("k1", 0.8), ("files", {}), ("num_passages", -1)],
+)
+def test_a_number_of_the_manifest_that_changed_is_refused(
+    index_dir: Path, tmp_path: Path, field: str, value: object
+) -> None:
+    """Each of them decides ranks, and no other file says what it was."""
+    copy = tmp_path / "index"
+    shutil.copytree(index_dir, copy)
+    manifest = json.loads((copy / "manifest.json").read_text())
+    (copy / "manifest.json").write_text(json.dumps({**manifest, field: value}))
+    with pytest.raises(DataError, match=r"manifest\.json: not what was written; copy it again"):
+        Bm25Backend.load(copy)
+    del manifest["facts_sha256"]  # as of an older program
+    manifest["files"] = {"docs.npy": 5}
+    (copy / "manifest.json").write_text(json.dumps(manifest))
+    with pytest.raises(DataError, match=r"no size and hash of 'docs\.npy'"):
+        Bm25Backend.load(copy)

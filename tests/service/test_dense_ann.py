@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 from small_corpus import make_tiny_sentence_model, random_passages, random_queries, write_corpus
 
-from convsearch.errors import ConfigError, DataError
+from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.retrieval import Retriever
 from retriever_server.backends.ann import AnnBackend
 from retriever_server.backends.dense import DenseBackend
@@ -102,7 +102,16 @@ def test_bad_settings_are_sentences(world: Path, factory: str, search: str, sent
     assert not (world / "index" / "ann").exists()
 
 
-@pytest.mark.parametrize("harm", ["index", "card", "vectors"])
+def test_a_setting_that_fails_only_in_a_search_is_a_sentence(world: Path) -> None:
+    with pytest.raises(EngineError, match=r"cannot search with 'nprobe=-1'"):
+        build_ann_index(
+            world / "index", encoder_path=world / "encoder", factory="IVF4,Flat",
+            searches=["nprobe=-1"],
+        )  # fmt: skip
+    assert not (world / "index" / "ann").exists()
+
+
+@pytest.mark.parametrize("harm", ["index", "card", "search", "vectors"])
 def test_damage_is_refused(world: Path, harm: str) -> None:
     build_ann_index(world / "index", encoder_path=world / "encoder", factory="Flat", searches=[""])
     folder = world / "index" / "ann"
@@ -114,6 +123,9 @@ def test_damage_is_refused(world: Path, harm: str) -> None:
         card = json.loads((folder / "ann.json").read_text())
         del card["rank_error"]
         (folder / "ann.json").write_text(json.dumps(card))
+    elif harm == "search":
+        card = json.loads((folder / "ann.json").read_text())
+        (folder / "ann.json").write_text(json.dumps({**card, "search": 5}))
     else:
         path = world / "index" / "vectors" / "vectors.json"
         path.write_text(path.read_text() + "\n")

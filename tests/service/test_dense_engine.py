@@ -28,6 +28,9 @@ from retriever_server.dense import forecast
 from retriever_server.dense.formats import decode
 from retriever_server.indexing.dense import build_dense_index, ids_at, passage_text
 from retriever_server.indexing.dense_job import VECTORS
+from retriever_server.loading import load_backend
+from retriever_server.settings import IndexSettings
+from retriever_server.store import STORE_FILES
 
 PASSAGES = random_passages(150)
 TEXTS = [passage_text(p) for p in PASSAGES]
@@ -286,6 +289,33 @@ def test_damaged_vectors_are_refused(world: Path, tmp_path: Path, name: str) -> 
     path = tmp_path / "index" / VECTORS / name
     path.write_bytes(path.read_bytes()[:100])
     with pytest.raises(DataError, match="convsearch index"):
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+
+
+@pytest.mark.parametrize("name", STORE_FILES)
+def test_damaged_ids_and_passages_are_refused(world: Path, tmp_path: Path, name: str) -> None:
+    """One bit: of the order of ids it changes ties, of offsets the passage behind a position."""
+    shutil.copytree(world / "index", tmp_path / "index")
+    path = tmp_path / "index" / name
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+    with pytest.raises(DataError, match=f"{name}: its content is not what was written"):
+        DenseBackend.load_exact(tmp_path / "index", world / "encoder")
+    with pytest.raises(DataError, match=f"{name} not what was written"):
+        load_backend(
+            IndexSettings(
+                index_path=tmp_path / "index", encoder_path=world / "encoder", verify=True
+            )
+        )
+
+
+def test_vectors_of_another_index_are_refused(world: Path, tmp_path: Path) -> None:
+    """Of the same encoder and as many passages: every rank would be of another corpus."""
+    shutil.copytree(world / "index", tmp_path / "index")
+    path = tmp_path / "index" / VECTORS / "vectors.json"
+    path.write_text(json.dumps(json.loads(path.read_text())))
+    with pytest.raises(DataError, match="vectors of another index"):
         DenseBackend.load_exact(tmp_path / "index", world / "encoder")
 
 

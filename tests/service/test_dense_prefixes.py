@@ -85,7 +85,9 @@ def test_what_does_not_fit_is_told(world: Path, tmp_path: Path) -> None:
     config.write_text("{")
     with pytest.raises(CheckpointError, match="not valid JSON"):
         with_prefixes(encoder, prefixes, tmp_path)
-    with pytest.raises(ConfigError, match="leave the prefixes out"):
+    with pytest.raises(
+        ConfigError, match="not for a bm25 index; leave it out, or say --engine dense"
+    ):
         CliRunner().invoke(app, words(world, "other", engine="bm25"), catch_exceptions=False)
     path = world / "index" / "manifest.json"
     kept = path.read_text()

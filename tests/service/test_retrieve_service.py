@@ -185,7 +185,7 @@ def test_empty_lists_and_long_queries_are_answered(url: str) -> None:
         ({"queries": ["a"], "topk": 1001}, 422, "topk: Input should be less than or equal to 1000"),
         ({"queries": ["a"], "query_ids": ["c1_1"], "return_scores": True}, 422, "leave it out"),
         ({"queries": ["a"] * (MAX_QUERIES + 1)}, 422, "queries: List should have at most 2048"),
-        ([1], 422, "the request: Input should be"),
+        ([1], 422, "the request: send one JSON object"),
     ],
 )
 def test_bad_requests_get_a_sentence(url: str, body: object, status: int, sentence: str) -> None:
@@ -200,6 +200,8 @@ def test_requests_that_are_no_json_or_too_large_or_elsewhere(url: str) -> None:
         url + "/retrieve", content=b"{oops", headers={"content-type": "application/json"}
     )
     assert (broken.status_code, "JSON" in broken.json()["error"]) == (422, True)
+    untyped = httpx.post(url + "/retrieve", content=b'{"query": "amber"}')  # as "curl -d" does
+    assert (untyped.status_code, "Content-Type" in untyped.json()["error"]) == (422, True)
     elsewhere = httpx.get(url + "/search")
     assert (elsewhere.status_code, "POST /retrieve" in elsewhere.json()["error"]) == (404, True)
     method = httpx.get(url + "/retrieve")

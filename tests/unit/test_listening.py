@@ -35,8 +35,8 @@ def test_the_key_comes_from_a_file_or_the_environment(
     assert read_api_key(tmp_path / "key", KEY) == "from-file"
     with pytest.raises(MissingFileError, match="cannot be read"):
         read_api_key(tmp_path / "none", KEY)
-    for bad in ("", "two words", "clé", "a\nb"):
-        (tmp_path / "key").write_text(bad)
+    for bad in (b"", b"two words", "clé".encode(), b"a\nb", b"\xff\xfe"):
+        (tmp_path / "key").write_bytes(bad)
         with pytest.raises(ConfigError, match="one line"):
             read_api_key(tmp_path / "key", KEY)
 

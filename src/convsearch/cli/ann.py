@@ -21,7 +21,7 @@ def command(
     ] = None,
     qrels: Annotated[Path | None, typer.Option(help="their gold passages")] = None,
     samples: Annotated[
-        int, typer.Option(help="without turns: queries taken out of passages")
+        int, typer.Option(help="without turns: queries taken out of passages", min=1)
     ] = 500,
 ) -> None:
     """Search a dense index approximately from now on; prints how many ranks that gets wrong."""

@@ -14,8 +14,23 @@ from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, T
 
 from convsearch.errors import ConfigError
 
+_ENGINES_OF = {
+    **dict.fromkeys(("k1", "b"), ("bm25", "lucene")),
+    "workers": ("bm25",),
+    "java_heap": ("lucene",),
+    **dict.fromkeys(
+        (
+            "encoder", "batch_size", "dtype", "query_prefix", "passage_prefix", "embeddings",
+            "embedding_ids",
+        ),
+        ("dense",),
+    ),
+}  # fmt: skip
+"""Options that not all engines have."""
+
 
 def command(
+    context: typer.Context,
     corpus: Annotated[Path, typer.Option(help="corpus.jsonl, or .jsonl.gz")],
     out: Annotated[Path, typer.Option(help="index folder to make; an older index is replaced")],
     engine: Annotated[
@@ -49,8 +64,7 @@ def command(
     ] = None,
 ) -> None:
     """Build a search index from a corpus; started again after a kill, it goes on where it was."""
-    if engine != "dense" and (query_prefix or passage_prefix):
-        raise ConfigError(f"a {engine} index reads words as they are; leave the prefixes out")
+    _refuse_options_of_others(context, engine)
     if engine == "bm25":
         from retriever_server.indexing.bm25 import build_bm25_index
         from retriever_server.indexing.forecast import forecast_bm25
@@ -88,6 +102,17 @@ def command(
                 on_progress=_DenseLines(),
             )  # fmt: skip
     typer.echo(f"{out}: {manifest['engine']} index of {manifest['num_passages']} passages")
+
+
+def _refuse_options_of_others(context: typer.Context, engine: str) -> None:
+    """Raises ConfigError for an option that this engine would ignore."""
+    for name, engines in _ENGINES_OF.items():
+        source = context.get_parameter_source(name)
+        if engine not in engines and source is not None and source.name == "COMMANDLINE":
+            raise ConfigError(
+                f"--{name.replace('_', '-')} is not for a {engine} index; leave it out, or say "
+                f"--engine {' or '.join(engines)}"
+            )
 
 
 @contextmanager

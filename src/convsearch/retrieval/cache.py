@@ -84,7 +84,10 @@ class AnswerCache:
             marks = ",".join("?" * len(part))
             query = f"SELECT digest, answer FROM answers WHERE digest IN ({marks})"
             found.update((digest, answer) for digest, answer in self._execute(query, part))
-        return {i: json.loads(found[d]) for i, d in enumerate(digests) if d in found}
+        try:
+            return {i: json.loads(found[d]) for i, d in enumerate(digests) if d in found}
+        except ValueError as error:
+            raise self._unusable(error) from None
 
     def put(self, answers: Mapping[Key, object]) -> None:
         """Keeps answers, which must be JSON values. Raises DataError where that fails."""
@@ -108,16 +111,16 @@ class AnswerCache:
         if not path.is_file():
             raise MissingFileError(f"{path}: no such file; AnswerCache.export writes one")
         rows = []
-        with path.open(encoding="utf-8") as lines:
+        with path.open("rb") as lines:
             for number, line in enumerate(lines, 1):
                 try:
                     record = json.loads(line)
                     key, answer = tuple(record["key"]), record["answer"]
+                    rows.append((_digest(key), _text(key), _text(answer)))
                 except (ValueError, KeyError, TypeError):
                     raise DataError(
                         f'{path}:{number}: not a line of AnswerCache.export ("key", "answer")'
                     ) from None
-                rows.append((_digest(key), _text(key), _text(answer)))
         self._insert(rows)
         return len(rows)
 
@@ -147,7 +150,7 @@ class AnswerCache:
         if self._pid != os.getpid():
             self._open()
 
-    def _unusable(self, error: sqlite3.Error) -> DataError:
+    def _unusable(self, error: sqlite3.Error | ValueError) -> DataError:
         return DataError(
             f"{self._path}: not a usable cache of retrieval answers ({error}); remove it or name "
             "another file"

@@ -9,7 +9,7 @@ from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from enum import Enum
 
-from convsearch.errors import RetrieverError
+from convsearch.errors import DataError, RetrieverError
 from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.transport import Reply, Source
@@ -106,7 +106,8 @@ def conversation(
     questions: all of one kind and topk. cache: consulted and filled; only answers of the index
     that the server has now are taken from it. All answers of one call come from one index: where
     the server is restarted with another one in between, the call starts over.
-    Raises RetrieverError for replies that are not answers, or an index that keeps changing.
+    Raises RetrieverError for replies that are not answers, or an index that keeps changing, and
+    DataError for a cache that holds something else.
     """
     unique = list(dict.fromkeys(questions))
     for _ in range(_MAX_STARTS if unique else 0):
@@ -161,7 +162,23 @@ def _recall(
         return {}
     keys = {question: question.key(source) for question in questions}
     found = cache.get([*keys.values()])
-    return {question: found[i] for i, question in enumerate(keys) if i in found}
+    known = {question: found[i] for i, question in enumerate(keys) if i in found}
+    for question, answer in known.items():
+        if not _is_answer(question.kind, answer):
+            raise DataError(
+                f"the cache of retrieval answers holds {answer!r} for a {question.kind.value}, "
+                "which no server answers; remove its file, or name another"
+            )
+    return known
+
+
+def _is_answer(kind: Kind, value: object) -> bool:
+    """Whether a value has the form in which `_read` gives answers."""
+    if kind is not Kind.SEARCH:
+        return value is None or (type(value) is int and value > 0)
+    return isinstance(value, list) and all(
+        isinstance(hit, list) and [*map(type, hit)] == [str, float] for hit in value
+    )
 
 
 def _body(chunk: Sequence[Question]) -> Body:

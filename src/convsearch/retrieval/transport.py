@@ -11,7 +11,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 import httpx
 
 from convsearch.errors import ConfigError, RetrieverError
-from convsearch.listening import is_loopback
+from convsearch.listening import is_header_word, is_loopback
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.wire import (
     FINGERPRINT_HEADER,
@@ -63,8 +63,14 @@ class ClientSettings:
 
     @property
     def headers(self) -> dict[str, str]:
-        """The key, where there is one."""
+        """The key, where there is one. Raises ConfigError for one that no header can carry, which
+        httpx would answer with a sentence that holds the key."""
         key = self.api_key or os.environ.get(API_KEY_VARIABLE, "").strip()
+        if not is_header_word(key):
+            raise ConfigError(
+                f"the API key of the retrieval client (api_key or {API_KEY_VARIABLE}) must be one "
+                "line of letters, digits and signs without blanks"
+            )
         return {"Authorization": f"Bearer {key}"} if key else {}
 
 
@@ -253,7 +259,7 @@ def gave_up(url: str, attempts: int, seconds: float, error: BaseException) -> Re
 def _retry_after_s(response: httpx.Response) -> float:
     """What the server asks for, in seconds; 0 where it does not, or names a date."""
     asked = response.headers.get("retry-after", "")
-    return float(asked) if asked.isdigit() else 0.0
+    return float(asked) if asked.isascii() and asked.isdigit() else 0.0
 
 
 def _coverage(answer: Mapping[str, object]) -> float:

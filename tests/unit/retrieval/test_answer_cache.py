@@ -76,10 +76,11 @@ def test_export_and_load_carry_everything(tmp_path: Path) -> None:
 
 def test_a_bad_line_takes_nothing_in(tmp_path: Path) -> None:
     path = tmp_path / "bad.jsonl"
-    path.write_text('{"key": ["a"], "answer": 1}\n{"key": ["b"]}\n')
     with AnswerCache(tmp_path / "cache.db") as cache:
-        with pytest.raises(DataError, match=r"bad\.jsonl:2: not a line"):
-            cache.load(path)
+        for bad in (b'{"key": ["b"]}', b'{"key": ["b"], "answer": NaN}', b'{"key": ["\xff"]}'):
+            path.write_bytes(b'{"key": ["a"], "answer": 1}\n' + bad + b"\n")
+            with pytest.raises(DataError, match=r"bad\.jsonl:2: not a line"):
+                cache.load(path)
         with pytest.raises(MissingFileError, match="no such file"):
             cache.load(tmp_path / "none.jsonl")
         assert len(cache) == 0
@@ -145,3 +146,14 @@ def test_after_a_failed_write_the_next_one_works(tmp_path: Path) -> None:
             other.execute("DROP TRIGGER full")
         cache.put({keys[2]: 3})
         assert cache.get(keys) == {0: 1, 2: 3}
+
+
+def test_an_answer_that_is_no_json_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "cache.db"
+    with AnswerCache(path) as cache:
+        cache.put({("key",): 1})
+        with sqlite3.connect(path) as database:
+            database.execute("UPDATE answers SET answer = '{'")
+        database.close()
+        with pytest.raises(DataError, match=r"cache\.db: not a usable cache"):
+            cache.get([("key",)])

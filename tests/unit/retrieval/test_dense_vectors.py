@@ -51,6 +51,30 @@ def test_compiled_loops_read_every_number(name: Format) -> None:
         assert np.array_equal(out, raw.astype(np.float32))
 
 
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("dim", [1, 15, 16, 17, 70, 768])
+def test_scores_are_summed_in_their_defined_order(name: Format, dim: int) -> None:
+    """Number d belongs to sum d % 16; each sum adds up in order, then the sums do. All bits."""
+    rng = np.random.default_rng(dim)
+    largest = {"float16": 6e4, "bfloat16": 3e38, "float32": 3e38}[name]
+    sizes = np.asarray([1, largest, 1e-7, 1e-40, 0, -0.0])[rng.integers(0, 6, (60, dim))]
+    sizes[:20], sizes[20] = 1, -0.0
+    values_ND = (rng.uniform(-1, 1, (60, dim)) * sizes).astype(np.float32)
+    raw = encode(values_ND, name)
+    query_D = rng.standard_normal(dim) * 10.0 ** rng.integers(-30, 30, dim)
+    products_ND = decode(raw, name).astype(np.float64) * query_D
+    sums = np.zeros((60, 16))
+    for first in range(0, dim, 16):
+        part = products_ND[:, first : first + 16]
+        sums[:, : part.shape[1]] += part
+    expected = np.zeros(60)
+    for lane in range(16):
+        expected += sums[:, lane]
+    found = np.empty(60)
+    kernels.exact_scores(bits_of(raw), CODES[name], query_D, found)
+    assert found.view(np.uint64).tolist() == expected.view(np.uint64).tolist()
+
+
 def test_shards_are_one_sequence(folder: Path) -> None:
     vectors = Vectors(folder)
     stored = decode(encode(VALUES, "bfloat16"), "bfloat16")

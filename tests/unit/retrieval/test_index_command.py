@@ -46,3 +46,25 @@ def test_required_flags_are_named(tmp_path: Path, flag: str) -> None:
     result = _run(*[part for pair in flags.items() for part in pair])
     assert result.exit_code == 2
     assert flag in result.stderr
+
+
+@pytest.mark.parametrize(
+    ("engine", "option", "value", "owner"),
+    [
+        ("bm25", "--encoder", "ance", "dense"),
+        ("bm25", "--java-heap", "4g", "lucene"),
+        ("lucene", "--workers", "2", "bm25"),
+        ("dense", "--k1", "0.82", "bm25 or lucene"),
+        ("lucene", "--passage-prefix", "passage: ", "dense"),
+    ],
+)
+def test_options_of_other_engines_are_not_ignored(
+    tmp_path: Path, engine: str, option: str, value: str, owner: str
+) -> None:
+    corpus = str(write_corpus(tmp_path, random_passages(3)))
+    out = tmp_path / "index"
+    ended = _run("--corpus", corpus, "--out", str(out), "--engine", engine, option, value)
+    assert isinstance(ended.exception, ConfigError)
+    sentence = f"{option} is not for a {engine} index; leave it out, or say --engine {owner}"
+    assert str(ended.exception) == sentence
+    assert not out.exists()

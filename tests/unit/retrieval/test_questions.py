@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from convsearch.errors import RetrieverError
+from convsearch.errors import DataError, RetrieverError
 from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.questions import (
     CHUNK_CHARS,
@@ -15,6 +15,7 @@ from convsearch.retrieval.questions import (
     conversation,
     qid_questions,
     rank_questions,
+    search_questions,
 )
 from convsearch.retrieval.transport import Reply, Source
 from convsearch.retrieval.wire import MAX_BODY_BYTES
@@ -145,3 +146,24 @@ def test_an_index_that_keeps_changing_is_an_error() -> None:
 
     with pytest.raises(RetrieverError, match="changed its index 3 times"):
         talk(qid_questions(many, ["q"] * len(many), 10), restless)
+
+
+@pytest.mark.parametrize(
+    ("asked", "kept"),
+    [
+        (rank_questions(["a"], [["d"]], 5), [-1, 0, True, "1", 1.0, [1]]),
+        (search_questions(["a"], 5), [None, 3, [["d"]], [["d", 1]], [[1, 1.0]], {"d": 1.0}]),
+    ],
+)
+def test_a_cache_with_something_else_is_refused(
+    tmp_path: Path, asked: list[Question], kept: list[object]
+) -> None:
+    """As of a file that somebody wrote or changed: never a wrong rank, never a missing entry."""
+    source = Source("index-1")
+    for value in kept:
+        with AnswerCache(tmp_path / "cache.db") as cache:
+            cache.put({asked[0].key(source): value})
+            talk = conversation(asked, url="http://x", cache=cache)
+            next(talk)
+            with pytest.raises(DataError, match="which no server answers"):
+                talk.send(Reply(result=[], source=source))

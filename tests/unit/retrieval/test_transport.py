@@ -14,6 +14,7 @@ from convsearch.retrieval.transport import (
     ClientSettings,
     TransientError,
     address_of,
+    read_object,
 )
 
 LOST = httpx.ConnectError("refused")
@@ -40,6 +41,15 @@ def test_what_the_server_asks_for_is_kept_and_spread() -> None:
     assert 1 <= min(waits) < 1.3 < 1.7 < max(waits) <= 2
     forever = TransientError("busy", retry_after_s=10**6)
     assert Backoff(time.monotonic() + 10**9)(forever) <= 120
+
+
+@pytest.mark.parametrize(("said", "wait_s"), [("7", 7), ("²", 0), ("-1", 0), ("Wed, 21 Oct", 0)])
+def test_what_the_server_asks_for_is_read(said: str, wait_s: float) -> None:
+    asked = httpx.Request("POST", "http://h/retrieve")
+    headers = {"Retry-After": said.encode()}
+    with pytest.raises(TransientError, match="503") as busy:
+        read_object(httpx.Response(503, headers=headers, request=asked))
+    assert busy.value.retry_after_s == wait_s
 
 
 def test_no_wait_beyond_the_deadline_and_none_for_what_is_final() -> None:
@@ -78,6 +88,13 @@ def test_the_key_is_sent_and_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
     assert "hush" not in repr(given)
     monkeypatch.delenv("RETRIEVER_API_KEY")
     assert ClientSettings().headers == {}
+
+
+@pytest.mark.parametrize("key", ["schlüssel", "hush\nhush", "two words"])
+def test_a_key_that_no_header_carries_is_refused_unseen(key: str) -> None:
+    with pytest.raises(ConfigError, match="one line of letters") as refused:
+        _ = ClientSettings(api_key=key).headers
+    assert key not in str(refused.value)
 
 
 def test_patience_with_one_attempt_grows_with_the_deadline() -> None:
