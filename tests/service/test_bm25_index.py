@@ -13,7 +13,7 @@ from pathlib import Path
 import pytest
 from small_corpus import random_passages, random_queries, write_corpus
 
-from convsearch.cli.checks import FAIL, OK, index_files
+from convsearch.cli.checks import FAIL, OK, WARN, index_files
 from convsearch.errors import ConfigError, DataError
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Passage
@@ -192,6 +192,14 @@ def test_a_single_changed_byte_is_found(index_dir: Path, tmp_path: Path) -> None
     finding = index_files(copy)
     assert finding.state == FAIL
     assert "docs.npy not as made" in finding.found
+
+
+def test_lucenes_files_are_not_called_damaged(tmp_path: Path) -> None:
+    (tmp_path / "segments_1").write_bytes(b"x")
+    finding = index_files(tmp_path)
+    assert finding.state == WARN
+    assert "were not read" in finding.found
+    assert "CheckIndex" in (finding.advice or "")
 
 
 def test_a_file_of_another_size_is_refused_at_once(index_dir: Path, tmp_path: Path) -> None:

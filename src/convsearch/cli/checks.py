@@ -155,10 +155,15 @@ def server(url: str) -> Finding:
 
 
 def index_files(folder: Path) -> Finding:
-    """Whether the files of an index are those that were made, by their hashes."""
-    from retriever_server.manifest import damaged_files
+    """Whether the files of an index are those that were made, by their hashes. Lucene keeps checks
+    of its own, in every file."""
+    from retriever_server.manifest import damaged_files, engine_of
 
     try:
+        if engine_of(folder) == "lucene":
+            found = f"{folder}: Lucene's files have no hashes of ours, and were not read"
+            advice = "org.apache.lucene.index.CheckIndex of Lucene compares them with theirs"
+            return Finding(state=WARN, what="index", found=found, advice=advice)
         damaged = damaged_files(folder)
     except ConvsearchError as error:
         return Finding(state=FAIL, what="index", found=str(error))
