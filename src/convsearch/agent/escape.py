@@ -10,8 +10,11 @@ import re
 
 _CONTROL_WORDS = (
     "INST", "TOOL_CALLS", "TOOL_RESULTS", "TOOL_CONTENT", "AVAILABLE_TOOLS", "SYSTEM_PROMPT",
-    "MODEL_SETTINGS", "IMG", "PREFIX", "SUFFIX", "MIDDLE", "THINK", "ARGS", "CALL_ID",
+    "MODEL_SETTINGS", "IMG", "IMG_BREAK", "IMG_END", "AUDIO", "BEGIN_AUDIO", "PREFIX", "SUFFIX",
+    "MIDDLE", "THINK", "ARGS", "CALL_ID", "BOS", "EOS", "EOT", "UNK", "PAD", "CLS", "SEP", "MASK",
+    "[gs]MASK", "start_header_id", "end_header_id",
 )  # fmt: skip
+"""Special tokens in square brackets of Mistral, GLM, Kimi and BERT; patterns, in any case."""
 _BRACKETED = re.compile(
     rf"[\[\uff3b](?=\s*/?\s*(?:{'|'.join(_CONTROL_WORDS)})\s*[\]\uff3d])", re.IGNORECASE
 )

@@ -60,6 +60,9 @@ class ChatFrames:
         self._tokenizer = tokenizer
         self._end_ids = end_ids
         self._template = template
+        self._special = frozenset(tokenizer.all_special_tokens) | {
+            token.content for token in tokenizer.added_tokens_decoder.values() if token.special
+        }
         chat: list[ChatMessage] = [
             {"role": "user", "content": "?"},
             {"role": "assistant", "content": _OWN},
@@ -103,7 +106,6 @@ class ChatFrames:
 
     def _content(self, text: str) -> list[int]:
         """`text` as ordinary tokens, also where it spells a special one."""
-        special = [token for token in self._tokenizer.all_special_tokens if token in text]
-        for token in special:
+        for token in sorted(token for token in self._special if token in text):
             text = text.replace(token, f"{token[:1]} {token[1:]}")
         return self._encode(text)

@@ -9,16 +9,15 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
+from convsearch.agent.escape import escape
 from convsearch.agent.fusion import cut_to_tokens, fit_passages
+from convsearch.agent.machine import estimate_tokens
 from convsearch.agent.search import SearchSettings
 from convsearch.agent.squeeze import CountTokens, SqueezeRequest
 from convsearch.agent.strategies import Strategy
 from convsearch.errors import ConfigError, EngineError
 from convsearch.retrieval.cache import AnswerCache
 from convsearch.types import ChatMessage
-
-_INSTRUCTION_TOKENS = 120
-"""Of the instruction and the queries, for the estimate."""
 
 
 class Squeezed(NamedTuple):
@@ -51,7 +50,8 @@ class SqueezeBudget:
 
 @dataclass(frozen=True, kw_only=True)
 class SqueezeEstimate:
-    """The most that a run can cost: every question uses every turn, nothing is in the cache."""
+    """The most that a run can cost: every question uses every turn, every query is as long as it
+    may be, nothing is in the cache. Letters beyond ASCII take more tokens than is reckoned here."""
 
     calls: int
     input_tokens: int
@@ -72,7 +72,10 @@ def estimate_squeezing(
     """An upper bound for a run, for a look before it starts."""
     turns = strategy.budget.max_turns - 1 if strategy.searches else int(strategy.retrieves_first)
     calls = num_questions * min(turns, strategy.budget.max_queries)
-    tokens_in = calls * (budget.max_input_tokens + _INSTRUCTION_TOKENS)
+    longest = ("x" * strategy.budget.max_query_chars,) * strategy.budget.max_queries_per_call
+    empty = squeezer_messages(SqueezeRequest(question="", queries=longest, passages=()), "")
+    around = sum(estimate_tokens(message["content"]) for message in empty)
+    tokens_in = calls * (budget.max_input_tokens + around)
     tokens_out = calls * search.max_result_tokens
     usd = (
         tokens_in * budget.usd_per_million_input + tokens_out * budget.usd_per_million_output
@@ -160,9 +163,10 @@ class ModelSqueezer:
 def squeezer_messages(request: SqueezeRequest, passages: str) -> list[dict[str, str]]:
     """The chat that asks a model to distil. passages: escaped text.
 
-    It is told to report and not to answer: what a large model knows by itself must not leak.
+    It is told to report and not to answer: what a large model knows by itself must not leak. The
+    queries are escaped as well: a policy must not learn to speak to the squeezer as its system.
     """
-    queries = "\n".join(f"- {query}" for query in request.queries)
+    queries = "\n".join(f"- {escape(query)}" for query in request.queries)
     return [
         {
             "role": "system",

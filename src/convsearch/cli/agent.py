@@ -45,6 +45,7 @@ from convsearch.data.questions import load_questions
 from convsearch.episodes import AgentRun, count_episodes, infer_episodes, run_block
 from convsearch.episodes.evaluation import equal_budget, read_passport, score_run, write_scores
 from convsearch.episodes.latency import read_seconds
+from convsearch.errors import ConfigError
 from convsearch.files import atomic_write
 from convsearch.infer import SamplingParams
 from convsearch.infer.journal import passport_path
@@ -266,7 +267,10 @@ def chat(
 
 
 def _names(paths: list[Path]) -> list[str]:
-    """Short names of files: their stems, or their paths where two are the same."""
+    """Short names of files: their stems, or their paths where two are the same. Raises ConfigError
+    for a file that is named twice."""
+    if len(set(paths)) < len(paths):
+        raise ConfigError("a file of episodes is named twice; name each once")
     stems = [path.name.partition(".")[0] for path in paths]
     return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
 

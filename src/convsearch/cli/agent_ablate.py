@@ -29,7 +29,7 @@ from convsearch.cli.agent_options import (
 )
 from convsearch.data.questions import load_questions
 from convsearch.episodes.variants import model_variants
-from convsearch.errors import DataError
+from convsearch.errors import ConfigError, DataError
 from convsearch.files import atomic_write, write_jsonl
 from convsearch.infer import SamplingParams
 from convsearch.passport import write_passport
@@ -67,6 +67,11 @@ def ablate(
 ) -> None:
     """Measure what several queries find, in all-gold recall: variants by rules, or by --model."""
     started = time.monotonic()
+    if model is None and engine_url is not None:
+        raise ConfigError(
+            "--engine-url is the address of a model; name it with --model, or leave both out for "
+            "variants by rules"
+        )
     data = load_questions(dataset)
     chosen = data.questions(split, set_name)
     questions = [q for q in chosen if data.golds(q.qid) and type_name in (None, q.type)]
@@ -76,6 +81,7 @@ def ablate(
             f"{data.questions_path}: no question of type {type_name or 'any'} with a gold passage "
             f"in this split; types here: {types}"
         )
+    without_gold = sum(not data.golds(q.qid) for q in chosen if type_name in (None, q.type))
     ns, ks = numbers(variants, "--variants"), numbers(topk, "--topk")
     limits = numbers(documents, "--documents")
     golds = {question.qid: data.golds(question.qid) for question in questions}
@@ -125,14 +131,16 @@ def ablate(
             "engine": identity, "temperature": temperature if identity else None,
         },
         inputs=[data.questions_path, data.qrels_path],
-        counts={"questions": len(questions), "without_variants": alone},
+        counts={
+            "questions": len(questions), "without_gold": without_gold, "without_variants": alone,
+        },
         seed=seed,
         seconds=round(time.monotonic() - started, 3),
     )  # fmt: skip
     source = f"by {model}" if model is not None else "by rules"
     o.say(
         f"{len(questions)} questions with gold passages; variants {source}, "
-        f"none for {alone} of them"
+        f"none for {alone} of them; {without_gold} without gold passages are left out"
     )
     o.say(f"{table}\n\n{equal_rows}")
     say_plots(plots, lambda kind: write_ablation_charts(out, rows, equal, top=top, form=kind))

@@ -83,6 +83,11 @@ def search_tool(
     """The search tool that the options name. num_questions: None says nothing about costs."""
     searches = run.strategy.searches or run.strategy.retrieves_first
     if not searches:
+        if squeezer.kind != "none" or squeezer.named:
+            raise ConfigError(
+                f"strategy {run.strategy.name!r} never searches, so there is nothing to squeeze; "
+                "leave --squeezer and its options out"
+            )
         yield SearchTool(NoSearch(), search)
         return
     with (

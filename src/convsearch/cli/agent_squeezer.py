@@ -1,7 +1,7 @@
 """The squeezer that the options of an agent command name."""
 
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -30,6 +30,22 @@ class SqueezerOptions:
     device: str = "auto"
     budget: SqueezeBudget = field(default_factory=SqueezeBudget)
 
+    @property
+    def named(self) -> bool:
+        """Whether anything is said that only a squeezer with a model needs."""
+        return bool(self.model or self.url or self.cache or self.budget != SqueezeBudget())
+
+
+def refuse_unused(kinds: Sequence[str], options: SqueezerOptions) -> None:
+    """Raises ConfigError where options of a model are named and none of these squeezers asks one:
+    an option without effect would pass for one that has it."""
+    if options.named and not {"llm", "hf"} & set(kinds):
+        raise ConfigError(
+            f"squeezer {', '.join(map(repr, kinds))} asks no model; leave --squeezer-model, "
+            "--squeezer-url, --squeezer-cache, --squeezer-max-tokens and prices out, or choose "
+            "--squeezer llm or hf"
+        )
+
 
 @contextmanager
 def open_squeezer(
@@ -43,12 +59,7 @@ def open_squeezer(
 
     Raises ConfigError where a model or an address is missing, or one is named for nothing.
     """
-    needs_model = options.kind in ("llm", "hf")
-    if not needs_model and (options.model or options.url):
-        raise ConfigError(
-            f"squeezer {options.kind!r} asks no model; leave --squeezer-model and --squeezer-url "
-            "out, or choose --squeezer llm or hf"
-        )
+    refuse_unused([options.kind], options)
     if options.kind == "none":
         yield None
         return

@@ -1,5 +1,6 @@
 """`convsearch agent sweep`: the ablation n x k x squeezer with a model, resumable by cell."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Annotated
 
@@ -29,7 +30,7 @@ from convsearch.cli.agent_options import (
     numbers,
     say_plots,
 )
-from convsearch.cli.agent_squeezer import SqueezerOptions, open_squeezer
+from convsearch.cli.agent_squeezer import SqueezerOptions, open_squeezer, refuse_unused
 from convsearch.data.questions import load_questions
 from convsearch.episodes import AgentRun, infer_episodes
 from convsearch.episodes.dialogue import token_counter
@@ -82,11 +83,25 @@ def sweep(
     squeezer_max_tokens: SqueezerTokens = None,
     usd_per_million_input: Price = 0.0,
     usd_per_million_output: Price = 0.0,
+    retry_failed: o.RetryOption = False,
     plots: Plots = "svg",
 ) -> None:
     """Run expand_search for every n, k and squeezer; cells that are finished are not run again."""
     ns, ks = numbers(variants, "--variants"), numbers(topk, "--topk")
     cells = sweep_cells(ns, ks, [name.strip() for name in squeezers.split(",")])
+    asked = SqueezerOptions(
+        kind="llm",
+        model=squeezer_model,
+        url=squeezer_url,
+        cache=squeezer_cache,
+        device=device,
+        budget=SqueezeBudget(
+            max_total_tokens=squeezer_max_tokens,
+            usd_per_million_input=usd_per_million_input,
+            usd_per_million_output=usd_per_million_output,
+        ),
+    )
+    refuse_unused(list(dict.fromkeys(cell.squeezer for cell in cells)), asked)
     data = load_questions(dataset)
     questions = data.questions(split, set_name)[:limit]
     golds = {question.qid: data.golds(question.qid) for question in questions}
@@ -108,19 +123,10 @@ def sweep(
             search = SearchSettings(
                 topk=cell.k, max_documents=max_documents, max_result_tokens=max_result_tokens
             )
-            asks = cell.squeezer in ("llm", "hf")
-            chosen = SqueezerOptions(
-                kind=cell.squeezer,
-                model=squeezer_model if asks else None,
-                url=squeezer_url if cell.squeezer == "llm" else None,
-                cache=squeezer_cache if asks else None,
-                device=device,
-                budget=SqueezeBudget(
-                    max_total_tokens=squeezer_max_tokens,
-                    usd_per_million_input=usd_per_million_input,
-                    usd_per_million_output=usd_per_million_output,
-                ),
-            )
+            chosen = {
+                "llm": asked,
+                "hf": replace(asked, kind="hf", url=None),
+            }.get(cell.squeezer, SqueezerOptions(kind=cell.squeezer))
             path = out / "cells" / f"{cell.name}.jsonl"
             with (
                 open_squeezer(chosen, search, opened, run.strategy, len(questions)) as squeezer,
@@ -130,7 +136,7 @@ def sweep(
                     retriever, search, squeezer=squeezer, count_tokens=token_counter(opened)
                 )
                 episodes = infer_episodes(
-                    questions, opened, tool, run, out_path=path,
+                    questions, opened, tool, run, out_path=path, retry_failed=retry_failed,
                     inputs=[data.questions_path], on_progress=advance,
                 )  # fmt: skip
             paths.append(path)

@@ -39,6 +39,7 @@ def paired(
     dataset: Questions,
     split: Split = "dev",
     set_name: SetName = None,
+    limit: Annotated[int | None, typer.Option(help="As at inference.", min=1)] = None,
     max_documents: Annotated[
         int | None, typer.Option(help="Count answers only where no more was read.", min=0)
     ] = None,
@@ -46,7 +47,7 @@ def paired(
 ) -> None:
     """Compare two runs question by question: differences, their intervals, a randomisation test."""
     data = load_questions(dataset)
-    questions = data.questions(split, set_name)
+    questions = data.questions(split, set_name)[:limit]
     golds = {question.qid: data.golds(question.qid) for question in questions}
     scored = [
         score_run(str(path), read_episodes(path), questions, golds) for path in (first, second)

@@ -1,5 +1,6 @@
 """What the agent commands show: turns as they happen, and scores as a table."""
 
+import re
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -22,9 +23,12 @@ _WITHIN = {
     "tokens": (("em_tokens", "EM"), ("within_tokens", "questions")),
 }
 
+_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
+
 
 class TurnView:
-    """Shows every span once, as soon as it is there. Text is shown as it is, never as markup."""
+    """Shows every span once, as soon as it is there. Text is shown as it is, never as markup, and
+    what a model writes cannot command the terminal."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False)
@@ -34,18 +38,18 @@ class TurnView:
         """Takes the state after a step."""
         for span in state.spans[self._shown :]:
             self._console.print(
-                Panel(Text(span.text.strip()), title=_title(span), title_align="left")
+                Panel(_text(span.text.strip()), title=_title(span), title_align="left")
             )
         self._shown = len(state.spans)
         if state.pending:
-            self._console.print(Text(f"searching: {' | '.join(state.pending)}", style="dim"))
+            self._console.print(_text(f"searching: {' | '.join(state.pending)}", style="dim"))
 
     def end(self, episode: Episode) -> None:
         """The answer, or why there is none."""
         answer = episode.answer if episode.answer is not None else f"no answer ({episode.ended_by})"
         if episode.error:
             answer = f"{answer}: {episode.error}"
-        self._console.print(Text(answer, style="bold"))
+        self._console.print(_text(answer, style="bold"))
         self._console.print(
             Text(
                 f"{episode.num_turns} turns, {len(episode.queries)} queries, "
@@ -54,6 +58,11 @@ class TurnView:
                 style="dim",
             )
         )
+
+
+def _text(text: str, style: str = "") -> Text:
+    """Text whose control characters (escape sequences, changes of direction) are shown as such."""
+    return Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text), style=style)
 
 
 def _title(span: Span) -> str:

@@ -46,13 +46,14 @@ def sweep_cells(ns: Sequence[int], ks: Sequence[int], squeezers: Sequence[str]) 
 
 def sweep_table(scored: Mapping[Cell, RunScore], budget: Mapping[str, object]) -> str:
     """A line for each cell in Markdown; the last columns are EM within one number of documents, and
-    of tokens."""
+    of tokens, and the questions that the engine did not answer: they count as wrong and as free."""
     within = budget["runs"]
     shares = within if isinstance(within, Mapping) else {}
     lines = [
         f"| squeezer | k | n | EM (95 %) | {' | '.join(_SHOWN[1:])} | p50 s | "
-        f"EM within {budget['documents']} documents | EM within {budget['tokens']} tokens |",
-        f"|{' --- |' * (len(_SHOWN) + 6)}",
+        f"EM within {budget['documents']} documents | EM within {budget['tokens']} tokens "
+        "| failed |",
+        f"|{' --- |' * (len(_SHOWN) + 7)}",
     ]
     for cell, run in scored.items():
         low, high = run.em_interval or (0.0, 0.0)
@@ -61,7 +62,8 @@ def sweep_table(scored: Mapping[Cell, RunScore], budget: Mapping[str, object]) -
         latency = f"{run.latency['p50']:.3f}" if run.latency else ""
         lines.append(
             f"| {cell.squeezer} | {cell.k} | {cell.n} | {em} | {' | '.join(means)} | {latency} | "
-            f"{shares[run.name]['em']:.3f} | {shares[run.name]['em_tokens']:.3f} |"
+            f"{shares[run.name]['em']:.3f} | {shares[run.name]['em_tokens']:.3f} | "
+            f"{run.counts['failed']} |"
         )
     return "\n".join(lines)
 

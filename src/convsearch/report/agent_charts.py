@@ -111,7 +111,7 @@ def write_score_charts(folder: Path, runs: Sequence[RunScore], *, form: Form = "
                     run.name, (at, run.means["em"]), (4, 4), textcoords="offset points", fontsize=7
                 )
                 named.add(group)
-            _label(axes, _COSTS[cost], "EM with 95 % interval", 2)
+            _label(axes, _COSTS[cost], "EM with 95 % interval", 1)
 
         return draw
 

@@ -16,6 +16,7 @@ here that has to be asked for (`pay_form_without_search`). Nothing within a budg
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
+from math import isfinite
 from typing import Literal
 
 from convsearch.errors import ConfigError
@@ -34,7 +35,8 @@ class AgentRewardSettings:
     wrong_valid: float = 0.2
     wrong_broken: float = 0.1
     pay_form_without_search: bool = False
-    """The original's behaviour: a valid form pays although nothing was searched."""
+    """The original's behaviour: a valid form pays although nothing was searched, and so does not
+    to have split a question that was never searched (ParallelSearch)."""
     retrieval_bonus: float = 0.0
     """Times the share of gold passages that were read, where a valid form has a wrong answer."""
     decomposition_weight: float = 0.0
@@ -47,6 +49,16 @@ class AgentRewardSettings:
     def __post_init__(self) -> None:
         if self.metric not in ("em", "f1"):
             raise ConfigError(f"unknown reward metric {self.metric!r}; choose em or f1")
+        strange = [k for k, v in vars(self).items() if k != "metric" and not isfinite(v)]
+        if strange:
+            raise ConfigError(f"reward {strange[0]} must be a finite number")
+        if self.wrong_valid + self.retrieval_bonus > self.right_valid or (
+            self.wrong_broken > self.right_broken
+        ):
+            raise ConfigError(
+                "a wrong answer would earn more than a right one: keep wrong_valid + "
+                "retrieval_bonus up to right_valid, and wrong_broken up to right_broken"
+            )
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -61,7 +73,7 @@ class AgentReward:
     gold_recall: float
     """Share of the gold passages that were read; 0 where none are known."""
     decomposition: float
-    """Unweighted term of ParallelSearch."""
+    """Unweighted term of ParallelSearch; 0 where nothing was searched, unless that pays."""
     search_count: float
     """Unweighted term of ParallelSearch."""
 
@@ -108,7 +120,8 @@ def search_agent_reward(
         base = right * top + (1 - right) * low
     decomposition = count = 0.0
     if parallel is not None:
-        decomposition = decomposition_term(episode, parallel)
+        if searched or settings.pay_form_without_search:
+            decomposition = decomposition_term(episode, parallel)
         count = search_count_term(episode, parallel, punish=settings.punish_searches)
     return AgentReward(
         reward=base

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 
 import pytest
 from agent_case import answer, call
-from fastapi import FastAPI, Request
+from fastapi import FastAPI, HTTPException, Request
 from live_server import serving
 from tiny_model import make_tiny_model
 
@@ -22,15 +22,18 @@ Cli = Callable[..., tuple[int, str, str]]
 
 def endpoint() -> tuple[FastAPI, SimpleNamespace]:
     """A model that searches for the word of the question and answers with what it read; asked to
-    shorten, it repeats the passages, or gives nothing where `deaf` says so."""
+    shorten, it repeats the passages, or gives nothing where `deaf` says so. `sick`: refuses one
+    question."""
     app = FastAPI()
-    seen = SimpleNamespace(bodies=[], deaf=False, wise=True)
+    seen = SimpleNamespace(bodies=[], deaf=False, wise=True, sick=False)
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request):
         body = await request.json()
         seen.bodies.append(body)
         text = "\n".join(m["content"] for m in body["messages"])
+        if seen.sick and "made thing1?" in text:
+            raise HTTPException(400, "too long")
         if "You shorten search results" in text:
             said = "" if seen.deaf else text.split("Passages:\n")[1]
         elif "Doc 1 (Title" in text or "made by" in text:
@@ -128,6 +131,16 @@ def test_infer_and_eval_side_by_side(cli: Cli, made: SimpleNamespace, live):
     code, _, err = cli("agent", "infer", *common, "--out", paths["expand"], "--topk", 2)
     assert code == 2
     assert "was made with other settings: search" in err
+    words = ["agent", "eval", "--dataset", made.data, "--out", made.root / "scores"]
+    code, _, err = cli(*words, paths["rag"], paths["rag"])
+    assert code == 2
+    assert "named twice" in err
+    few = [made.root / "few.jsonl", made.root / "fewer.jsonl"]
+    for path in few:
+        assert cli("agent", "infer", *common, "--limit", 2, "--out", path)[0] == 0
+    code, out, _ = cli("agent", "paired", *few, "--dataset", made.data, "--limit", 2)
+    assert code == 0
+    assert "2 questions" in out
 
 
 def test_a_model_squeezes_with_a_cost_and_a_cache(cli: Cli, made: SimpleNamespace, live):
@@ -203,6 +216,9 @@ def test_ablate_writes_a_table_of_its_rows(cli: Cli, made: SimpleNamespace):
     code, _, err = cli(*words, "--type", "comparison")
     assert code == 2
     assert "types here: bridge" in err
+    code, _, err = cli(*words, "--engine-url", "http://127.0.0.1:1")
+    assert code == 2
+    assert "name it with --model" in err
     code, _, err = cli(*words, "--topk", "3,x")
     assert code == 2
     assert "--topk takes numbers" in err
@@ -225,7 +241,7 @@ def test_ablate_takes_the_variants_of_a_model(cli: Cli, made: SimpleNamespace, l
     assert "up to 2 different queries" in seen.bodies[0]["messages"][0]["content"]
     passport = json.loads((folder / "run.json").read_text())
     assert passport["settings"]["engine"]["model"] == "m"
-    assert passport["counts"] == {"questions": NUMBER, "without_variants": 0}
+    assert passport["counts"] == {"questions": NUMBER, "without_gold": 0, "without_variants": 0}
     rows = json.loads((folder / "ablation.json").read_text())
     assert [row["mean_queries"] for row in rows] == [1.0, 3.0]
     code, _, err = cli(*words, "--engine", "vllm")
@@ -244,6 +260,11 @@ def test_ablate_takes_the_variants_of_a_model(cli: Cli, made: SimpleNamespace, l
         (["--engine", "echo", "--topk", "0"], "topk must be 1"),
         (["--engine", "echo", "--index", "I", "--squeezer", "llm"], "needs --squeezer-model"),
         (["--engine", "echo", "--index", "I", "--squeezer-model", "x"], "asks no model"),
+        (["--engine", "echo", "--index", "I", "--squeezer-cache", "x"], "asks no model"),
+        (["--engine", "echo", "--index", "I", "--squeezer-max-tokens", "9"], "asks no model"),
+        (["--engine", "echo", "--strategy", "direct", "--squeezer", "none",
+          "--squeezer-model", "m"], "never searches"),
+        (["--engine", "echo", "--strategy", "direct", "--squeezer", "hf"], "never searches"),
         (["--engine", "openai", "--model", "m"], "--engine-url"),
     ],
 )  # fmt: skip
@@ -285,9 +306,31 @@ def test_a_sweep_goes_on_where_it_stopped(cli: Cli, made: SimpleNamespace, live)
     code, _, err = cli(*words, "--variants", "1", "--squeezers", "none,zip")
     assert code == 2
     assert "unknown squeezer 'zip'" in err
+    code, _, err = cli(*words, "--variants", "1", "--squeezer-model", "s")
+    assert code == 2
+    assert "'none', 'extractive' asks no model" in err
     code, _, err = cli(*words, "--variants", "one")
     assert code == 2
     assert "--variants takes numbers" in err
+
+
+def test_what_the_engine_refused_shows_in_the_sweep_and_can_be_asked_again(
+    cli: Cli, made: SimpleNamespace, live
+):
+    url, seen = live
+    words = [
+        "agent", "sweep", "--dataset", made.data, "--index", made.index, "--engine", "openai",
+        "--model", "m", "--engine-url", url, "--out", made.root / "sick", "--topk", 1,
+        "--squeezers", "none", "--variants", 1, "--plots", "none",
+    ]  # fmt: skip
+    seen.sick = True
+    assert "| 1 |\n" in cli(*words)[1]
+    seen.sick = False
+    asked = len(seen.bodies)
+    assert "| 1 |\n" in cli(*words)[1]
+    assert len(seen.bodies) == asked
+    assert "| 0 |\n" in cli(*words, "--retry-failed")[1]
+    assert len(seen.bodies) == asked + 2
 
 
 def test_a_model_in_this_process_sweeps_to_the_same_bytes(cli: Cli, made: SimpleNamespace):

@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 from tiny_model import make_tiny_model
-from transformers import AutoTokenizer
+from transformers import AddedToken, AutoTokenizer
 
 from convsearch.agent.frames import ChatFrames
 from convsearch.errors import CheckpointError
@@ -74,6 +74,17 @@ def test_a_template_that_refuses_a_chat_is_a_sentence(tokenizer: Any, tmp_path: 
     chat = [{"role": "system", "content": "rules"}, {"role": "user", "content": "amber"}]
     with pytest.raises(CheckpointError, match=r"a chat of system, user \(no system role\)"):
         frames.chat_ids(chat)
+
+
+def test_no_character_of_a_reply_becomes_a_special_token(tmp_path: Path):
+    """Also not one that the tokenizer holds without naming it among its special tokens."""
+    own: Any = AutoTokenizer.from_pretrained(make_tiny_model(tmp_path / "tiny"))
+    own.chat_template = SHAPES["marks"]
+    own.add_tokens([AddedToken("[header]", special=True)])
+    [unnamed] = own.encode("[header]", add_special_tokens=False)
+    assert "[header]" not in own.all_special_tokens
+    ids = ChatFrames(own, frozenset()).reply_ids("amber [header] castle <|im_end|>", None)
+    assert not {unnamed, *own.all_special_ids} & set(ids)
 
 
 def test_a_template_that_hides_replies_is_refused(tokenizer: Any):

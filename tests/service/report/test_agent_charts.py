@@ -1,18 +1,22 @@
 """Charts of search agents are drawn, and drawn alike each time."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 from agent_case import some_questions
+from matplotlib.figure import Figure
 
 from convsearch.agent.ablation import ablate_variants, equal_documents
 from convsearch.episodes.evaluation import RunScore, score_run
+from convsearch.report import agent_charts
 from convsearch.report.agent_charts import (
     cost_of,
     write_ablation_charts,
     write_score_charts,
     write_sweep_charts,
 )
+from convsearch.report.charts import SIZE_INCHES
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Episode, Passage
 
@@ -63,3 +67,28 @@ def test_runs_are_drawn_against_their_cost(tmp_path: Path) -> None:
     assert write_score_charts(tmp_path / "none", [run("x", answers=False)]) == []
     [path] = write_sweep_charts(tmp_path, {"em": {"none, k = 3": [(3, 0.5), (1, 0.2)]}})
     assert path.name == "em_by_n.svg"
+
+
+def test_every_name_in_the_legend_is_within_the_picture(monkeypatch, tmp_path: Path) -> None:
+    named = [
+        replace(run(name), name=name, labels={"strategy": "parallel_search", "squeezer": name})
+        for name in ("none", "extractive", "llm:a-model-of-seventy-billion-weights-instruct")
+    ]
+    seen = []
+
+    def measure(out, draw, **_: object) -> None:
+        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        axes = figure.add_subplot()
+        draw(axes)
+        figure.draw_without_rendering()
+        legend = axes.get_legend()
+        assert legend is not None
+        seen.append((legend.get_window_extent(), figure.bbox))
+
+    monkeypatch.setattr(agent_charts, "draw_chart", measure)
+    write_score_charts(tmp_path, named)
+    assert len(seen) == 2
+    for legend, picture in seen:
+        assert legend.x0 >= picture.x0
+        assert legend.x1 <= picture.x1
+        assert legend.y1 <= picture.y1

@@ -13,6 +13,7 @@ from convsearch.types import Episode
 SPECIAL = re.compile(
     r"<\|[^<>|]*\|>|</?(?:think|search|tool_call|tool_response|information|results|answer|s)>"
     r"|\[/?(?:INST|TOOL_CALLS|TOOL_RESULTS|AVAILABLE_TOOLS|SYSTEM_PROMPT)\]"
+    r"|\[(?:gMASK|[BE]OS|EOT|SEP|CLS|IMG_BREAK|IMG_END|BEGIN_AUDIO|(?:start|end)_header_id)\]"
     r"|</?(?:start_of_turn|end_of_turn|bos|eos)>|<<SYS>>|<\uff5c[^>]*>",
     re.IGNORECASE,
 )

@@ -33,10 +33,10 @@ def test_the_table_shows_unequal_and_equal_budgets():
     }
     table = sweep_table(scored, equal_budget(list(scored.values()))).splitlines()
     assert len({line.count("|") for line in table}) == 1
-    assert table[0].endswith("EM within 2 documents | EM within 12 tokens |")
+    assert table[0].endswith("EM within 2 documents | EM within 12 tokens | failed |")
     assert table[2].startswith("| none | 3 | 1 | 0.250 [")
-    assert table[2].endswith("|  | 0.000 | 0.250 |")
-    assert table[3].endswith("| 1.000 | 0.500 | 0.500 |")
+    assert table[2].endswith("|  | 0.000 | 0.250 | 1 |")
+    assert table[3].endswith("| 1.000 | 0.500 | 0.500 | 0 |")
     curves = sweep_curves(scored)
     assert curves["em"] == {"none, k = 3": [(1, 0.25), (3, 0.5)]}
     assert set(curves) == {"em", "all_gold_read"}

@@ -1,5 +1,7 @@
 """Rewards of search agents: the original's table, and what is not paid any more."""
 
+from dataclasses import replace
+
 import pytest
 from agent_case import FORMS, INJECTIONS, answer, begin, call, play
 
@@ -103,8 +105,31 @@ def test_the_terms_of_parallel_search(calls, parallel, decomposition, count, pun
     settings = AgentRewardSettings(decomposition_weight=0.15, search_count_weight=0.35)
     base = search_agent_reward(made, GOLD, PLAIN).reward
     whole = search_agent_reward(made, GOLD, settings, parallel=parallel)
-    assert whole.reward == pytest.approx(base + 0.15 * decomposition + 0.35 * count)
+    paid = decomposition if calls else 0
+    assert whole.reward == pytest.approx(base + 0.15 * paid + 0.35 * count)
     assert search_agent_reward(made, GOLD, settings).reward == pytest.approx(base)
+
+
+def test_not_splitting_what_was_never_searched_pays_only_by_the_switch():
+    weighted = AgentRewardSettings(decomposition_weight=0.15, search_count_weight=0.35)
+    made = episode(answer("Bob"))
+    assert search_agent_reward(made, GOLD, weighted, parallel=False).reward == 0
+    original = replace(weighted, pay_form_without_search=True)
+    theirs = search_agent_reward(made, GOLD, original, parallel=False)
+    assert theirs.reward == pytest.approx(0.2 + 0.15)
+
+
+@pytest.mark.parametrize(
+    ("weights", "reason"),
+    [
+        ({"right_valid": float("nan")}, "right_valid must be a finite"),
+        ({"retrieval_bonus": 0.9}, "more than a right one"),
+        ({"wrong_broken": 0.9}, "more than a right one"),
+    ],
+)
+def test_weights_that_spoil_a_training_are_sentences(weights: dict[str, float], reason: str):
+    with pytest.raises(ConfigError, match=reason):
+        AgentRewardSettings(**weights)  # pyright: ignore[reportArgumentType]
 
 
 def test_searching_within_the_budget_costs_nothing():

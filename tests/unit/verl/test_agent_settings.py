@@ -11,7 +11,9 @@ from convsearch.errors import ConfigError
 
 def test_values_are_taken_over() -> None:
     node = {"strategy": "search_r1", "tool_format": "search_r1", "max_documents": 3, "topk": 5}
-    settings = agent_settings({**node, "reward": {"retrieval_bonus": 1, "metric": "f1"}})
+    settings = agent_settings(
+        {**node, "reward": {"retrieval_bonus": 1, "wrong_valid": 0, "metric": "f1"}}
+    )
     assert settings.search().max_documents == 3
     assert settings.agent_strategy().budget.max_queries_per_call == 1
     assert (settings.reward.retrieval_bonus, settings.reward.metric) == (1, "f1")
