@@ -3,13 +3,13 @@
 # questions: three queries a call and one, before and after GRPO.
 #   RUN       folder of the run (runs/quickstart_agent); what is finished in it is not done again
 #   TEACHING  optimiser steps of the teaching (1200)
-#   STEPS     steps of GRPO (30)
+#   STEPS     steps of GRPO (20)
 #   SEED      of teaching and training (0)
 #   SPLIT     questions of the comparison (test)
 source "$(dirname "${BASH_SOURCE[0]}")/_env.sh"
 install_all
 cd "$ROOT"
-RUN=${RUN:-runs/quickstart_agent} SEED=${SEED:-0} SPLIT=${SPLIT:-test} STEPS=${STEPS:-30}
+RUN=${RUN:-runs/quickstart_agent} SEED=${SEED:-0} SPLIT=${SPLIT:-test} STEPS=${STEPS:-20}
 PATH=$VENV/bin:$PATH
 export OMP_NUM_THREADS=${OMP_NUM_THREADS:-$(nproc)} OMP_WAIT_POLICY=PASSIVE TOKENIZERS_PARALLELISM=false
 export HF_HUB_OFFLINE=1
