@@ -96,7 +96,9 @@ def write_score_charts(folder: Path, runs: Sequence[RunScore], *, form: Form = "
     def by_cost(cost: str) -> "Callable[[Axes], None]":
         def draw(axes: "Axes") -> None:
             named: set[str] = set()
-            for run in scored:
+            # by turns above and below: neighbours may cost nearly the same
+            places = sorted(range(len(scored)), key=lambda i: cost_of(scored[i], cost))
+            for i, run in enumerate(scored):
                 low, high = run.em_interval or (0.0, 0.0)
                 group, at = _group(run), cost_of(run, cost)
                 axes.plot([at, at], [low, high], color=colours[group], linewidth=1)
@@ -108,7 +110,11 @@ def write_score_charts(folder: Path, runs: Sequence[RunScore], *, form: Form = "
                     label=None if group in named else group,
                 )
                 axes.annotate(
-                    run.name, (at, run.means["em"]), (4, 4), textcoords="offset points", fontsize=7
+                    run.name,
+                    (at, run.means["em"]),
+                    (4, -10 if places.index(i) % 2 else 4),
+                    textcoords="offset points",
+                    fontsize=7,
                 )
                 named.add(group)
             _label(axes, _COSTS[cost], "EM with 95 % interval", 1)

@@ -1,5 +1,6 @@
 """Charts of search agents are drawn, and drawn alike each time."""
 
+import re
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,6 +56,15 @@ def test_an_ablation_is_drawn_the_same_each_time(tmp_path: Path, form) -> None:
     if form == "svg":
         assert b"k = 2" in made[0]["recall_by_n.svg"]
         assert b"one query" in made[0]["recall_by_documents.svg"]
+
+
+def test_names_of_runs_at_one_cost_do_not_cover_each_other(tmp_path: Path) -> None:
+    drawn, _ = write_score_charts(tmp_path, [run("first"), run("second")], form="svg")
+    heights = [
+        float(re.findall(rf' y="([\d.]+)"[^>]*>{name}<', drawn.read_text())[0])
+        for name in ("first", "second")
+    ]
+    assert abs(heights[0] - heights[1]) > 7  # the size of a letter
 
 
 def test_runs_are_drawn_against_their_cost(tmp_path: Path) -> None:
