@@ -23,8 +23,8 @@ class Forecast:
     dim: int
     format: Format
     corpus_bytes: int
-    passages_per_s: float
-    """Of all processes together."""
+    passages_per_s: float | None
+    """Encoded by all processes together; None where vectors are there already."""
 
     @property
     def vector_bytes(self) -> int:
@@ -36,17 +36,17 @@ class Forecast:
         """Of the finished index."""
         return self.vector_bytes + int(_STORE_COPY * self.corpus_bytes)
 
-    @property
-    def seconds(self) -> float:
-        """Of encoding."""
-        return self.num_passages / self.passages_per_s
-
     def __str__(self) -> str:
-        return (
+        taken = (
             f"{self.num_passages} passages x {self.dim} in {self.format}: "
             f"{gigabytes(self.disk_bytes)} of disk, {gigabytes(self.vector_bytes)} of memory to "
-            f"serve, about {duration(self.seconds)} to encode at {self.passages_per_s:.1f} "
-            "passages/s"
+            "serve"
+        )
+        if self.passages_per_s is None:
+            return taken
+        return (
+            f"{taken}, about {duration(self.num_passages / self.passages_per_s)} to encode at "
+            f"{self.passages_per_s:.1f} passages/s"
         )
 
 

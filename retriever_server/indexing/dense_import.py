@@ -16,8 +16,8 @@ from convsearch.errors import DataError
 from convsearch.passport import sha256_of
 from retriever_server.backends.encoder import PASSAGE_LENGTH, encoder_id, load_encoder
 from retriever_server.backends.prefixes import Prefixes, with_prefixes
-from retriever_server.dense.forecast import check_disk
-from retriever_server.dense.formats import check_format, item_bytes
+from retriever_server.dense.forecast import Forecast, check_disk
+from retriever_server.dense.formats import check_format
 from retriever_server.dense.pickled_array import read_pickled_array
 from retriever_server.dense.vectors import FORMAT_VERSION, SHARD_ROWS, write_shard
 from retriever_server.indexing.dense import finish_index, store_passages
@@ -43,14 +43,15 @@ def import_dense_index(
     dtype: str = "bfloat16",
     shard_rows: int = SHARD_ROWS,
     prefixes: Prefixes | None = None,
+    on_forecast: Callable[[Forecast], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Writes the vectors in the order of the corpus; returns the manifest.
 
     encoder_path: the encoder that made them, which will encode the queries. prefixes: those
-    that the passages were encoded with, and the queries will be. Goes on after a kill,
-    as `build_dense_index` does. Raises DataError where embeddings, ids and corpus do not fit
-    together, with the first place where they do not.
+    that the passages were encoded with, and the queries will be. on_forecast, on_progress, and
+    going on after a kill: as `build_dense_index`. Raises DataError where embeddings, ids and corpus
+    do not fit together, with the first place where they do not.
     """
     start = time.monotonic()
     number_format = check_format(dtype)
@@ -84,8 +85,17 @@ def import_dense_index(
         store_passages(job, corpus_path)
         store = PassageStore(job.folder)
         num_shards = -(-len(store) // shard_rows)
+        forecast = Forecast(
+            num_passages=len(store),
+            dim=encoder.dim,
+            format=number_format,
+            corpus_bytes=corpus_path.stat().st_size,
+            passages_per_s=None,
+        )
+        if on_forecast is not None:
+            on_forecast(forecast)
         row_N = _rows(store, embeddings, ids, ids_path)
-        check_disk(job.folder, len(store) * encoder.dim * item_bytes(number_format))
+        check_disk(job.folder, forecast.vector_bytes)
         for number in range(num_shards):
             if job.shard(number) is None:
                 rows = row_N[number * shard_rows : (number + 1) * shard_rows]

@@ -1,4 +1,4 @@
-"""What building a BM25 index will take, judged by the first passages of the corpus."""
+"""What building an index of words will take, judged by the first passages of the corpus."""
 
 import gzip
 import itertools
@@ -19,6 +19,11 @@ _POSTING_BYTES, _PART_POSTING_BYTES = 5, 8
 _WORKER_MB, _MERGE_MB = 250, 600
 _MERGE_SHARE = 0.3
 """Time of the merge as a share of the analysis on one processor."""
+_LUCENE_SHARE, _LUCENE_MB_PER_S = 0.9, 2.6
+"""Disk for each byte of the corpus, and corpus for each second of a processor: 0.86 and 2.6 with
+53,710 passages of Wikipedia on an AVX2 machine (2026-11-29)."""
+_PYTHON_MB = 200
+"""Of the process around Java, whose heap comes on top."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -41,12 +46,51 @@ class Forecast:
         )
 
 
+@dataclass(frozen=True, kw_only=True)
+class _Sampled:
+    """The corpus by its first passages."""
+
+    num_passages: int
+    text_mb: float
+    """Of the whole corpus, unpacked."""
+    postings_m: float
+    """Millions of different terms of all passages."""
+    seconds: float
+    """To read and analyse all of it on one processor."""
+
+
 def forecast_bm25(corpus_path: Path, *, workers: int | None = None) -> Forecast:
     """Reads and analyses the first 2,000 passages. Raises DataError or MissingFileError for a
     corpus that is empty, bad in these lines, or not there."""
+    workers = workers or num_cores()
+    sampled = _sample(corpus_path)
+    tables_mb = sampled.num_passages * _TABLE_BYTES / 1e6
+    return Forecast(
+        num_passages=sampled.num_passages,
+        index_mb=sampled.text_mb + sampled.postings_m * _POSTING_BYTES + tables_mb,
+        scratch_mb=sampled.text_mb + sampled.postings_m * _PART_POSTING_BYTES + tables_mb,
+        memory_mb=_MERGE_MB + _WORKER_MB * workers,
+        minutes=sampled.seconds * (1 / workers + _MERGE_SHARE) / 60,
+    )
+
+
+def forecast_lucene(corpus_path: Path, *, heap_mb: float, threads: int | None = None) -> Forecast:
+    """Of an index that Lucene builds, its passages within it. heap_mb: the largest heap of Java.
+    Raises as `forecast_bm25` does."""
+    sampled = _sample(corpus_path)
+    index_mb = sampled.text_mb * _LUCENE_SHARE
+    return Forecast(
+        num_passages=sampled.num_passages,
+        index_mb=index_mb,
+        scratch_mb=index_mb,  # the segments that a merge reads, beside the one it writes
+        memory_mb=_PYTHON_MB + heap_mb + sampled.num_passages * 8 / 1e6,
+        minutes=sampled.text_mb / _LUCENE_MB_PER_S / (threads or num_cores()) / 60,
+    )
+
+
+def _sample(corpus_path: Path) -> _Sampled:
     from retriever_server.analyzer import Analyzer
 
-    workers = workers or num_cores()
     analyze = Analyzer()
     start = time.perf_counter()
     lines = list(itertools.islice(read_lines(corpus_path), _SAMPLE))
@@ -60,14 +104,11 @@ def forecast_bm25(corpus_path: Path, *, workers: int | None = None) -> Forecast:
     seconds = (time.perf_counter() - start) / len(lines)
     whole_bytes = corpus_path.stat().st_size * _inflation(corpus_path)
     num = len(lines) if len(lines) < _SAMPLE else round(whole_bytes * len(lines) / text_bytes)
-    text_mb, postings_m = num * text_bytes / len(lines) / 1e6, num * postings / len(lines) / 1e6
-    tables_mb = num * _TABLE_BYTES / 1e6
-    return Forecast(
+    return _Sampled(
         num_passages=num,
-        index_mb=text_mb + postings_m * _POSTING_BYTES + tables_mb,
-        scratch_mb=text_mb + postings_m * _PART_POSTING_BYTES + tables_mb,
-        memory_mb=_MERGE_MB + _WORKER_MB * workers,
-        minutes=num * seconds * (1 / workers + _MERGE_SHARE) / 60,
+        text_mb=num * text_bytes / len(lines) / 1e6,
+        postings_m=num * postings / len(lines) / 1e6,
+        seconds=num * seconds,
     )
 
 

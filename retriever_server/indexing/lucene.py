@@ -1,7 +1,7 @@
 """Builds a Lucene index folder from `corpus.jsonl`: Anserini's layout and a manifest."""
 
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -37,12 +37,14 @@ def build_lucene_index(
     b: float = DEFAULT_B,
     threads: int | None = None,
     java_heap: str | None = None,
+    on_progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Indexes title and text of every passage; returns the manifest.
 
     The fields are those of Anserini's JsonCollection with `-storeRaw` and `contents` = title, a
     blank, text, so Pyserini reads the folder too. k1, b: used where the index is opened without
-    others. threads: None takes all cores; java_heap: None takes 2g.
+    others. threads: None takes all cores; java_heap: None takes 2g. on_progress gets the number of
+    passages that Java has taken.
     The folder appears when it is complete; an older index of that name is replaced. Memory does
     not grow with the corpus, apart from eight bytes for each passage.
     Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index,
@@ -61,6 +63,8 @@ def build_lucene_index(
                 )
                 machine.call(lambda _, frames=frames: maker.add(frames))
                 num_passages += len(batch)
+                if on_progress is not None:
+                    on_progress(num_passages)
             num_searchable = machine.call(lambda _: maker.finish())
         except BaseException:
             machine.call(lambda _: maker.close())

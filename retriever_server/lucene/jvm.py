@@ -175,13 +175,18 @@ def _start(heap: str) -> Callable[[str], Any]:
     return autoclass
 
 
-def _check_heap(heap: str) -> None:
-    """Java ends the whole process where it cannot have the heap it was told."""
+def heap_bytes(heap: str | None) -> int:
+    """Of a heap in Java's form; None takes 2g. Raises ConfigError for what is no size."""
+    heap = heap or DEFAULT_HEAP
     if not _HEAP.fullmatch(heap):
         raise ConfigError(f"java_heap must be a size such as 512m or 2g; got {heap!r}")
-    unit = _UNITS.get(heap[-1].lower(), 1)
+    return int(heap.rstrip("kmgKMG")) * _UNITS.get(heap[-1].lower(), 1)
+
+
+def _check_heap(heap: str) -> None:
+    """Java ends the whole process where it cannot have the heap it was told."""
     memory = psutil.virtual_memory().total
-    if int(heap.rstrip("kmgKMG")) * unit > memory:
+    if heap_bytes(heap) > memory:
         raise ConfigError(
             f"java_heap {heap} is more than this machine has ({memory // 2**20}m); choose less"
         )

@@ -21,7 +21,7 @@ from retriever_server.analyzer import Analyzer
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.bm25.arrays import BLOCK
 from retriever_server.indexing.bm25 import build_bm25_index
-from retriever_server.indexing.forecast import forecast_bm25
+from retriever_server.indexing.forecast import forecast_bm25, forecast_lucene
 from retriever_server.loading import load_backend
 from retriever_server.making import parts_and_whole
 from retriever_server.manifest import PAGE_BYTES, SAMPLED_PAGES
@@ -180,6 +180,14 @@ def test_the_forecast_is_of_the_right_size(corpus: Path, index_dir: Path) -> Non
     size = sum(path.stat().st_size for path in index_dir.iterdir()) / 1e6
     assert forecast.index_mb == pytest.approx(size, rel=0.5)
     assert "minutes" in str(forecast)
+
+
+def test_lucenes_forecast_counts_its_heap_and_its_threads(corpus: Path) -> None:
+    one, two = (forecast_lucene(corpus, heap_mb=2000, threads=n) for n in (1, 2))
+    assert one.num_passages == pytest.approx(NUM_PASSAGES, rel=0.1)
+    assert one.index_mb == pytest.approx(0.9 * corpus.stat().st_size / 1e6, rel=0.1)
+    assert 2000 < one.memory_mb < 2500
+    assert one.minutes == pytest.approx(2 * two.minutes)
 
 
 def test_a_single_changed_byte_is_found(index_dir: Path, tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Embeddings of an earlier project become the index that encoding would have made."""
 
 import pickle
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from convsearch.errors import DataError
 from convsearch.types import Passage
 from retriever_server.backends.dense import DenseBackend
 from retriever_server.backends.encoder import load_encoder
+from retriever_server.dense.forecast import Forecast
 from retriever_server.indexing.dense import build_dense_index, passage_text
 from retriever_server.indexing.dense_import import import_dense_index
 
@@ -40,18 +42,28 @@ def arrays(world: Path) -> tuple[np.ndarray, np.ndarray]:
     return vectors[rows], np.asarray([1000 + row for row in rows])
 
 
-def _import(world: Path, out: Path, embeddings: np.ndarray, ids: np.ndarray) -> dict[str, object]:
+def _import(
+    world: Path,
+    out: Path,
+    embeddings: np.ndarray,
+    ids: np.ndarray,
+    on_forecast: Callable[[Forecast], None] | None = None,
+) -> dict[str, object]:
     for name, array in (("doc_emb_cat.pkl", embeddings), ("doc_embid_cat.pkl", ids)):
         with (out.parent / name).open("wb") as file:
             pickle.dump(array, file, protocol=4)
     return import_dense_index(
         world / "corpus.jsonl", out, encoder_path=world / "encoder", shard_rows=50,
         embeddings_path=out.parent / "doc_emb_cat.pkl", ids_path=out.parent / "doc_embid_cat.pkl",
+        on_forecast=on_forecast,
     )  # fmt: skip
 
 
 def test_imported_vectors_are_those_of_the_encoder(world: Path, tmp_path: Path, arrays) -> None:
-    assert _import(world, tmp_path / "imported", *arrays)["num_passages"] == 130
+    said: list[Forecast] = []
+    assert _import(world, tmp_path / "imported", *arrays, said.append)["num_passages"] == 130
+    written = sum(p.stat().st_size for p in (tmp_path / "imported" / "vectors").glob("*.npy"))
+    assert [forecast.vector_bytes for forecast in said] == [pytest.approx(written, rel=0.2)]
     build_dense_index(
         world / "corpus.jsonl", tmp_path / "made", encoder_path=world / "encoder", batch_size=32
     )

@@ -16,6 +16,7 @@ from lucene_case import anserini_ids, anserini_index, needs_lucene
 from small_corpus import WORDS, random_passages, random_queries, write_corpus
 from typer.testing import CliRunner
 
+from convsearch.cli.main import app
 from convsearch.errors import ConfigError, DataError, DependencyError, MissingFileError
 from convsearch.retrieval import Retriever
 from convsearch.types import Passage
@@ -199,6 +200,19 @@ def test_an_index_without_stored_text_ranks_and_says_what_it_lacks(tmp_path: Pat
     assert engine.ranks([PASSAGES[3].text], [[PASSAGES[3].doc_id]], 20) != [None]
     with pytest.raises(DataError, match="no stored text; rebuild the index with Anserini's"):
         engine.passages([PASSAGES[3].doc_id])
+
+
+@needs_lucene
+def test_the_command_says_what_it_takes_and_how_far_it_is(tmp_path: Path) -> None:
+    corpus = write_corpus(tmp_path, PASSAGES)
+    command = ["index", "--engine", "lucene", "--corpus", str(corpus), "--out"]
+    done = CliRunner().invoke(app, [*command, str(tmp_path / "told")])
+    assert done.exit_code == 0, done.output
+    assert f"about {ALL} passages" in done.stderr
+    assert "indexing" in done.stderr
+    seen: list[int] = []
+    build_lucene_index(corpus, tmp_path / "index", on_progress=seen.append)
+    assert seen == [ALL]
 
 
 @needs_lucene

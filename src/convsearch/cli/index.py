@@ -1,9 +1,10 @@
 """`convsearch index`: corpus -> index folder."""
 
+import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
@@ -71,14 +72,22 @@ def command(
 
         forecast = forecast_bm25(corpus, workers=workers)
         print(forecast, file=sys.stderr)
-        with _bm25_bars(forecast.num_passages) as report:
+        with _bars({"analysing": forecast.num_passages, "merging": 1.0}) as report:
             manifest = build_bm25_index(
                 corpus, out, k1=k1, b=b, workers=workers, on_progress=report
             )
     elif engine == "lucene":
+        from retriever_server.indexing.forecast import forecast_lucene
         from retriever_server.indexing.lucene import build_lucene_index
+        from retriever_server.lucene.jvm import heap_bytes
 
-        manifest = build_lucene_index(corpus, out, k1=k1, b=b, java_heap=java_heap)
+        forecast = forecast_lucene(corpus, heap_mb=heap_bytes(java_heap) / 1e6)
+        print(forecast, file=sys.stderr)
+        with _bars({"indexing": forecast.num_passages}) as report:
+            manifest = build_lucene_index(
+                corpus, out, k1=k1, b=b, java_heap=java_heap,
+                on_progress=lambda done: report("indexing", done),
+            )  # fmt: skip
     else:
         from retriever_server.backends.prefixes import Prefixes
         from retriever_server.indexing.dense import build_dense_index
@@ -92,7 +101,9 @@ def command(
         if embeddings is not None and embedding_ids is not None:
             manifest = import_dense_index(
                 corpus, out, encoder_path=encoder, embeddings_path=embeddings,
-                ids_path=embedding_ids, dtype=dtype, prefixes=prefixes, on_progress=_DenseLines(),
+                ids_path=embedding_ids, dtype=dtype, prefixes=prefixes,
+                on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
+                on_progress=_DenseLines(),
             )  # fmt: skip
         else:
             manifest = build_dense_index(
@@ -116,20 +127,22 @@ def _refuse_options_of_others(context: typer.Context, engine: str) -> None:
 
 
 @contextmanager
-def _bm25_bars(num_passages: int) -> Iterator[Callable[[str, float], None]]:
-    """A bar with the time that is left, on stderr, for passages analysed and then the merge."""
+def _bars(work: Mapping[str, float]) -> Iterator[Callable[[str, float], None]]:
+    """A bar with the time that is left, on stderr, for each piece of work and how much it is, one
+    after the other. Gives what is called with (piece, done of it)."""
     columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
         tasks = {
-            "analysing": bars.add_task("analysing", total=num_passages),
-            "merging": bars.add_task("merging", total=1.0, start=False),
+            what: bars.add_task(what, total=total, start=not number)
+            for number, (what, total) in enumerate(work.items())
         }
 
         def report(what: str, done: float) -> None:
-            if what == "merging" and not bars.tasks[tasks[what]].started:
-                bars.update(tasks["analysing"], completed=num_passages)
+            for earlier in itertools.takewhile(lambda name: name != what, tasks):
+                bars.update(tasks[earlier], completed=work[earlier])
+            if not bars.tasks[tasks[what]].started:
                 bars.start_task(tasks[what])
-            bars.update(tasks[what], completed=min(done, bars.tasks[tasks[what]].total or done))
+            bars.update(tasks[what], completed=min(done, work[what]))
 
         yield report
 

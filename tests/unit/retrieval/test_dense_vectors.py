@@ -2,6 +2,7 @@
 
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -170,4 +171,5 @@ def test_the_forecast_in_words() -> None:
     assert said.vector_bytes == 25_700_000 * 768 * 2
     assert "39.5 GB of memory" in str(said)
     assert "7 h 08 min" in str(said)
+    assert "encode" not in str(replace(said, passages_per_s=None))
     assert (duration(40), duration(720), gigabytes(2e6)) == ("40 s", "12 min", "2.0 MB")
