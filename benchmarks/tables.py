@@ -15,14 +15,21 @@ RESULTS = Path(__file__).parent / "results"
 Row = dict[str, object]
 
 
-def interleaved(runs: Mapping[str, Callable[[], object]], rounds: int) -> dict[str, list[float]]:
+def interleaved(
+    runs: Mapping[str, Callable[[], object]], rounds: int, pause: float = 0.0
+) -> dict[str, list[float]]:
     """Seconds of each run, by name: all once, then all again, so that a slow minute of the machine
-    meets every one. One unmeasured call of each comes first."""
+    meets every one. One unmeasured call of each comes first.
+
+    pause: seconds before each run, in which threads of the run before it stop spinning: those of
+    matrix libraries do so for some 25 ms.
+    """
     for run in runs.values():
         run()
     seconds: dict[str, list[float]] = {name: [] for name in runs}
     for _ in range(rounds):
         for name, run in runs.items():
+            time.sleep(pause)
             start = time.perf_counter()
             run()
             seconds[name].append(time.perf_counter() - start)

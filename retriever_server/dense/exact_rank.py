@@ -26,11 +26,12 @@ are rounded to that format too, and v > round(T) implies p > T.
 Hence a product above the upper threshold is certainly better than the gold, one below the lower
 certainly not, and what lies between is scored again by the definition. The gold passage itself
 always lies between; its score then equals g, and so it does not compete with itself. Where too many
-lie between, the queries concerned take a second filter in float32 first, whose e is 0. So the
-count never depends on the filter, on blocks, on threads or on the company of other queries.
+lie between, the queries concerned take a finer filter first, whose e is smaller or 0. So the count
+never depends on the filter, on blocks, on threads or on the company of other queries.
 """
 
 import itertools
+import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -40,10 +41,18 @@ import numpy.typing as npt
 from convsearch.errors import EngineError
 from retriever_server.cores import num_cores
 from retriever_server.dense import kernels
-from retriever_server.dense.filters import Filter, NumpyFilter, Prepared, Products, gamma
+from retriever_server.dense.filters import (
+    Doubles,
+    Filter,
+    Ints,
+    NumpyFilter,
+    Places,
+    Prepared,
+    gamma,
+)
 from retriever_server.dense.formats import Floats, bits_of
 from retriever_server.dense.vectors import Block, Vectors
-from retriever_server.parts import Doubles, Golds, Ints
+from retriever_server.parts import Golds
 
 BLOCK_ROWS = 8192
 MAX_QUERIES = 2048
@@ -55,17 +64,16 @@ _DOUBLE_SLACK = 2.0**-52
 _LARGEST_SCORE = 1e37
 """Where single precision is near its end, and the bounds with it."""
 _MANY_NEAR = 0.02
-"""Share of a block in doubt from which a float32 product is cheaper than scoring pair by pair."""
+"""Share of a block in doubt from which a finer product is cheaper than scoring pair by pair, where
+there are some such queries."""
 _KEPT = 0.8
 """Queries are packed together once fewer than this share of them still count."""
 
 
-def thresholds(
-    prepared: Prepared, block: Block, gold_Q: Doubles, dim: int
-) -> tuple[Doubles, Doubles]:
+def thresholds(prepared: Prepared, block: Block, gold_Q: Doubles) -> tuple[Doubles, Doubles]:
     """(low_Q, high_Q) in double precision: a product outside them lies on its side of the gold for
     certain. See the module's proof."""
-    terms = dim + 1
+    terms = prepared.terms + 1
     length_Q = prepared.length_Q * block.longest
     slack_Q = (
         prepared.error_Q * block.farthest
@@ -85,6 +93,22 @@ def split(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
     return [blocks[first:last] for first, last in itertools.pairwise(edges)]
 
 
+class _Call:
+    """The queries of one call, and what all devices together have counted for them so far."""
+
+    def __init__(self, queries_QD: Floats, golds: Golds, topk: int) -> None:
+        self.queries_QD, self.golds, self.topk = queries_QD, golds, topk
+        self.doubles_QD = queries_QD.astype(np.float64)
+        self.counts_Q = np.zeros(len(queries_QD), dtype=np.int64)
+        self._lock = threading.Lock()
+
+    def add(self, places: Places, counts: Ints) -> Ints:
+        """How many more it takes until each of these queries has topk."""
+        with self._lock:
+            self.counts_Q[places] += counts
+            return self.topk - self.counts_Q[places]
+
+
 class RankEngine:
     """Counts what comes before a gold passage. Safe for threads."""
 
@@ -98,15 +122,14 @@ class RankEngine:
     ) -> None:
         """id_order_N: for each position its place among all ids sorted ascending.
 
-        filters: one for each device, which share the blocks evenly; without any, float32 on the
-        CPU. threads: by default one for each core.
+        filters: one for each device or core, which share the blocks evenly; without any, float32 on
+        the CPU. threads: by default one for each core.
         """
         self.vectors = vectors
         self.id_order_N = id_order_N
         self._threads = threads or num_cores()
         self.pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dense-rank")
-        self._second = NumpyFilter()
-        self._filters = list(filters) or [self._second]
+        self._filters = list(filters) or [NumpyFilter()]
         self._devices = ThreadPoolExecutor(len(self._filters), thread_name_prefix="dense-device")
 
     def best(self, query_D: Floats, golds: Sequence[int]) -> tuple[float, int]:
@@ -120,107 +143,99 @@ class RankEngine:
     def count_before(self, queries_QD: Floats, golds: Golds, topk: int) -> Ints:
         """How many passages come before the gold of each query, exactly below topk; what has topk
         or more ends at some number of topk or more."""
-        longest = float(np.linalg.norm(queries_QD.astype(np.float64), axis=1).max(initial=0.0))
-        if longest * self.vectors.longest > _LARGEST_SCORE:
+        call = _Call(queries_QD, golds, topk)
+        longest = float(np.linalg.norm(call.doubles_QD, axis=1).max(initial=0.0))
+        if longest * max(1.0, self.vectors.longest) > _LARGEST_SCORE:
             raise EngineError(
-                f"scores up to {longest * self.vectors.longest:.0e} do not fit into float32; the "
-                "encoder's weights are broken"
+                f"queries up to {longest:.0e} long and scores up to "
+                f"{longest * self.vectors.longest:.0e} do not fit into float32; the encoder's "
+                "weights are broken"
             )
-        counts_Q = np.zeros(len(queries_QD), dtype=np.int64)
+        parts = split(list(self.vectors.blocks(BLOCK_ROWS)), len(self._filters))
         for first in range(0, len(queries_QD), MAX_QUERIES):
-            part = slice(first, first + MAX_QUERIES)
-            chosen = np.arange(len(queries_QD))[part]
-            counts_Q[part] = self._count_on_devices(queries_QD[part], golds.pick(chosen), topk)
-        return counts_Q
+            places = np.arange(first, min(first + MAX_QUERIES, len(queries_QD)))
+            prepared = {by: self._prepare(by, call, places) for by in set(self._filters)}
+            waiting = [
+                self._devices.submit(self._count, by, part, call, places, prepared[by])
+                for by, part in zip(self._filters, parts, strict=True)
+                if part
+            ]
+            for job in waiting:
+                job.result()
+        return call.counts_Q
 
     def share(self, items: int) -> Iterator[tuple[int, int]]:
         """Splits a number of items among the threads: (first, last) of each part."""
         step = max(1, -(-items // self._threads))
         return ((first, min(first + step, items)) for first in range(0, items, step))
 
-    def _count_on_devices(self, queries_QD: Floats, golds: Golds, topk: int) -> Ints:
-        blocks = list(self.vectors.blocks(BLOCK_ROWS))
-        if len(self._filters) == 1:
-            return self._count(self._filters[0], blocks, queries_QD, golds, topk)
-        waiting = [
-            self._devices.submit(self._count, by, part, queries_QD, golds, topk)
-            for by, part in zip(self._filters, split(blocks, len(self._filters)), strict=True)
-        ]
-        return np.sum([job.result() for job in waiting], axis=0)
-
     def _count(
-        self, by: Filter, blocks: Sequence[Block], queries_QD: Floats, golds: Golds, topk: int
-    ) -> Ints:
-        """The count over some of the blocks."""
-        total_Q = np.zeros(len(queries_QD), dtype=np.int64)
-        active = np.arange(len(queries_QD))
-        doubles_QD = queries_QD.astype(np.float64)
-        prepared = by.prepare(queries_QD, self.vectors, golds.score_Q)
+        self, by: Filter, blocks: Sequence[Block], call: _Call, places: Places, prepared: Prepared
+    ) -> None:
+        """Counts in some of the blocks, for the queries at these places."""
+        counts_P = np.zeros(len(places), dtype=np.int64)
         for block in blocks:
-            total_Q[active] += self._count_in(
-                by, block, prepared, queries_QD[active], doubles_QD[active], golds.pick(active)
-            )
-            open_places = np.flatnonzero(total_Q[active] < topk)
-            if not len(open_places):
-                break
-            if len(open_places) < _KEPT * len(active):
-                active, prepared = active[open_places], prepared.pick(open_places)
-        return total_Q
+            room_P = call.add(places, counts_P)
+            still = np.flatnonzero(room_P > 0)
+            if not len(still):
+                return
+            if len(still) < _KEPT * len(places):
+                places, room_P, prepared = places[still], room_P[still], prepared.pick(still)
+            counts_P = self._count_in(by, block, prepared, call, places, room_P)
+        call.add(places, counts_P)
+
+    def _prepare(self, by: Filter, call: _Call, places: Places) -> Prepared:
+        return by.prepare(call.queries_QD[places], self.vectors, call.golds.score_Q[places])
 
     def _count_in(
-        self, by: Filter, block: Block, prepared: Prepared, queries_QD: Floats,
-        doubles_QD: Doubles, golds: Golds,
+        self, by: Filter, block: Block, prepared: Prepared, call: _Call, places: Places,
+        room_P: Ints,
     ) -> Ints:  # fmt: skip
-        """What of one block comes before the gold of each query."""
-        products, above_Q, near_Q = self._split(by, block, prepared, golds)
-        counts_Q = above_Q.copy()
-        crowded = near_Q > max(1.0, _MANY_NEAR * len(block.raw_BD))
-        if crowded.any() and prepared.error_Q.any():
+        """What of one block comes before the gold of each query, exactly below room_P."""
+        low_P, high_P = thresholds(prepared, block, call.golds.score_Q[places])
+        products = by.products(prepared, block, low_P, high_P)
+        counts_P, near_P = products.count(self.pool, self.share)
+        near_P = np.where(counts_P < room_P, near_P, 0)
+        crowded = near_P > max(1.0, _MANY_NEAR * len(block.raw_BD))
+        if by.finer is not None and near_P[crowded].sum() > len(block.raw_BD):
             retried = np.flatnonzero(crowded)
-            picked = golds.pick(retried)
-            again = self._second.prepare(queries_QD[retried], self.vectors, picked.score_Q)
-            finer, above, near = self._split(self._second, block, again, picked)
-            counts_Q[retried] = above + self._settle(
-                finer, near, block, doubles_QD[retried], picked
+            again = self._prepare(by.finer, call, places[retried])
+            counts_P[retried] = self._count_in(
+                by.finer, block, again, call, places[retried], room_P[retried]
             )
-            near_Q = np.where(crowded, 0, near_Q)
-        return counts_Q + self._settle(products, near_Q, block, doubles_QD, golds)
-
-    def _split(
-        self, by: Filter, block: Block, prepared: Prepared, golds: Golds
-    ) -> tuple[Products, Ints, Ints]:
-        """Products of a block, how many are above for certain, and how many are in doubt."""
-        low_Q, high_Q = thresholds(prepared, block, golds.score_Q, self.vectors.dim)
-        products = by.products(prepared, block, low_Q, high_Q)
-        above_Q, near_Q = products.count(self.pool, self.share)
-        return products, above_Q, near_Q
+            near_P[retried] = 0
+        queries = np.flatnonzero(near_P)
+        if len(queries):
+            starts = np.concatenate(([0], np.cumsum(near_P[queries])))
+            columns = products.near_columns(queries, starts)
+            counts_P[queries] += self._settle(columns, starts, block, call, places[queries])
+        return counts_P
 
     def _settle(
-        self, products: Products, near_Q: Ints, block: Block, doubles_QD: Doubles, golds: Golds
-    ) -> Ints:
-        """How many of the products in doubt come before the gold, by their exact scores."""
-        counts_Q = np.zeros(len(near_Q), dtype=np.int64)
-        queries = np.flatnonzero(near_Q)
-        if not len(queries):
-            return counts_Q
-        starts = np.concatenate(([0], np.cumsum(near_Q[queries])))
-        columns = products.near_columns(queries, starts)
+        self, columns: Ints, starts: Ints, block: Block, call: _Call, places: Places
+    ) -> Ints:  # fmt: skip
+        """How many of the rows in doubt come before the gold, by their exact scores.
+
+        columns: rows of the block, of one query after another; starts: where each begins.
+        """
+        before = np.zeros(len(places), dtype=np.int64)
         order_B = np.asarray(
             self.id_order_N[block.first : block.first + len(block.raw_BD)], dtype=np.int64
         )
-        bits_BD, before = bits_of(block.raw_BD), np.zeros(len(queries), dtype=np.int64)
+        bits_BD, golds = bits_of(block.raw_BD), call.golds
         # more parts than threads: some queries have many times the pairs of others
-        edges = np.searchsorted(starts, np.linspace(0, starts[-1], 8 * self._threads + 1))
-        edges[0], edges[-1] = 0, len(queries)
-        waiting = [
-            self.pool.submit(
-                kernels.count_before, bits_BD, self.vectors.code, doubles_QD, queries, starts,
-                columns, golds.score_Q, golds.order_Q, order_B, int(first), int(last), before,
-            )
-            for first, last in itertools.pairwise(edges)
-            if first < last
-        ]  # fmt: skip
-        for job in waiting:
-            job.result()
-        counts_Q[queries] = before
-        return counts_Q
+        parts = 8 * self._threads if self._threads > len(self._filters) else 1
+        edges = np.searchsorted(starts, np.linspace(0, starts[-1], parts + 1))
+        edges[0], edges[-1] = 0, len(places)
+
+        def count(first: int, last: int) -> None:
+            kernels.count_before(
+                bits_BD, self.vectors.code, call.doubles_QD, places, starts, columns,
+                golds.score_Q, golds.order_Q, order_B, first, last, before,
+            )  # fmt: skip
+
+        if parts == 1:
+            count(0, len(places))
+        else:
+            list(self.pool.map(count, edges[:-1].tolist(), edges[1:].tolist()))
+        return before

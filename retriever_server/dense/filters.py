@@ -1,9 +1,12 @@
 """The filter of exact ranking on any CPU: one float32 matrix product, counted in a compiled loop.
 
 A filter is a way to compute products of queries with a block of passages, and to count them against
-two thresholds. `torch_filter` has the ones for bfloat16 and float16 units and for GPUs.
+two thresholds. `tile_filter` has the one for processors with AMX, `torch_filter` and
+`triton_filter` those for GPUs.
 """
 
+import math
+import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -18,6 +21,8 @@ from retriever_server.dense.vectors import Block, Vectors
 
 Doubles = npt.NDArray[np.float64]
 Ints = npt.NDArray[np.int64]
+Places = npt.NDArray[np.intp]
+"""Of queries among others."""
 Share = Callable[[int], Iterator[tuple[int, int]]]
 FLOAT32_UNIT = 2.0**-24
 """Unit roundoff of float32."""
@@ -39,6 +44,8 @@ class Prepared:
     """The queries q', in the type of the filter."""
     unit: float
     """Unit roundoff of the accumulator."""
+    terms: int
+    """Products that one sum adds up."""
     error_Q: Doubles
     """Upper bound on |q - q'|."""
     shift_Q: Doubles
@@ -56,6 +63,7 @@ class Prepared:
         return Prepared(
             operand=self.select(self.operand, queries),
             unit=self.unit,
+            terms=self.terms,
             error_Q=self.error_Q[queries],
             shift_Q=self.shift_Q[queries],
             length_Q=self.length_Q[queries],
@@ -81,6 +89,9 @@ class Products(Protocol):
 class Filter(Protocol):
     """See the module."""
 
+    finer: "Filter | None"
+    """What is asked about queries that this one leaves in doubt about much of a block."""
+
     def prepare(self, queries_QD: Floats, vectors: Vectors, gold_Q: Doubles) -> Prepared:
         """gold_Q: scores near which the products should be most exact."""
         ...
@@ -91,12 +102,10 @@ class Filter(Protocol):
 
 
 class HostProducts:
-    """`Products` in memory, as the bits of float32 or bfloat16 (code)."""
+    """`Products` in memory."""
 
-    def __init__(self, bits_QB: np.ndarray, code: int, low_Q: Floats, high_Q: Floats) -> None:
-        """low_Q, high_Q: rounded to the format of the products."""
-        self._bits_QB, self._code = bits_QB, code
-        self._low_Q, self._high_Q = low_Q, high_Q
+    def __init__(self, products_QB: Floats, low_Q: Floats, high_Q: Floats) -> None:
+        self._products_QB, self._low_Q, self._high_Q = products_QB, low_Q, high_Q
 
     def count(self, pool: ThreadPoolExecutor, share: Share) -> tuple[Ints, Ints]:
         """See `Products`."""
@@ -104,8 +113,8 @@ class HostProducts:
         near_Q = np.zeros_like(above_Q)
         jobs = [
             pool.submit(
-                kernels.count_band, self._bits_QB, self._code, self._low_Q, self._high_Q,
-                first, last, above_Q, near_Q,
+                kernels.count_band, self._products_QB, self._low_Q, self._high_Q, first, last,
+                above_Q, near_Q,
             )
             for first, last in share(len(above_Q))
         ]  # fmt: skip
@@ -116,14 +125,33 @@ class HostProducts:
     def near_columns(self, queries: npt.NDArray[np.intp], starts: Ints) -> Ints:
         """See `Products`."""
         columns = np.empty(int(starts[-1]), dtype=np.int64)
-        kernels.near_columns(
-            self._bits_QB, self._code, self._low_Q, self._high_Q, queries, starts, columns
-        )
+        kernels.near_columns(self._products_QB, self._low_Q, self._high_Q, queries, starts, columns)
         return columns
+
+
+class Room(threading.local):
+    """Arrays that each thread keeps from block to block, because memory that is fresh from the
+    system costs as much as a product of it."""
+
+    def __init__(self) -> None:
+        self._kept: dict[str, np.ndarray] = {}
+
+    def array(self, name: str, shape: tuple[int, ...], dtype: npt.DTypeLike) -> np.ndarray:
+        """Contiguous, with whatever is in it."""
+        size = math.prod(shape)
+        kept = self._kept.get(name)
+        if kept is None or len(kept) < size:
+            kept = self._kept[name] = np.empty(size, dtype)
+        return kept[:size].reshape(shape)
 
 
 class NumpyFilter:
     """Float32 by numpy's matrix product. Exact operands, so its doubt is rounding of sums alone."""
+
+    finer: Filter | None = None
+
+    def __init__(self) -> None:
+        self._room = Room()
 
     def prepare(self, queries_QD: Floats, vectors: Vectors, gold_Q: Doubles) -> Prepared:
         """See `Filter`."""
@@ -132,6 +160,7 @@ class NumpyFilter:
         return Prepared(
             operand=np.ascontiguousarray(queries_QD),
             unit=FLOAT32_UNIT,
+            terms=vectors.dim,
             error_Q=zeros_Q,
             shift_Q=zeros_Q,
             length_Q=lengths_Q,
@@ -143,23 +172,22 @@ class NumpyFilter:
     def products(
         self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
     ) -> HostProducts:
-        """See `Filter`."""
-        queries_QD = np.asarray(prepared.operand)
-        products_QB = queries_QD @ as_float32(block).T
-        return HostProducts(
-            bits_of(products_QB),
-            CODES["float32"],
-            low_Q.astype(np.float32),
-            high_Q.astype(np.float32),
-        )
+        """See `Filter`; valid until this thread takes the next block."""
+        queries_QD, shape = np.asarray(prepared.operand), block.raw_BD.shape
+        rows_BD = as_float32(block, self._room.array("rows", shape, np.float32))
+        products_QB = self._room.array("products", (len(queries_QD), shape[0]), np.float32)
+        np.matmul(queries_QD, rows_BD.T, out=products_QB)
+        return HostProducts(products_QB, low_Q.astype(np.float32), high_Q.astype(np.float32))
 
 
-def as_float32(block: Block) -> Floats:
-    """The vectors of a block as float32, which holds every stored number exactly."""
+def as_float32(block: Block, out_BD: Floats | None = None) -> Floats:
+    """The vectors of a block as float32, which holds every stored number exactly; in `out_BD` or a
+    new array where they are stored otherwise."""
     raw = block.raw_BD
     if raw.dtype == np.float32:
         return np.asarray(raw, dtype=np.float32)
-    out = np.empty(raw.shape, dtype=np.float32)
+    if out_BD is None:
+        out_BD = np.empty(raw.shape, dtype=np.float32)
     code = CODES["float16" if raw.dtype == np.float16 else "bfloat16"]
-    kernels.decode_rows(bits_of(raw), code, 0, len(raw), out)
-    return out
+    kernels.decode_rows(bits_of(raw), code, 0, len(raw), out_BD)
+    return out_BD

@@ -90,18 +90,16 @@ def extents(bits_ND, code, mean_D, out):
 
 
 @njit(nogil=True, cache=True)
-def count_band(bits_QB, code, low_Q, high_Q, first, last, above_Q, near_Q):
-    """For queries first to last: products above `high`, and products from `low` to `high`.
-
-    bits_QB: products of a block as the bits of float32 or bfloat16 (code). low, high: float32.
-    """
+def count_band(products_QB, low_Q, high_Q, first, last, above_Q, near_Q):
+    """For queries first to last: products above `high`, and products from `low` to `high`; all
+    float32."""
     for q in range(first, last):
         low = low_Q[q]
         high = high_Q[q]
         above = np.int32(0)
         reached = np.int32(0)
-        for j in range(bits_QB.shape[1]):
-            value = _number(bits_QB[q, j], code)
+        for j in range(products_QB.shape[1]):
+            value = products_QB[q, j]
             above += np.int32(value > high)
             reached += np.int32(value >= low)
         above_Q[q] = above
@@ -109,7 +107,7 @@ def count_band(bits_QB, code, low_Q, high_Q, first, last, above_Q, near_Q):
 
 
 @njit(nogil=True, cache=True)
-def near_columns(bits_QB, code, low_Q, high_Q, queries, starts, columns):
+def near_columns(products_QB, low_Q, high_Q, queries, starts, columns):
     """Columns whose product lies from `low` to `high`, for the queries given, one after another.
 
     starts: where the columns of each begin in `columns`, and the end of the last.
@@ -119,8 +117,8 @@ def near_columns(bits_QB, code, low_Q, high_Q, queries, starts, columns):
         low = low_Q[q]
         high = high_Q[q]
         at = starts[place]
-        for j in range(bits_QB.shape[1]):
-            value = _number(bits_QB[q, j], code)
+        for j in range(products_QB.shape[1]):
+            value = products_QB[q, j]
             if value >= low and value <= high:
                 columns[at] = j
                 at += 1

@@ -1,8 +1,8 @@
-"""The filter on half-precision matrix units: AMX or AVX512 of a CPU, tensor cores of GPUs.
+"""The filter on tensor cores of GPUs: products and counts by torch.
 
-One code for `cpu` and `cuda`. It has been run on CPUs only; what differs on a GPU is the unit of
-its accumulator, where the vectors lie, and that counting is done by torch instead of the compiled
-loops. Importing this module needs torch.
+The tests run the same code on CPUs, where it is no faster than float32 (torch writes all products,
+and without AMX its half-precision ones are slower); it has never been run on a GPU. Importing this
+module needs torch.
 """
 
 from collections.abc import Sequence
@@ -15,16 +15,16 @@ import torch
 
 from convsearch.errors import ConfigError
 from retriever_server.dense.filters import (
-    FLOAT32_UNIT,
     TENSOR_CORE_UNIT,
     Doubles,
-    HostProducts,
+    Filter,
     Ints,
+    NumpyFilter,
     Prepared,
     Products,
     Share,
 )
-from retriever_server.dense.formats import CODES, Floats, Raw
+from retriever_server.dense.formats import Floats, Raw
 from retriever_server.dense.vectors import Block, Vectors
 
 _HEADROOM = 2.0**14
@@ -44,15 +44,15 @@ class TorchFilter:
     """See `Filter`. The vectors must be stored as bfloat16 or float16."""
 
     def __init__(self, vectors: Vectors, device: str = "cpu") -> None:
-        """Raises ConfigError for float32 vectors. On a GPU all vectors are copied to it."""
+        """Raises ConfigError for float32 vectors."""
         if vectors.format not in _HALF:
             raise ConfigError(
                 f"{vectors.folder}: half-precision products need bfloat16 or float16 vectors; "
                 f"these are {vectors.format}"
             )
+        self.finer: Filter | None = NumpyFilter()
         self._device = torch.device(device)
         self._dtype = _HALF[vectors.format]
-        self._unit = FLOAT32_UNIT if self._device.type == "cpu" else TENSOR_CORE_UNIT
         self._resident: dict[int, torch.Tensor] = {}
         if self._device.type == "cuda":
             # partial sums rounded to half precision would break the bound
@@ -99,7 +99,8 @@ class TorchFilter:
                 queries_QD=operand_QD.to(self._device),
                 minus_offset_Q1=-offset[:, None].to(self._device),
             ),
-            unit=self._unit,
+            unit=TENSOR_CORE_UNIT,
+            terms=vectors.dim,
             error_Q=np.linalg.norm(error_QD, axis=1) * (1 + 1e-9),
             shift_Q=shift_Q,
             length_Q=np.linalg.norm(rounded_QD, axis=1) * (1 + 1e-9),
@@ -124,13 +125,6 @@ class TorchFilter:
             torch.from_numpy(bound_Q * prepared.scale_Q).to(self._dtype)
             for bound_Q in (low_Q, high_Q)
         )
-        if self._device.type == "cpu" and self._dtype == torch.bfloat16:
-            return HostProducts(
-                products_QB.view(torch.uint16).numpy(),
-                CODES["bfloat16"],
-                low.float().numpy(),
-                high.float().numpy(),
-            )
         return DeviceProducts(products_QB, low.to(self._device), high.to(self._device))
 
 

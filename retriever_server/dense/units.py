@@ -1,12 +1,15 @@
-"""Which machine computes the products: GPUs, half-precision units of the CPU, or plain float32."""
+"""Which machine computes the products: GPUs, tiles of the processor (AMX), or plain float32."""
 
 import logging
 import subprocess
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from retriever_server.cores import num_cores
 from retriever_server.dense.exact_rank import BLOCK_ROWS, split
 from retriever_server.dense.filters import Filter
+from retriever_server.dense.tile_filter import TileFilter, agrees_with_numpy, amx_count
+from retriever_server.dense.tiles import SIDE, available
 from retriever_server.dense.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -18,32 +21,43 @@ GPU_SHARE = 0.8
 the rest is for products and the encoder."""
 
 
-def choose_filters(vectors: Vectors) -> Sequence[Filter]:
+def choose_filters(vectors: Vectors, threads: int | None = None) -> Sequence[Filter]:
     """The fastest filters this machine has for these vectors; none means float32 on the CPU.
 
-    GPUs are used where together they hold all vectors. A CPU without bfloat16 units computes
-    bfloat16 products an order of magnitude slower than float32, and gets none.
+    GPUs are used where together they hold all vectors. threads: of the processor's filters, by
+    default one for each core.
     """
     if vectors.format == "float32":
         return []
+    return _gpu_filters(vectors) or _tile_filters(vectors) * (threads or num_cores())
+
+
+def _gpu_filters(vectors: Vectors) -> Sequence[Filter]:
     try:
         import torch
     except ImportError:
         return []
-    from retriever_server.dense.torch_filter import TorchFilter
-
     num_gpus = torch.cuda.device_count() if torch.cuda.is_available() else 0
-    if num_gpus:
-        free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(num_gpus)]
-        if vectors.num_bytes <= GPU_SHARE * num_gpus * min(free):
-            filters = [gpu_filter(vectors, f"cuda:{gpu}") for gpu in range(num_gpus)]
-            parts = split(list(vectors.blocks(BLOCK_ROWS)), num_gpus)
-            for one, part in zip(filters, parts, strict=True):
-                one.load(part)
-            return filters
-    if vectors.format == "bfloat16" and has_bfloat16_units():
-        return [TorchFilter(vectors)]
-    return []
+    if not num_gpus:
+        return []
+    free = [torch.cuda.mem_get_info(gpu)[0] for gpu in range(num_gpus)]
+    if vectors.num_bytes > GPU_SHARE * num_gpus * min(free):
+        return []
+    filters = [gpu_filter(vectors, f"cuda:{gpu}") for gpu in range(num_gpus)]
+    parts = split(list(vectors.blocks(BLOCK_ROWS)), num_gpus)
+    for one, part in zip(filters, parts, strict=True):
+        one.load(part)
+    return filters
+
+
+def _tile_filters(vectors: Vectors) -> list[Filter]:
+    """The one of AMX, if it can be used; it holds nothing of a call, so that threads share it."""
+    if vectors.format != "bfloat16" or vectors.dim % SIDE or not available():
+        return []
+    if not agrees_with_numpy(amx_count, vectors.dim):
+        _log.warning("products in AMX tiles are not what they should be here; float32 is used")
+        return []
+    return [TileFilter(amx_count)]
 
 
 def gpu_filter(vectors: Vectors, device: str) -> "TorchFilter":
@@ -68,14 +82,3 @@ def gpu_filter(vectors: Vectors, device: str) -> "TorchFilter":
         reason = f"it does not run: {error}"
     _log.warning("%s: the Triton kernel is not used, %s; torch counts", device, reason)
     return TorchFilter(vectors, device)
-
-
-def has_bfloat16_units() -> bool:
-    """Whether this CPU multiplies bfloat16 in hardware (AVX512_BF16 or AMX). Needs torch."""
-    from pathlib import Path
-
-    path = Path("/proc/cpuinfo")
-    if not path.is_file():
-        return False
-    flags = path.read_text(encoding="utf-8").split()
-    return "avx512_bf16" in flags or "amx_bf16" in flags

@@ -117,6 +117,6 @@ def _dense_part(spec: PartSpec, threads: int) -> Part:
     check_memory(f"{spec.index_path} (its rows {spec.rows.first} on)", vectors.num_bytes)
     vectors.verify()
     order_N = cast(np.ndarray, PassageStore(spec.index_path).id_order_N)
-    filters = choose_filters(vectors)
+    filters = choose_filters(vectors, threads)
     engine = RankEngine(vectors, order_N, filters, threads=threads)
     return DensePart(engine, flat_lists(vectors))

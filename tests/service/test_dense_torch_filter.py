@@ -77,7 +77,7 @@ def test_products_stay_within_the_bound(case) -> None:
     prepared = half.prepare(queries_QD, vectors, gold_Q)
     for block in vectors.blocks(BLOCK_ROWS):
         exact_QB = doubles_QD @ as_float32(block).astype(np.float64).T
-        low_Q, high_Q = thresholds(prepared, block, gold_Q, DIM)
+        low_Q, high_Q = thresholds(prepared, block, gold_Q)
         products = half.products(prepared, block, low_Q, high_Q)
         above_Q, near_Q = products.count(engine.pool, engine.share)
         better_Q = (exact_QB > gold_Q[:, None]).sum(axis=1)

@@ -1,0 +1,207 @@
+"""The filter on tiles of bfloat16: ranks stay exact. In plain loops on any processor, and on AMX
+where this one has it."""
+
+import logging
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+import numpy as np
+import pytest
+from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
+from plain_tiles import plain_count, wrong_count
+
+from retriever_server.dense import tiles, units
+from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, thresholds
+from retriever_server.dense.filters import as_float32
+from retriever_server.dense.formats import decode, encode
+from retriever_server.dense.tile_filter import (
+    CHUNK_ROWS,
+    PART_STEPS,
+    TileFilter,
+    agrees_with_numpy,
+    amx_count,
+)
+from retriever_server.dense.units import choose_filters
+
+Count = Callable[..., None]
+HAS_AMX = tiles.available()
+NUM, DIM, QUERIES = 9001, 96, 150
+
+
+@pytest.fixture(
+    scope="module",
+    params=[
+        pytest.param(plain_count, id="plain"),
+        pytest.param(
+            amx_count, id="amx", marks=pytest.mark.skipif(not HAS_AMX, reason="no AMX here")
+        ),
+    ],
+)
+def count(request: pytest.FixtureRequest) -> Count:
+    return request.param
+
+
+@pytest.fixture(scope="module")
+def case(tmp_path_factory: pytest.TempPathFactory):
+    """(vectors, values, id order, queries, golds)."""
+    values_ND = hard_values(NUM, DIM, "bfloat16")
+    queries_QD, golds = hard_queries(values_ND, QUERIES)
+    order_N = np.random.default_rng(3).permutation(NUM)
+    vectors = make_vectors(tmp_path_factory.mktemp("tiles") / "v", values_ND)
+    return vectors, values_ND, order_N, queries_QD, golds
+
+
+@pytest.mark.parametrize("topk", [1, 100, 100_000])
+@pytest.mark.parametrize("lanes", [1, 3])
+def test_ranks_are_exact(case, count: Count, lanes: int, topk: int) -> None:
+    vectors, values_ND, order_N, queries_QD, golds = case
+    engine = RankEngine(vectors, order_N, [TileFilter(count)] * lanes, threads=3)
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, topk)
+    assert ranks_of(engine, queries_QD, golds, topk) == expected
+    assert ranks_of(engine, queries_QD[:1], golds[:1], topk) == expected[:1]
+
+
+@pytest.mark.parametrize("dim", [32, PART_STEPS * tiles.SIDE, (PART_STEPS + 1) * tiles.SIDE])
+@pytest.mark.parametrize("num", [1, tiles.SIDE, CHUNK_ROWS + tiles.SIDE + 1])
+def test_edges_of_tiles_and_chunks(tmp_path: Path, count: Count, dim: int, num: int) -> None:
+    values_ND = hard_values(num, dim, "bfloat16")
+    order_N = np.arange(num)[::-1]
+    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)] * 2)
+    for queries in (1, tiles.SIDE, tiles.SIDE + 1):
+        queries_QD, golds = hard_queries(values_ND, queries)
+        expected = brute_ranks(values_ND, order_N, queries_QD, golds, 50)
+        assert ranks_of(engine, queries_QD, golds, 50) == expected
+
+
+def test_callers_at_once_do_not_meet(case, count: Count) -> None:
+    """One filter serves all threads."""
+    vectors, _, order_N, queries_QD, golds = case
+    engine = RankEngine(vectors, order_N, [TileFilter(count)] * 2, threads=2)
+    together = ranks_of(engine, queries_QD, golds, 3000)
+    with ThreadPoolExecutor(6) as pool:
+        alone = pool.map(
+            lambda i: ranks_of(engine, queries_QD[[i]], [golds[i]], 3000)[0], range(60)
+        )
+        assert list(alone) == together[:60]
+
+
+def test_without_the_bound_ranks_are_wrong(case, count: Count) -> None:
+    """The control: the error of rounding the queries is left out."""
+    vectors, values_ND, order_N, queries_QD, golds = case
+
+    class Careless(TileFilter):
+        def prepare(self, *arguments):
+            prepared = super().prepare(*arguments)
+            prepared.error_Q[:] = 0
+            return prepared
+
+    engine = RankEngine(vectors, order_N, [Careless(count)])
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 100)
+    assert ranks_of(engine, queries_QD, golds, 100) != expected
+
+
+def test_products_stay_within_the_bound_and_two_terms_narrow_it(case, count: Count) -> None:
+    vectors, _, _, queries_QD, golds = case
+    gold_Q = np.asarray([vectors.scores(q, np.asarray(g))[0]
+                         for q, g in zip(queries_QD, golds, strict=True)])  # fmt: skip
+    one = TileFilter(count)
+    assert isinstance(one.finer, TileFilter)
+    in_doubt = []
+    for by in (one, one.finer):
+        prepared = by.prepare(queries_QD, vectors, gold_Q)
+        doubtful = 0
+        for block in vectors.blocks(BLOCK_ROWS):
+            exact_QB = queries_QD.astype(np.float64) @ as_float32(block).astype(np.float64).T
+            low_Q, high_Q = thresholds(prepared, block, gold_Q)
+            products = by.products(prepared, block, low_Q, high_Q)
+            with ThreadPoolExecutor(1) as pool:
+                above_Q, near_Q = products.count(pool, lambda items: iter([(0, items)]))
+            better_Q = (exact_QB > gold_Q[:, None]).sum(axis=1)
+            assert (above_Q <= better_Q).all()
+            assert (better_Q <= above_Q + near_Q).all()
+            doubtful += int(near_Q.sum())
+        in_doubt.append(doubtful)
+    assert in_doubt[1] < 0.7 * in_doubt[0] < 0.1 * NUM * QUERIES
+
+
+def test_much_in_doubt_goes_to_two_terms(tmp_path: Path, count: Count) -> None:
+    """Queries are large where passages are equal and small where they differ, so that rounding the
+    query to one term hides their order."""
+    rng = np.random.default_rng(5)
+    values_ND = np.ones((9000, 64), np.float32)
+    values_ND[:, 32:] = rng.choice([-1.0, -0.5, 0.25, 1.0], (9000, 32))
+    queries_QD = rng.standard_normal((40, 64)).astype(np.float32)
+    queries_QD[:, 32:] *= 1e-3
+    golds = [[int(gold)] for gold in rng.integers(0, 9000, 40)]
+    vectors, order_N = make_vectors(tmp_path / "v", values_ND), np.arange(9000)
+    asked = []
+
+    class Watched(TileFilter):
+        def prepare(self, *arguments):
+            asked.append(len(arguments[0]))
+            return super().prepare(*arguments)
+
+    by = TileFilter(count)
+    by.finer = Watched(count, 2)
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 9000)
+    assert ranks_of(RankEngine(vectors, order_N, [by]), queries_QD, golds, 9000) == expected
+    assert asked == [40, 40, 40], "all queries, in each of the three shards"
+
+
+@pytest.mark.parametrize("scale", [1e-19, 1e-12, 1e17])
+def test_flushed_and_large_numbers(tmp_path: Path, count: Count, scale: float) -> None:
+    """Products of the smallest are below what float32 holds without loss, and AMX drops them."""
+    values_ND = hard_values(700, 64, "bfloat16") * np.float32(scale)
+    values_ND = decode(encode(values_ND, "bfloat16"), "bfloat16")
+    queries_QD, golds = hard_queries(values_ND / np.float32(scale), 40)
+    queries_QD *= np.float32(scale)
+    order_N = np.arange(700)
+    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)])
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 1000)
+    assert ranks_of(engine, queries_QD, golds, 1000) == expected
+
+
+def test_equal_passages_are_ordered_by_id(tmp_path: Path, count: Count) -> None:
+    """Everything is in doubt, in both filters."""
+    values_ND = np.tile(hard_values(10, 64, "bfloat16")[:1], (3000, 1))
+    order_N = np.random.default_rng(7).permutation(3000)
+    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)])
+    golds = [[5], [2999], [17, 1800, 4]]
+    ranks = ranks_of(engine, np.full((3, 64), 1 / 3, np.float32), golds, 5000)
+    assert ranks == [int(min(order_N[gold])) + 1 for gold in golds]
+
+
+def test_queries_lie_in_tiles_as_the_instruction_reads_them() -> None:
+    bits_QTD = np.arange(40 * 2 * 64, dtype=np.uint16).reshape(40, 2, 64)
+    found = tiles.packed(bits_QTD)
+    assert found.shape == (2, 4, 2, 16, 16, 2)
+    assert found.ctypes.data % 64 == 0
+    for query, term, d in ((0, 0, 0), (17, 1, 33), (39, 1, 63)):
+        place = (query // 32, 2 * term + d // 32, query % 32 // 16, d % 32 // 2, query % 16, d % 2)
+        assert found[place] == bits_QTD[query, term, d]
+    assert not found[1, :, 0, :, 8:].any(), "the last group is filled up with zeros"
+
+
+def test_a_loop_is_compared_before_it_is_used(count: Count) -> None:
+    assert agrees_with_numpy(count, 64)
+    assert not agrees_with_numpy(wrong_count, 64)
+
+
+def test_which_vectors_take_tiles(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    monkeypatch.setattr(units, "available", lambda: True)
+    monkeypatch.setattr(units, "amx_count", plain_count)
+    values_ND = hard_values(40, 64, "float16")
+    vectors = make_vectors(tmp_path / "fits", values_ND)
+    chosen = choose_filters(vectors, 3)
+    assert [type(one) for one in chosen] == [TileFilter] * 3
+    assert choose_filters(make_vectors(tmp_path / "half", values_ND, "float16")) == []
+    assert choose_filters(make_vectors(tmp_path / "odd", values_ND[:, :48])) == []
+    monkeypatch.setattr(units, "amx_count", wrong_count)
+    with caplog.at_level(logging.WARNING):
+        assert choose_filters(vectors) == []
+    assert "not what they should be" in caplog.text
+    monkeypatch.setattr(units, "available", lambda: False)
+    assert choose_filters(vectors) == []
