@@ -36,6 +36,7 @@ from retriever_server.answers import (
 )
 from retriever_server.auth import ApiKey
 from retriever_server.corpora import Corpora, Corpus
+from retriever_server.integrity import BackgroundCheck
 from retriever_server.limits import BodyLimit, Deadline, InFlightLimit, Limits
 from retriever_server.metrics import Metrics
 from retriever_server.parts import DegradedError, Partial, whole
@@ -66,7 +67,8 @@ _WORK_ERRORS = _KEY_ERRORS | _errors(
     _413="the request is too large",
     _422="the request does not fit the contract",
     _500="a defect of the server; its log has the details",
-    _503="too many requests are being worked on, or the server stops; try again",
+    _503="too many requests are being worked on, or the server stops, try again; or the index is "
+    "damaged",
     _504="not answered within the deadline",
 )
 IndexName = Annotated[
@@ -82,25 +84,29 @@ def create_app(
     further: Mapping[str, Corpus] | None = None,
     api_key: str | None = None,
     limits: Limits | None = None,
+    check: BackgroundCheck | None = None,
 ) -> FastAPI:
     """The service over loaded engines.
 
     backend, qrels, name: the index of requests that name none; further: others, by the name of
     `/retrieve?index=`. qrels: gold passages of the query ids that clients may send; without them
     clients send `gold_ids`. api_key: asked of every request but the health checks; None asks for
-    nothing. Nothing in the service is keyed by query id, text or batch: a query id that is sent
-    eight times with eight rewrites gets eight answers.
+    nothing. check: of the indexes' files, begins after the first queries. Nothing in the service is
+    keyed by query id, text or batch: a query id that is sent eight times with eight rewrites gets
+    eight answers.
 
     `app.state`: `first_queries` is a task that ends when every engine has answered; `stopping`
     set to true refuses new searches; `searching()` tells whether an engine call runs.
     """
     limits = limits or Limits()
+    check = check or BackgroundCheck({})
     metrics = Metrics()
     turns = Turns(REQUESTS_PER_PASS)
     corpora = Corpora(
         {name: Corpus(backend, qrels), **(further or {})},
         max_batch_queries=limits.max_batch_queries,
         metrics=metrics,
+        damage=check.damage,
     )
 
     @asynccontextmanager
@@ -108,7 +114,9 @@ def create_app(
         answering = ThreadPoolExecutor(ANSWER_THREADS, thread_name_prefix="answers")
         asyncio.get_running_loop().set_default_executor(answering)  # of `asyncio.to_thread`
         app.state.first_queries = corpora.open()
+        app.state.first_queries.add_done_callback(lambda _: check.start())
         yield
+        check.stop()
         app.state.stopping = True
         app.state.first_queries.cancel()
         corpora.close()
@@ -133,7 +141,7 @@ def create_app(
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
     app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
     _answer_errors_with_sentences(app, metrics)
-    _add_health(app, corpora, metrics)
+    _add_health(app, corpora, check, metrics)
 
     @app.post(
         "/retrieve",
@@ -186,7 +194,7 @@ def _check_whole(found: Partial[Any], asked: RetrieveRequest) -> None:
         whole(found)
 
 
-def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
+def _add_health(app: FastAPI, corpora: Corpora, check: BackgroundCheck, metrics: Metrics) -> None:
     """Routes that never wait for an engine."""
 
     @app.get("/livez", response_model=LiveResponse)
@@ -210,8 +218,11 @@ def _add_health(app: FastAPI, corpora: Corpora, metrics: Metrics) -> None:
         },
     )
     async def metrics_page() -> Response:
-        for name, coverage in corpora.coverage.items():
-            metrics.coverage.labels(name).set(coverage)
+        for gauge, shares in (
+            (metrics.coverage, corpora.coverage), (metrics.checked, check.checked)
+        ):  # fmt: skip
+            for name, share in shares.items():
+                gauge.labels(name).set(share)
         return Response(metrics.text(), media_type="text/plain; version=0.0.4; charset=utf-8")
 
 

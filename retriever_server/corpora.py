@@ -3,7 +3,7 @@
 import asyncio
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -129,9 +129,11 @@ class Corpora:
     """All of them; the first answers requests that name none."""
 
     def __init__(
-        self, corpora: Mapping[str, Corpus], *, max_batch_queries: int, metrics: Metrics
-    ) -> None:
-        """corpora: by name, at least one."""
+        self, corpora: Mapping[str, Corpus], *, max_batch_queries: int, metrics: Metrics,
+        damage: Callable[[str], str | None] = lambda name: None,
+    ) -> None:  # fmt: skip
+        """corpora: by name, at least one. damage: see `BackgroundCheck.damage`."""
+        self._damage = damage
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._served: dict[str, ServedCorpus] = {}
         for name, corpus in corpora.items():
@@ -145,8 +147,11 @@ class Corpora:
         self._first = next(iter(self._served))
 
     def __getitem__(self, name: str | None) -> ServedCorpus:
-        """Raises HTTPException (404) for a name that is not served."""
-        found = self._served.get(self._first if name is None else name)
+        """Raises HTTPException: 404 for a name that is not served, 503 for a damaged index."""
+        name = self._first if name is None else name
+        found = self._served.get(name)
+        if reason := self._damage(name):
+            raise HTTPException(503, reason)
         if found is None:
             raise HTTPException(
                 404, f"no index {name!r} here; there are: {', '.join(self._served)}"
@@ -176,7 +181,7 @@ class Corpora:
     def not_ready(self) -> str | None:
         """Why one of them cannot answer yet, or None."""
         for name, served in self._served.items():
-            if reason := served.not_ready:
+            if reason := self._damage(name) or served.not_ready:
                 return reason if len(self._served) == 1 else f"index {name!r}: {reason}"
         return None
 

@@ -35,9 +35,7 @@ def load_backend(
     Raises ConfigError where they do not, where the engine is not the one asked for, or where the
     index does not fit into memory (before any of it is loaded), and what the engine raises.
     """
-    folders = [settings.index_path]
-    if settings.fuse_with is not None:
-        folders.append(settings.fuse_with)
+    folders = settings.folders
     engines = [engine_of(folder) for folder in folders]
     _check_fit(settings, engines)
     for folder, engine in zip(folders, engines, strict=True):

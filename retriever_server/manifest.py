@@ -20,7 +20,8 @@ PAGE_BYTES = 64 * 1024
 SAMPLED_PAGES = 8
 _NAME = "manifest.json"
 _OWN_HASH = "facts_sha256"
-_REMEDY = 'copy it again, or rebuild the index with "convsearch index"'
+REMEDY = 'copy it again, or rebuild the index with "convsearch index"'
+"""What to do about a damaged index."""
 
 Manifest = dict[str, object]
 T = TypeVar("T")
@@ -83,7 +84,7 @@ def check_facts(manifest: Manifest, folder: Path) -> None:
     change every rank. Manifests from before this check have no hash, and pass."""
     written = manifest.get(_OWN_HASH, _hash_of(manifest))
     if written != _hash_of(manifest):
-        raise DataError(f"{folder / _NAME}: not what was written; {_REMEDY}")
+        raise DataError(f"{folder / _NAME}: not what was written; {REMEDY}")
 
 
 def _hash_of(manifest: Manifest) -> str:
@@ -130,17 +131,17 @@ def check_files(manifest: Manifest, folder: Path) -> None:
         size = path.stat().st_size if path.is_file() else None
         if size != entry["bytes"]:
             found = "is missing" if size is None else f"has {size} bytes"
-            raise DataError(f"{path}: {found}, it was made with {entry['bytes']}; {_REMEDY}")
+            raise DataError(f"{path}: {found}, it was made with {entry['bytes']}; {REMEDY}")
         sample = entry.get("sample_sha256")  # absent in older indexes
         if sample is not None and _sample(path) != sample:
-            raise DataError(f"{path}: its content is not what was written; {_REMEDY}")
+            raise DataError(f"{path}: its content is not what was written; {REMEDY}")
 
 
 def refuse_damaged(folder: Path) -> None:
     """Raises DataError where any byte of any file is not what was written. Reads all of them."""
     damaged = damaged_files(folder)
     if damaged:
-        raise DataError(f"{folder}: {', '.join(damaged)} not what was written; {_REMEDY}")
+        raise DataError(f"{folder}: {', '.join(damaged)} not what was written; {REMEDY}")
 
 
 def damaged_files(folder: Path) -> list[str]:
@@ -151,12 +152,25 @@ def damaged_files(folder: Path) -> list[str]:
     """
     manifest = read_manifest(folder)
     check_facts(manifest, folder)
-    table = _files(manifest, folder)
     return [
-        name
-        for name, entry in table.items()
-        if not (folder / name).is_file() or sha256_of(folder / name) != entry["sha256"]
+        path.name
+        for path, digest in _hashes(manifest, folder).items()
+        if not path.is_file() or sha256_of(path) != digest
     ]
+
+
+def written_hashes(folder: Path) -> dict[Path, str]:
+    """SHA-256 of each file when it was written; of an index whose manifest lists none, nothing.
+
+    Raises as `damaged_files`.
+    """
+    manifest = read_manifest(folder)
+    check_facts(manifest, folder)
+    return _hashes(manifest, folder) if "files" in manifest else {}
+
+
+def _hashes(manifest: Manifest, folder: Path) -> dict[Path, str]:
+    return {folder / name: str(entry["sha256"]) for name, entry in _files(manifest, folder).items()}
 
 
 def _files(manifest: Manifest, folder: Path) -> dict[str, dict[str, object]]:
@@ -164,7 +178,7 @@ def _files(manifest: Manifest, folder: Path) -> dict[str, dict[str, object]]:
     table = fact(manifest, folder, "files", dict)
     for name, entry in table.items():
         if not isinstance(entry, dict) or not {"bytes", "sha256"} <= entry.keys():
-            raise DataError(f"{folder / _NAME}: no size and hash of {name!r}; {_REMEDY}")
+            raise DataError(f"{folder / _NAME}: no size and hash of {name!r}; {REMEDY}")
     return table
 
 

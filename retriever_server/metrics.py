@@ -55,6 +55,12 @@ class Metrics:
         self.truncated = Counter(
             "retriever_truncated_queries", "Queries cut for length.", registry=registry
         )
+        self.checked = Gauge(
+            "retriever_index_checked",
+            "Share of the bytes of an index that were compared with their hashes since the start.",
+            ["index"],
+            registry=registry,
+        )
         self.coverage = Gauge(
             "retriever_coverage",
             "Share of the passages that can be searched now.",

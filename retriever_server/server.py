@@ -28,6 +28,7 @@ from convsearch.listening import check_exposure, listen
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.flags import parser, settings_of
+from retriever_server.integrity import BackgroundCheck
 from retriever_server.loading import load_backend
 from retriever_server.log_output import json_log
 from retriever_server.settings import ServerSettings
@@ -108,6 +109,7 @@ def _answer(
         further={name: Corpus(engine, golds) for name, (engine, golds) in further.items()},
         api_key=settings.api_key,
         limits=Limits(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
+        check=_check_of(settings),
     )
     host, port = listener.getsockname()[:2]
     url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
@@ -141,6 +143,14 @@ def _answer(
     )
     AnnouncingServer(config).run(sockets=[listener])
     return app.state.searching()
+
+
+def _check_of(settings: ServerSettings) -> BackgroundCheck:
+    """Of all indexes, or of none where they were read before serving."""
+    if settings.verify:
+        return BackgroundCheck({})
+    named = {settings.name: settings, **settings.further}
+    return BackgroundCheck({name: one.folders for name, one in named.items()})
 
 
 def spare_the_collector() -> None:

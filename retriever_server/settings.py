@@ -38,7 +38,12 @@ class IndexSettings:
     java_heap: str | None = None
     """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
     verify: bool = False
-    """Read a BM25 or dense index through and compare its hashes before serving."""
+    """Read a BM25 or dense index through and compare its hashes before serving, not after."""
+
+    @property
+    def folders(self) -> list[Path]:
+        """The index, or the two that are fused."""
+        return [self.index_path, *([self.fuse_with] if self.fuse_with else [])]
 
 
 @dataclass(frozen=True, kw_only=True)

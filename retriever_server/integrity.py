@@ -1,0 +1,111 @@
+"""Reads what is served once in the background and compares every byte with its hash.
+
+Opening an index samples its files, so that it takes the same time for every size; a single flipped
+bit would be found by `--verify` only. A thread of low priority finds it minutes later, and from
+then on the index is refused: an infrastructure failure, not a rank.
+"""
+
+import contextlib
+import hashlib
+import logging
+import os
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from pathlib import Path
+
+import psutil
+
+from convsearch.errors import ConvsearchError
+from retriever_server.cores import give_way
+from retriever_server.manifest import REMEDY, has_manifest, written_hashes
+
+_log = logging.getLogger(__name__)
+CHUNK_BYTES = 16 * 1024**2
+PACE = 1.0
+"""Seconds of rest for each second of reading, so that searches get at least half of the disk."""
+
+
+class BackgroundCheck:
+    """Of the index folders behind each name. `start` and `stop` may be called from any thread."""
+
+    def __init__(self, folders: Mapping[str, Sequence[Path]], *, pace: float = PACE) -> None:
+        self._folders, self._pace = folders, pace
+        self._damage: dict[str, str] = {}
+        self._checked: dict[str, float] = dict.fromkeys(folders, 0.0)
+        self._stopping = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="integrity", daemon=True)
+
+    def start(self) -> None:
+        """Begins to read."""
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ends it within a chunk."""
+        self._stopping.set()
+
+    def damage(self, name: str) -> str | None:
+        """Why an index must not answer, or None for all that is known."""
+        return self._damage.get(name)
+
+    @property
+    def checked(self) -> dict[str, float]:
+        """Share of the bytes of each that were compared so far."""
+        return dict(self._checked)
+
+    def _run(self) -> None:
+        give_way()
+        with contextlib.suppress(psutil.Error, AttributeError, OSError):  # Linux alone knows it
+            psutil.Process(threading.get_native_id()).ionice(psutil.IOPRIO_CLASS_IDLE)
+        for name, folders in self._folders.items():
+            try:
+                self._check(name, [folder for folder in folders if has_manifest(folder)])
+            except (ConvsearchError, OSError) as error:
+                self._refuse(name, str(error))
+            if self._stopping.is_set():
+                return
+
+    def _check(self, name: str, folders: Sequence[Path]) -> None:
+        written = _written(folders)
+        total, done = sum(path.stat().st_size for path in written), 0
+        for path, expected in written.items():
+            digest = hashlib.sha256()
+            for chunk in self._chunks(path):
+                digest.update(chunk)
+                done += len(chunk)
+                self._checked[name] = done / total
+            if self._stopping.is_set():
+                return
+            if digest.hexdigest() != expected:
+                if _written(folders) != written:
+                    _log.warning("index %r was replaced while it was read through", name)
+                else:
+                    self._refuse(name, f"{path}: its content is not what was written; {REMEDY}")
+                return
+        self._checked[name] = 1.0
+        _log.info("index %r: every byte is what was written", name)
+
+    def _chunks(self, path: Path) -> Iterator[bytes]:
+        """What is read leaves the page cache where no search has mapped it."""
+        with path.open("rb", buffering=0) as file:
+            while not self._stopping.is_set():
+                start = time.monotonic()
+                chunk = file.read(CHUNK_BYTES)
+                if not chunk:
+                    return
+                yield chunk
+                if hasattr(os, "posix_fadvise"):
+                    first = file.tell() - len(chunk)
+                    os.posix_fadvise(file.fileno(), first, len(chunk), os.POSIX_FADV_DONTNEED)
+                self._stopping.wait(self._pace * (time.monotonic() - start))
+
+    def _refuse(self, name: str, reason: str) -> None:
+        self._damage[name] = reason
+        _log.error(
+            "index %r is refused from now on, and ranks since the start may be wrong: %s",
+            name, reason,
+        )  # fmt: skip
+
+
+def _written(folders: Sequence[Path]) -> dict[Path, str]:
+    return {path: digest for f in folders for path, digest in written_hashes(f).items()}
