@@ -83,7 +83,6 @@ class BackgroundCheck:
                     self._refuse(name, f"{path}: its content is not what was written; {REMEDY}")
                 return
         self._checked[name] = 1.0
-        _log.info("index %r: every byte is what was written", name)
 
     def _chunks(self, path: Path) -> Iterator[bytes]:
         """What is read leaves the page cache where no search has mapped it."""
