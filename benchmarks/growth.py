@@ -17,17 +17,14 @@ import resource
 import shutil
 import statistics
 import sys
-import threading
 import time
-from collections.abc import Callable, Iterator
-from dataclasses import dataclass, replace
-from multiprocessing import get_context
+from collections.abc import Iterator
+from dataclasses import replace
 from multiprocessing.connection import Connection
 from pathlib import Path
-from typing import Any
 
-import psutil
 from bm25 import TOPK, WORDS, make_queries, queries_of
+from processes import folder_mb, forget_pages, in_a_process, memory_mb
 from synthetic_corpus import SyntheticCorpus
 from tables import RESULTS, Row, markdown, processor, write_results
 
@@ -47,23 +44,8 @@ PIECE = 250_000
 VOCABULARY = 300_000
 LEAST_PASSAGES = 100_000
 """Rows of smaller corpora tell nothing of larger ones: they fit into one range of the merge."""
-SAMPLE_S = 0.2
 MANY_CORES = 32
 """Of a larger machine, to which the analysis is scaled; the merge runs on one core everywhere."""
-
-
-@dataclass(frozen=True, kw_only=True)
-class Sample:
-    """What a process and its children hold at one moment."""
-
-    at_s: float
-    """`time.perf_counter()`, which is one clock for all processes."""
-    private_mb: float
-    """Memory of their own (RssAnon), all together."""
-    largest_mb: float
-    """Of the largest one, with the pages of files it has mapped."""
-    disk_mb: float
-    """Of the folder in making, parts and whole."""
 
 
 def passages(number: int) -> Iterator[Passage]:
@@ -90,68 +72,6 @@ def make_corpora(folder: Path, sizes: list[int]) -> dict[int, Path]:
     return paths
 
 
-def in_a_process(work: Callable[..., None], *args: object) -> tuple[Any, list[Sample]]:
-    """What `work(*args, connection)` sends, and what its process and their children held."""
-    context = get_context("spawn")
-    ours, theirs = context.Pipe(duplex=False)
-    process = context.Process(target=work, args=(*args, theirs))
-    process.start()
-    theirs.close()
-    over = threading.Event()
-    samples: list[Sample] = []
-    folders = [partial_folder(arg) for arg in args if isinstance(arg, Path)]
-    watcher = threading.Thread(target=_watch, args=(process.pid, folders, over, samples))
-    watcher.start()
-    try:
-        found = ours.recv()
-    except EOFError:
-        raise SystemExit(f"{work.__name__}: its process ended without an answer") from None
-    finally:
-        over.set()
-        watcher.join()
-        process.join()
-    return found, samples
-
-
-def _watch(pid: int, folders: list[Path], over: threading.Event, samples: list[Sample]) -> None:
-    while not over.wait(SAMPLE_S):
-        try:
-            parent = psutil.Process(pid)
-            family = [parent, *parent.children(recursive=True)]
-        except psutil.NoSuchProcess:
-            return
-        held = [_memory_mb(process.pid) for process in family]
-        samples.append(
-            Sample(
-                at_s=time.perf_counter(),
-                private_mb=sum(private for private, _ in held),
-                largest_mb=max(whole for _, whole in held),
-                disk_mb=sum(map(_folder_mb, folders)),
-            )
-        )
-
-
-def _memory_mb(pid: int) -> tuple[float, float]:
-    """Private and resident memory of a process; zeros where it has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0.0, 0.0
-    kb = {line.split(":")[0]: line.split()[1] for line in lines if line.startswith(("Rss", "VmR"))}
-    return int(kb.get("RssAnon", 0)) / 1000, int(kb.get("VmRSS", 0)) / 1000
-
-
-def _folder_mb(folder: Path) -> float:
-    total = 0
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            try:
-                total += (Path(parent) / name).stat().st_size
-            except OSError:  # renamed or removed meanwhile
-                continue
-    return total / 1e6
-
-
 def build(corpus: Path, out: Path, answer: Connection) -> None:
     """Builds the index; sends when it began, when the analysis was over and when all was, and the
     processor seconds of the two halves."""
@@ -172,7 +92,7 @@ def build(corpus: Path, out: Path, answer: Connection) -> None:
 
 def serve(index: Path, num_queries: int, rounds: int, answer: Connection) -> None:
     """Opens the index and asks it for ranks; sends a row."""
-    private_before, _ = _memory_mb(os.getpid())
+    private_before, _ = memory_mb(os.getpid())
     start = time.perf_counter()
     engine = Bm25Backend.load(index)
     row: Row = {"open_s": time.perf_counter() - start}
@@ -200,16 +120,8 @@ def serve(index: Path, num_queries: int, rounds: int, answer: Connection) -> Non
             cpu_seconds.append(time.process_time() - cpu_start)
         row[f"ranks_per_s_{num_words}_words"] = count / statistics.median(seconds)
         row[f"ranks_per_core_s_{num_words}_words"] = count / statistics.median(cpu_seconds)
-    row["private_mb"] = _memory_mb(os.getpid())[0] - private_before
+    row["private_mb"] = memory_mb(os.getpid())[0] - private_before
     answer.send(row)
-
-
-def forget_pages(folder: Path) -> None:
-    """Takes the files out of the memory of the system, so that they are read from disk again."""
-    for path in folder.iterdir():
-        with path.open("rb") as file:
-            os.fsync(file.fileno())
-            os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
 
 
 def open_cold(index: Path, answer: Connection) -> None:
@@ -234,7 +146,7 @@ def measure(corpus: Path, size: int, num_queries: int, rounds: int) -> Row:
     forget_pages(out)
     cold_s, _ = in_a_process(open_cold, out)
     row, _ = in_a_process(serve, out, num_queries, rounds)
-    index_mb = _folder_mb(out)
+    index_mb = folder_mb(out)
     row = {
         "passages": size,
         "build_s": done - begun,
