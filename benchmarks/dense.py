@@ -1,4 +1,4 @@
-"""Speed of exact dense ranks against FAISS Flat and against the machine's own matrix products.
+"""Speed of exact dense ranks and lists against FAISS Flat and against the machine's own matrix products.
 
     python3 benchmarks/dense.py [--quick] [--passages 200000 1000000]
 
@@ -20,6 +20,8 @@ import torch
 from tables import Row, interleaved, markdown, median_ratio, processor, write_results
 
 from retriever_server.dense.exact_rank import Golds, RankEngine
+from retriever_server.dense.lists import top_lists
+from retriever_server.dense.part import choose_lists
 from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import SHARD_ROWS, Vectors, finish_vectors, write_shard
 
@@ -76,9 +78,8 @@ def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[lis
                                 for q, g in zip(queries, gold, strict=True)]),
             order_Q=order[gold],
         )  # fmt: skip
-        chosen = choose_filters(vectors)
         engines = {"float32": RankEngine(vectors, order)}
-        if chosen:
+        if chosen := choose_filters(vectors):
             engines["bfloat16"] = RankEngine(vectors, order, chosen)
         counts = [engine.count_before(queries, golds, TOPK) for engine in engines.values()]
         assert all(np.array_equal(np.minimum(c, TOPK), np.minimum(counts[0], TOPK)) for c in counts)
@@ -86,10 +87,17 @@ def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[lis
         def rank(engine: RankEngine, topk: int) -> Callable[[], object]:
             return lambda: engine.count_before(queries, golds, topk)
 
+        def lists(engine: RankEngine) -> Callable[[], object]:
+            chosen = choose_lists(engine)
+            if chosen is None:
+                return lambda: top_lists(vectors, order, queries, TOPK)
+            return lambda: chosen.top_lists(order, queries, TOPK)
+
         calls: dict[str, Callable[[], object]] = {FAISS: lambda: index.search(queries, TOPK)}
         for kind, engine in engines.items():
             calls[f"exact rank, {kind}"] = rank(engine, TOPK)
             calls[f"exact rank without cut, {kind}"] = rank(engine, passages + 1)
+            calls[f"exact lists of {TOPK}, {kind}"] = lists(engine)
         plain = products(queries)
         seconds = interleaved({**calls, **plain}, rounds, pause=0.2)
     flop = 2 * dim * num_queries / 1e12

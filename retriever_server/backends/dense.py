@@ -21,10 +21,9 @@ from retriever_server.backends.encoder import QUERY_LENGTH, Encoder, encoder_id,
 from retriever_server.backends.prefixes import prefixes_of, with_prefixes
 from retriever_server.dense.ann import ANN
 from retriever_server.dense.exact_rank import RankEngine
-from retriever_server.dense.flat import FlatLists, flat_lists
 from retriever_server.dense.forecast import check_memory
 from retriever_server.dense.formats import Floats
-from retriever_server.dense.part import DensePart, DenseQueries
+from retriever_server.dense.part import DensePart, DenseQueries, Lists, choose_lists
 from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import Vectors
 from retriever_server.indexing.dense import OLD_VECTORS, ids_at
@@ -50,7 +49,7 @@ class DenseBackend:
         store: PassageStore,
         engine: RankEngine,
         encoder: Encoder,
-        lists: FlatLists | None = None,
+        lists: Lists | None = None,
         query_length: int = QUERY_LENGTH,
     ) -> None:
         """engine, lists: over the vectors of the store's passages."""
@@ -135,7 +134,7 @@ class DenseBackend:
             store=store,
             engine=engine,
             encoder=encoder,
-            lists=None if from_disk else flat_lists(vectors),
+            lists=None if from_disk else choose_lists(engine),
         )
 
     @property

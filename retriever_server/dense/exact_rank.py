@@ -61,11 +61,12 @@ _UNDERFLOW = 2.0**-123
 """Per term and unit of length: 8 times the smallest normal float32, for flushed operands, products
 and sums."""
 _DOUBLE_SLACK = 2.0**-52
-_LARGEST_SCORE = 1e37
+LARGEST_SCORE = 1e37
 """Where single precision is near its end, and the bounds with it."""
 _MANY_NEAR = 0.02
 """Share of a block in doubt from which a finer product is cheaper than scoring pair by pair, where
 there are some such queries."""
+_NONE = np.empty(0, dtype=np.intp)
 _KEPT = 0.8
 """Queries are packed together once fewer than this share of them still count."""
 
@@ -87,10 +88,27 @@ def thresholds(prepared: Prepared, block: Block, gold_Q: Doubles) -> tuple[Doubl
     return centre_Q - slack_Q, centre_Q + slack_Q
 
 
+def check_range(queries_QD: Doubles, vectors: Vectors) -> None:
+    """Raises EngineError where single precision, and the bounds with it, may come to an end."""
+    longest = float(np.linalg.norm(queries_QD, axis=1).max(initial=0.0))
+    if longest * max(1.0, vectors.longest) > LARGEST_SCORE:
+        raise EngineError(
+            f"queries up to {longest:.0e} long and scores up to {longest * vectors.longest:.0e} do "
+            "not fit into float32; the encoder's weights are broken"
+        )
+
+
 def split(blocks: Sequence[Block], parts: int) -> list[Sequence[Block]]:
     """Runs of blocks of nearly equal number, one for each device."""
     edges = [len(blocks) * part // parts for part in range(parts + 1)]
     return [blocks[first:last] for first, last in itertools.pairwise(edges)]
+
+
+def crowded(near_P: Ints, block: Block) -> Places:
+    """The queries that a finer filter should be asked about; none where scoring them pair by pair
+    is cheaper."""
+    many = near_P > max(1.0, _MANY_NEAR * len(block.raw_BD))
+    return np.flatnonzero(many) if near_P[many].sum() > len(block.raw_BD) else _NONE
 
 
 class _Call:
@@ -127,10 +145,10 @@ class RankEngine:
         """
         self.vectors = vectors
         self.id_order_N = id_order_N
-        self._threads = threads or num_cores()
-        self.pool = ThreadPoolExecutor(self._threads, thread_name_prefix="dense-rank")
-        self._filters = list(filters) or [NumpyFilter()]
-        self._devices = ThreadPoolExecutor(len(self._filters), thread_name_prefix="dense-device")
+        self.threads = threads or num_cores()
+        self.pool = ThreadPoolExecutor(self.threads, thread_name_prefix="dense-rank")
+        self.filters = list(filters) or [NumpyFilter()]
+        self.devices = ThreadPoolExecutor(len(self.filters), thread_name_prefix="dense-device")
 
     def best(self, query_D: Floats, golds: Sequence[int]) -> tuple[float, int]:
         """Score and place in id order of the best of these positions."""
@@ -144,20 +162,14 @@ class RankEngine:
         """How many passages come before the gold of each query, exactly below topk; what has topk
         or more ends at some number of topk or more."""
         call = _Call(queries_QD, golds, topk)
-        longest = float(np.linalg.norm(call.doubles_QD, axis=1).max(initial=0.0))
-        if longest * max(1.0, self.vectors.longest) > _LARGEST_SCORE:
-            raise EngineError(
-                f"queries up to {longest:.0e} long and scores up to "
-                f"{longest * self.vectors.longest:.0e} do not fit into float32; the encoder's "
-                "weights are broken"
-            )
-        parts = split(list(self.vectors.blocks(BLOCK_ROWS)), len(self._filters))
+        check_range(call.doubles_QD, self.vectors)
+        parts = split(list(self.vectors.blocks(BLOCK_ROWS)), len(self.filters))
         for first in range(0, len(queries_QD), MAX_QUERIES):
             places = np.arange(first, min(first + MAX_QUERIES, len(queries_QD)))
-            prepared = {by: self._prepare(by, call, places) for by in set(self._filters)}
+            prepared = {by: self._prepare(by, call, places) for by in set(self.filters)}
             waiting = [
-                self._devices.submit(self._count, by, part, call, places, prepared[by])
-                for by, part in zip(self._filters, parts, strict=True)
+                self.devices.submit(self._count, by, part, call, places, prepared[by])
+                for by, part in zip(self.filters, parts, strict=True)
                 if part
             ]
             for job in waiting:
@@ -166,7 +178,7 @@ class RankEngine:
 
     def share(self, items: int) -> Iterator[tuple[int, int]]:
         """Splits a number of items among the threads: (first, last) of each part."""
-        step = max(1, -(-items // self._threads))
+        step = max(1, -(-items // self.threads))
         return ((first, min(first + step, items)) for first in range(0, items, step))
 
     def _count(
@@ -196,9 +208,8 @@ class RankEngine:
         products = by.products(prepared, block, low_P, high_P)
         counts_P, near_P = products.count(self.pool, self.share)
         near_P = np.where(counts_P < room_P, near_P, 0)
-        crowded = near_P > max(1.0, _MANY_NEAR * len(block.raw_BD))
-        if by.finer is not None and near_P[crowded].sum() > len(block.raw_BD):
-            retried = np.flatnonzero(crowded)
+        retried = crowded(near_P, block)
+        if by.finer is not None and len(retried):
             again = self._prepare(by.finer, call, places[retried])
             counts_P[retried] = self._count_in(
                 by.finer, block, again, call, places[retried], room_P[retried]
@@ -224,7 +235,7 @@ class RankEngine:
         )
         bits_BD, golds = bits_of(block.raw_BD), call.golds
         # more parts than threads: some queries have many times the pairs of others
-        parts = 8 * self._threads if self._threads > len(self._filters) else 1
+        parts = 8 * self.threads if self.threads > len(self.filters) else 1
         edges = np.searchsorted(starts, np.linspace(0, starts[-1], parts + 1))
         edges[0], edges[-1] = 0, len(places)
 

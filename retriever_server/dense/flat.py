@@ -30,7 +30,7 @@ from retriever_server.dense.ann import import_faiss
 from retriever_server.dense.exact_rank import split
 from retriever_server.dense.filters import TENSOR_CORE_UNIT, as_float32, gamma
 from retriever_server.dense.formats import Floats
-from retriever_server.dense.lists import Ints, top_lists
+from retriever_server.dense.lists import Ints, TopList, top_lists
 from retriever_server.dense.units import GPU_SHARE
 from retriever_server.dense.vectors import Block, Vectors
 
@@ -46,8 +46,6 @@ _LARGEST_HALF = 65504.0
 
 _log = logging.getLogger(__name__)
 Doubles = npt.NDArray[np.float64]
-TopList = tuple[Ints, Doubles]
-"""Positions, best first, and their exact scores."""
 
 
 class FlatIndex(Protocol):

@@ -138,3 +138,60 @@ def count_before(bits_BD, code, queries_QD, queries, starts, columns, gold_Q, or
             if score > gold_Q[q] or (score == gold_Q[q] and order_B[column] < order_Q[q]):
                 count += 1
         before[place] = count
+
+
+@njit(nogil=True, cache=True)
+def _worse(scores, orders, one, other):
+    """Whether one place of a list comes after another: a lower score, or equal and later in id
+    order."""
+    return scores[one] < scores[other] or (
+        scores[one] == scores[other] and orders[one] > orders[other]
+    )
+
+
+@njit(nogil=True, cache=True)
+def _swap(scores, orders, positions, one, other):
+    scores[one], scores[other] = scores[other], scores[one]
+    orders[one], orders[other] = orders[other], orders[one]
+    positions[one], positions[other] = positions[other], positions[one]
+
+
+@njit(nogil=True, cache=True)
+def keep_best(bits_BD, code, queries_QD, queries, starts, columns, order_B, first_position, begin,
+              end, sizes_Q, scores_QK, orders_QK, positions_QK):  # fmt: skip
+    """Puts columns among the best of their queries, for the places begin to end of `queries`, by
+    exact scores, or drops them. Each query's best are a heap with the worst of them in front.
+
+    sizes_Q: how many of the K places are taken; first_position: of the block's first row.
+    """
+    depth = scores_QK.shape[1]
+    for place in range(begin, end):
+        q = queries[place]
+        scores, orders, positions = scores_QK[q], orders_QK[q], positions_QK[q]
+        size = sizes_Q[q]
+        for at in range(starts[place], starts[place + 1]):
+            column = columns[at]
+            score = exact_score(bits_BD[column], code, queries_QD[q])
+            order = order_B[column]
+            if size < depth:
+                child = size
+                scores[child], orders[child] = score, order
+                positions[child] = first_position + column
+                size += 1
+                while child > 0 and _worse(scores, orders, child, (child - 1) // 2):
+                    _swap(scores, orders, positions, child, (child - 1) // 2)
+                    child = (child - 1) // 2
+                continue
+            if score < scores[0] or (score == scores[0] and order > orders[0]):
+                continue
+            scores[0], orders[0], positions[0] = score, order, first_position + column
+            parent = 0
+            while 2 * parent + 1 < depth:
+                child = 2 * parent + 1
+                if child + 1 < depth and _worse(scores, orders, child + 1, child):
+                    child += 1
+                if not _worse(scores, orders, child, parent):
+                    break
+                _swap(scores, orders, positions, child, parent)
+                parent = child
+        sizes_Q[q] = size

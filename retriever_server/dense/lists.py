@@ -17,11 +17,13 @@ _BLOCK_ROWS = 16_384
 _SPARE_HITS = 32
 """Hits fetched beyond topk for ties and near-ties; more where these do not suffice."""
 Ints = npt.NDArray[np.int64]
+TopList = tuple[Ints, npt.NDArray[np.float64]]
+"""Positions, best first, and their exact scores."""
 
 
 def top_lists(
     vectors: Vectors, id_order_N: npt.NDArray[np.integer], queries_QD: Floats, topk: int
-) -> list[tuple[Ints, npt.NDArray[np.float64]]]:
+) -> list[TopList]:
     """For each query the positions of its topk passages, best first, and their exact scores."""
     found = []
     for query_D, near in zip(queries_QD, _candidates(vectors, queries_QD, topk), strict=True):

@@ -1,14 +1,16 @@
 """Counting and lists of dense vectors over a run of them."""
 
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import numpy.typing as npt
 
 from retriever_server.dense.exact_rank import RankEngine
-from retriever_server.dense.flat import FlatLists, TopList
+from retriever_server.dense.flat import flat_lists
 from retriever_server.dense.formats import Floats
-from retriever_server.dense.lists import top_lists
+from retriever_server.dense.lists import TopList, top_lists
+from retriever_server.dense.threshold_lists import ThresholdLists
+from retriever_server.dense.tile_filter import TileFilter
 from retriever_server.parts import Found, Golds, Ints
 
 
@@ -22,11 +24,27 @@ class DenseQueries(NamedTuple):
     """A row for each of those."""
 
 
+class Lists(Protocol):
+    """Another way to what `lists.top_lists` gives, over the vectors of an engine."""
+
+    def top_lists(
+        self, id_order_N: npt.NDArray[np.integer], queries_QD: Floats, topk: int
+    ) -> list[TopList]: ...
+
+
+def choose_lists(engine: RankEngine) -> Lists | None:
+    """The fastest way to lists on this machine; None means FAISS on the CPU."""
+    on_gpus = flat_lists(engine.vectors)
+    if on_gpus is None and isinstance(engine.filters[0], TileFilter):
+        return ThresholdLists(engine)
+    return on_gpus
+
+
 class DensePart:
     """A `Part` of a dense index: the rows that the engine's vectors were opened with."""
 
-    def __init__(self, engine: RankEngine, lists: FlatLists | None = None) -> None:
-        """lists: over the same vectors, where GPUs help with lists."""
+    def __init__(self, engine: RankEngine, lists: Lists | None = None) -> None:
+        """lists: see `choose_lists`; over the same vectors."""
         self._engine = engine
         self._lists = lists
 

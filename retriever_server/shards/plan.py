@@ -103,8 +103,7 @@ def _bm25_part(spec: PartSpec, threads: int) -> Part:
 def _dense_part(spec: PartSpec, threads: int) -> Part:
     try:
         from retriever_server.dense.exact_rank import RankEngine
-        from retriever_server.dense.flat import flat_lists
-        from retriever_server.dense.part import DensePart
+        from retriever_server.dense.part import DensePart, choose_lists
         from retriever_server.dense.units import choose_filters
         from retriever_server.dense.vectors import Vectors
         from retriever_server.indexing.dense_job import VECTORS
@@ -119,4 +118,4 @@ def _dense_part(spec: PartSpec, threads: int) -> Part:
     order_N = cast(np.ndarray, PassageStore(spec.index_path).id_order_N)
     filters = choose_filters(vectors, threads)
     engine = RankEngine(vectors, order_N, filters, threads=threads)
-    return DensePart(engine, flat_lists(vectors))
+    return DensePart(engine, choose_lists(engine))

@@ -1,0 +1,182 @@
+"""Exact top lists with the filters of exact ranking: each block lists what can still be in them.
+
+The last score of the best topk so far is a bar: a passage below it cannot enter. A filter lists the
+rows of a block whose product is not certainly below (`exact_rank.thresholds`), these are scored by
+the definition, and the bar rises. After b blocks some topk / b rows of the next one pass, so about
+topk ln(N) of N passages are scored exactly. The first block, which has no bar, is taken in pieces
+that double. All cores or devices share the bar, and keep lists of their own until the end.
+"""
+
+import threading
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+
+import numpy as np
+import numpy.typing as npt
+
+from retriever_server.dense import kernels
+from retriever_server.dense.exact_rank import (
+    BLOCK_ROWS,
+    LARGEST_SCORE,
+    RankEngine,
+    check_range,
+    crowded,
+    split,
+    thresholds,
+)
+from retriever_server.dense.filters import Doubles, Filter, Ints, Places, Prepared
+from retriever_server.dense.formats import Floats, bits_of
+from retriever_server.dense.lists import TopList
+from retriever_server.dense.vectors import Block
+
+_FIRST_ROWS = 256
+_ROOM_BYTES = 2**29
+"""Of all lists in making; more queries than fit are taken one part after another."""
+_ENTRY_BYTES = 24
+
+
+class _Best:
+    """The best passages of each query so far, among those that one thread has seen."""
+
+    def __init__(self, num_queries: int, depth: int) -> None:
+        self.sizes_Q = np.zeros(num_queries, dtype=np.int64)
+        self.scores_QK = np.empty((num_queries, depth))
+        self.orders_QK = np.empty((num_queries, depth), dtype=np.int64)
+        self.positions_QK = np.empty((num_queries, depth), dtype=np.int64)
+
+    @property
+    def bar_Q(self) -> Doubles:
+        """What a passage must reach; below every score where there are too few yet."""
+        full_Q = self.sizes_Q == self.scores_QK.shape[1]
+        return np.where(full_Q, self.scores_QK[:, 0], -LARGEST_SCORE)
+
+
+class _Call:
+    """The queries of one call, and the bar that all threads together have found."""
+
+    def __init__(self, queries_QD: Floats, depth: int) -> None:
+        self.queries_QD, self.depth = queries_QD, depth
+        self.doubles_QD = queries_QD.astype(np.float64)
+        self.bar_Q = np.full(len(queries_QD), -LARGEST_SCORE)
+        self._lock = threading.Lock()
+
+    def raise_bar(self, bar_Q: Doubles) -> None:
+        """To what one thread has found, where that is higher."""
+        with self._lock:
+            np.maximum(self.bar_Q, bar_Q, out=self.bar_Q)
+
+
+class ThresholdLists:
+    """See `part.Lists`. Safe for threads."""
+
+    def __init__(self, engine: RankEngine) -> None:
+        """engine: whose vectors, filters and threads are used."""
+        self._engine = engine
+
+    def top_lists(
+        self, id_order_N: npt.NDArray[np.integer], queries_QD: Floats, topk: int
+    ) -> list[TopList]:
+        """See `lists.top_lists`."""
+        engine = self._engine
+        check_range(queries_QD.astype(np.float64), engine.vectors)
+        depth = min(topk, engine.vectors.rows.size)
+        if not depth:
+            return [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries_QD]
+        step = max(1, _ROOM_BYTES // (_ENTRY_BYTES * depth * (len(engine.filters) + 1)))
+        found: list[TopList] = []
+        for first in range(0, len(queries_QD), step):
+            found += self._lists(id_order_N, _Call(queries_QD[first : first + step], depth))
+        return found
+
+    def _lists(self, id_order_N: npt.NDArray[np.integer], call: _Call) -> list[TopList]:
+        engine, num_queries = self._engine, len(call.queries_QD)
+        first, *rest = engine.vectors.blocks(BLOCK_ROWS)
+        prepared = {by: self._prepare(by, call, np.arange(num_queries)) for by in engine.filters}
+        kept = [_Best(num_queries, call.depth) for _ in range(len(engine.filters) + 1)]
+        by = engine.filters[0]
+        for piece in _pieces(first):
+            self._add(by, piece, prepared[by], id_order_N, call, kept[0], engine.threads)
+        waiting = [
+            engine.devices.submit(self._take, by, part, prepared[by], id_order_N, call, best)
+            for by, part, best in zip(
+                engine.filters, split(rest, len(engine.filters)), kept[1:], strict=True
+            )
+            if part
+        ]
+        for job in waiting:
+            job.result()
+        return [_merged(kept, query, call.depth) for query in range(num_queries)]
+
+    def _prepare(self, by: Filter, call: _Call, places: Places) -> Prepared:
+        return by.prepare(call.queries_QD[places], self._engine.vectors, call.bar_Q[places])
+
+    def _take(
+        self, by: Filter, blocks: Sequence[Block], prepared: Prepared,
+        id_order_N: npt.NDArray[np.integer], call: _Call, best: _Best,
+    ) -> None:  # fmt: skip
+        threads = max(1, self._engine.threads // len(self._engine.filters))
+        for block in blocks:
+            self._add(by, block, prepared, id_order_N, call, best, threads)
+
+    def _add(
+        self, by: Filter, block: Block, prepared: Prepared, id_order_N: npt.NDArray[np.integer],
+        call: _Call, best: _Best, threads: int,
+    ) -> None:  # fmt: skip
+        """Takes what of a block reaches the bar into the best."""
+        end = block.first + len(block.raw_BD)
+        order_B = np.asarray(id_order_N[block.first : end], dtype=np.int64)
+        for places, starts, columns in self._reaching(
+            by, block, prepared, call, np.arange(len(call.queries_QD))
+        ):
+            edges = np.linspace(0, len(places), threads + 1).astype(int).tolist()
+
+            def keep(begin: int, end: int, places=places, starts=starts, columns=columns) -> None:
+                kernels.keep_best(
+                    bits_of(block.raw_BD), self._engine.vectors.code, call.doubles_QD, places,
+                    starts, columns, order_B, block.first, begin, end, best.sizes_Q,
+                    best.scores_QK, best.orders_QK, best.positions_QK,
+                )  # fmt: skip
+
+            if threads == 1:
+                keep(0, len(places))
+            else:
+                list(self._engine.pool.map(keep, edges[:-1], edges[1:]))
+        call.raise_bar(best.bar_Q)
+
+    def _reaching(
+        self, by: Filter, block: Block, prepared: Prepared, call: _Call, places: Places
+    ) -> Iterator[tuple[Places, Ints, Ints]]:
+        """(queries, where the rows of each begin, rows) that are not certainly below the bar."""
+        engine = self._engine
+        low_P, _ = thresholds(prepared, block, call.bar_Q[places])
+        products = by.products(prepared, block, low_P, np.full(len(low_P), np.inf))
+        _, near_P = products.count(engine.pool, engine.share)
+        retried = crowded(near_P, block)
+        if by.finer is not None and len(retried) and (call.bar_Q > -LARGEST_SCORE).all():
+            again = self._prepare(by.finer, call, places[retried])
+            yield from self._reaching(by.finer, block, again, call, places[retried])
+            near_P = near_P.copy()
+            near_P[retried] = 0
+        queries = np.flatnonzero(near_P)
+        if len(queries):
+            starts = np.concatenate(([0], np.cumsum(near_P[queries])))
+            yield places[queries], starts, products.near_columns(queries, starts)
+
+
+def _pieces(block: Block) -> Iterator[Block]:
+    """A block in pieces, each as long as all before it together."""
+    first, rows = 0, _FIRST_ROWS
+    while first < len(block.raw_BD):
+        raw_BD = block.raw_BD[first : max(2 * first, rows)]
+        yield replace(block, first=block.first + first, raw_BD=raw_BD)
+        first += len(raw_BD)
+
+
+def _merged(kept: Sequence[_Best], query: int, depth: int) -> TopList:
+    """The list of a query, from what each thread kept of it."""
+    parts = [(best, slice(best.sizes_Q[query])) for best in kept]
+    scores = np.concatenate([best.scores_QK[query, part] for best, part in parts])
+    orders = np.concatenate([best.orders_QK[query, part] for best, part in parts])
+    positions = np.concatenate([best.positions_QK[query, part] for best, part in parts])
+    order = np.lexsort((orders, -scores))[:depth]
+    return positions[order], scores[order]
