@@ -1,4 +1,4 @@
-"""Speed of exact dense ranks and lists against FAISS Flat and against the machine's own matrix products.
+"""Speed of exact dense ranks and lists against FAISS Flat, and against plain matrix products.
 
     python3 benchmarks/dense.py [--quick] [--passages 200000 1000000]
 
