@@ -34,6 +34,7 @@ import itertools
 import threading
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -166,7 +167,9 @@ class RankEngine:
         parts = split(list(self.vectors.blocks(BLOCK_ROWS)), len(self.filters))
         for first in range(0, len(queries_QD), MAX_QUERIES):
             places = np.arange(first, min(first + MAX_QUERIES, len(queries_QD)))
-            prepared = {by: self._prepare(by, call, places) for by in set(self.filters)}
+            different = list(dict.fromkeys(self.filters))
+            ready = self.devices.map(partial(self._prepare, call, places), different)
+            prepared = dict(zip(different, ready, strict=True))
             waiting = [
                 self.devices.submit(self._count, by, part, call, places, prepared[by])
                 for by, part in zip(self.filters, parts, strict=True)
@@ -196,7 +199,7 @@ class RankEngine:
             counts_P = self._count_in(by, block, prepared, call, places, room_P)
         call.add(places, counts_P)
 
-    def _prepare(self, by: Filter, call: _Call, places: Places) -> Prepared:
+    def _prepare(self, call: _Call, places: Places, by: Filter) -> Prepared:
         return by.prepare(call.queries_QD[places], self.vectors, call.golds.score_Q[places])
 
     def _count_in(
@@ -210,7 +213,7 @@ class RankEngine:
         near_P = np.where(counts_P < room_P, near_P, 0)
         retried = crowded(near_P, block)
         if by.finer is not None and len(retried):
-            again = self._prepare(by.finer, call, places[retried])
+            again = self._prepare(call, places[retried], by.finer)
             counts_P[retried] = self._count_in(
                 by.finer, block, again, call, places[retried], room_P[retried]
             )
