@@ -32,6 +32,17 @@ def choose_filters(vectors: Vectors, threads: int | None = None) -> Sequence[Fil
     return _gpu_filters(vectors) or _tile_filters(vectors) * (threads or num_cores())
 
 
+def products_here() -> str:
+    """In words, what multiplies bfloat16 vectors on this machine."""
+    import torch
+
+    if torch.cuda.is_available():
+        return f"{torch.cuda.device_count()} GPUs, where they hold all vectors"
+    if available():
+        return "bfloat16 tiles of the processor (AMX)"
+    return "float32; with AMX or a GPU they are several times as fast"
+
+
 def _gpu_filters(vectors: Vectors) -> Sequence[Filter]:
     try:
         import torch

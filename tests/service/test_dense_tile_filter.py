@@ -11,6 +11,7 @@ import pytest
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
 from plain_tiles import plain_count, wrong_count
 
+from convsearch.cli.checks import dense_products
 from retriever_server.dense import tiles, units
 from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, thresholds
 from retriever_server.dense.filters import as_float32
@@ -205,3 +206,10 @@ def test_which_vectors_take_tiles(
     assert "not what they should be" in caplog.text
     monkeypatch.setattr(units, "available", lambda: False)
     assert choose_filters(vectors) == []
+
+
+def test_the_doctor_says_what_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
+    for has_tiles, words in ((True, "(AMX)"), (False, "float32")):
+        monkeypatch.setattr(units, "available", lambda has_tiles=has_tiles: has_tiles)
+        [finding] = dense_products()
+        assert words in finding.found

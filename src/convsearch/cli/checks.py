@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from convsearch.errors import ConvsearchError, RetrieverError
+from convsearch.errors import ConvsearchError, DependencyError, RetrieverError
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -53,6 +53,7 @@ def examine(folder: Path, retriever_url: str | None) -> list[Finding]:
         torch_version(_installed("torch")),
         *plugin(),
         *threads(),
+        *dense_products(),
         free("free memory", psutil.virtual_memory().available, MEMORY_GB, "close other programs"),
         free(
             "free disk", shutil.disk_usage(folder.absolute()).free, DISK_GB, "make room for runs/"
@@ -126,6 +127,16 @@ def threads() -> list[Finding]:
         advice = f"set OMP_NUM_THREADS={num_cores}"
         return [Finding(state=WARN, what="torch threads", found=found, advice=advice)]
     return [Finding(state=OK, what="torch threads", found=found)]
+
+
+def dense_products() -> list[Finding]:
+    """What dense ranks are counted with; nothing where they cannot be."""
+    try:
+        from retriever_server.dense.units import products_here
+
+        return [Finding(state=OK, what="dense ranks", found=products_here())]
+    except (ImportError, DependencyError):
+        return []
 
 
 def free(what: str, num_bytes: int, bounds_gb: tuple[float, float], remedy: str) -> Finding:
