@@ -17,7 +17,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 from llvmlite import binding, ir
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 SIDE = 32
@@ -40,6 +40,8 @@ def available() -> bool:
     """Whether this process can use bfloat16 tiles from now on; asks Linux for the permission."""
     if sys.platform != "linux" or platform.machine() != "x86_64":
         return False
+    if any(getattr(config, name) for name in ("DISABLE_JIT", "CPU_NAME", "CPU_FEATURES")):
+        return False  # numba compiles nothing, or for a processor that somebody named
     if not binding.get_host_cpu_features().get("amx-bf16", False):
         return False
     syscall = ctypes.CDLL(None).syscall
