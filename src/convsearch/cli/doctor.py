@@ -17,7 +17,7 @@ def command(
         str | None, typer.Option(help="Also check that this retrieval server is ready.")
     ] = None,
     index: Annotated[
-        Path | None, typer.Option(help="Also check every byte of this BM25 index.")
+        Path | None, typer.Option(help="Also check every byte of this index.")
     ] = None,
     folder: Annotated[
         Path, typer.Option(help="Where runs will be written; its free space is checked.")

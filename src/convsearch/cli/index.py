@@ -86,6 +86,7 @@ def command(
         with _bars({"indexing": forecast.num_passages}) as report:
             manifest = build_lucene_index(
                 corpus, out, k1=k1, b=b, java_heap=java_heap,
+                on_resume=lambda done: print(forecast.after(done), file=sys.stderr),
                 on_progress=lambda done: report("indexing", done),
             )  # fmt: skip
     else:
