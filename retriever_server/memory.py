@@ -50,9 +50,7 @@ def check_memory(
     """Raises ConfigError with the figures where `what` needs more memory than there is."""
     available = free_bytes()
     if needed_bytes > available:
-        raise ConfigError(
-            f"{what} needs {_gb(needed_bytes)}, {_gb(available)} free; {remedy}"
-        )
+        raise ConfigError(f"{what} needs {_gb(needed_bytes)}, {_gb(available)} free; {remedy}")
 
 
 def _gb(num_bytes: int) -> str:

@@ -20,6 +20,7 @@ from convsearch.types import Passage
 from retriever_server.backends.lucene import LuceneBackend
 from retriever_server.indexing.lucene import BATCH_SIZE, build_lucene_index
 from retriever_server.loading import load_backend
+from retriever_server.lucene.jvm import jvm
 from retriever_server.manifest import PAGE_BYTES, read_manifest, write_manifest
 from retriever_server.settings import IndexSettings
 
@@ -35,13 +36,16 @@ from retriever_server.indexing.lucene import build_lucene_index
 corpus, out = map(Path, sys.argv[1:3])
 made = Path(f"{out}.partial") / "whole"
 
+def print_now(done):
+    print(done, flush=True)
+
 def progress(done):
     if done >= int(sys.argv[3]):
         while not list(made.glob("_*")):  # Java has not begun with what it took
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGKILL)
 
-build_lucene_index(corpus, out, threads=2, commit_s=0, on_resume=print, on_progress=progress)
+build_lucene_index(corpus, out, threads=2, commit_s=0, on_resume=print_now, on_progress=progress)
 """
 
 
@@ -77,6 +81,18 @@ def left(killed: Path, tmp_path: Path) -> Path:
     return tmp_path / "index.partial"
 
 
+def files_of_commit(index: Path) -> list[str]:
+    """What Lucene says that the index consists of."""
+
+    def ask(named):
+        place = named("java.io.File")(str(index)).toPath()
+        directory = named("org.apache.lucene.store.FSDirectory").open(place)
+        commit = named("org.apache.lucene.index.SegmentInfos").readLatestCommit(directory)
+        return sorted(commit.files(True).toArray())
+
+    return jvm().call(ask)
+
+
 def stopped(corpus: Path, out: Path, stop_at: int) -> list[int]:
     """Ctrl-C after so many passages; returns what was found of an earlier build."""
     found: list[int] = []
@@ -103,6 +119,7 @@ def test_a_killed_build_goes_on_and_equals_an_unbroken_one(
     assert [path.name for path in out.parent.iterdir()] == ["index"]
     resumed, whole = LuceneBackend.load(out), LuceneBackend.load(unbroken)
     assert resumed.info == whole.info
+    assert sorted(read_manifest(out)["files"]) == files_of_commit(out), "nothing of the killed ones"
     ids = [passage.doc_id for passage in PASSAGES]
     assert resumed.info.num_passages == len(ids), "as many as there are, ..."
     assert resumed.unknown(ids) == [], "... and none is missing, so none is there twice"
@@ -150,9 +167,10 @@ def test_a_build_that_lacked_only_its_name_is_finished(
     def killed(*_: Path) -> None:
         raise KeyboardInterrupt
 
-    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+    with monkeypatch.context() as patch:
         patch.setattr("retriever_server.making.put_in_place", killed)
-        build_lucene_index(corpus, tmp_path / "index")
+        with pytest.raises(KeyboardInterrupt):
+            build_lucene_index(corpus, tmp_path / "index")
     found: list[int] = []
     build_lucene_index(corpus, tmp_path / "index", on_resume=found.append)
     assert found == [NUM_PASSAGES]
