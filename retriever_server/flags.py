@@ -42,7 +42,7 @@ def parser() -> argparse.ArgumentParser:
     add("--qrels", action="append", default=[], metavar="NAME=FILE", help="its qrels")
     add("--encoder", action="append", default=[], metavar="NAME=FOLDER", help="its encoder")
     add("--verify", action="store_true",
-        help="BM25, dense: read the index through and compare its hashes first")  # fmt: skip
+        help="read the index through and compare its hashes first")  # fmt: skip
     add("--host", default=DEFAULT_HOST, help="address to listen on")
     add("--port", type=int, default=DEFAULT_PORT, help="0 takes a free port")
     add(

@@ -18,7 +18,7 @@ import psutil
 
 from convsearch.errors import ConvsearchError
 from retriever_server.cores import give_way
-from retriever_server.manifest import REMEDY, has_manifest, written_hashes
+from retriever_server.manifest import REMEDY, written_hashes
 
 _log = logging.getLogger(__name__)
 CHUNK_BYTES = 16 * 1024**2
@@ -59,7 +59,7 @@ class BackgroundCheck:
             psutil.Process(threading.get_native_id()).ionice(psutil.IOPRIO_CLASS_IDLE)
         for name, folders in self._folders.items():
             try:
-                self._check(name, [folder for folder in folders if has_manifest(folder)])
+                self._check(name, folders)
             except (ConvsearchError, OSError) as error:
                 self._refuse(name, str(error))
             if self._stopping.is_set():

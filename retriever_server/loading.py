@@ -8,7 +8,7 @@ from convsearch.files import Qrels, read_qrels
 from convsearch.retrieval.protocol import Retriever
 from retriever_server.backends.hybrid import HybridBackend
 from retriever_server.backends.lucene import LuceneBackend
-from retriever_server.manifest import engine_of, refuse_damaged
+from retriever_server.manifest import engine_of, lists_files, refuse_damaged
 from retriever_server.memory import check_memory, index_bytes
 from retriever_server.settings import IndexSettings
 
@@ -39,7 +39,7 @@ def load_backend(
     engines = [engine_of(folder) for folder in folders]
     _check_fit(settings, engines)
     for folder, engine in zip(folders, engines, strict=True):
-        if settings.verify and engine != "lucene":
+        if settings.verify and (engine != "lucene" or lists_files(folder)):
             refuse_damaged(folder)
     open_one = open_index or _open
     opened = [open_one(*pair, settings) for pair in zip(folders, engines, strict=True)]

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
-from convsearch.errors import ConfigError, DataError
+from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import atomic_write
 from retriever_server.manifest import put_in_place, refuse_foreign_folder
 
@@ -38,27 +38,37 @@ def held(folder: Path, settings: Mapping[str, object]) -> Iterator[None]:
 
 
 @contextmanager
-def parts_and_whole(out_dir: Path, settings: Mapping[str, object]) -> Iterator[tuple[Path, Path]]:
-    """Two folders: for parts that outlive a kill, and for the whole that is made of them.
+def kept_whole(out_dir: Path, settings: Mapping[str, object]) -> Iterator[Path]:
+    """A folder that outlives a kill, and takes the name `out_dir` when the block ends without an
+    error.
 
-    The whole takes the name `out_dir` when the block ends without an error. What is there of a
-    build that was killed is found again; a corpus that is at fault leaves nothing. Raises
-    ConfigError as `held` does, and where `out_dir` holds something else.
+    What is there of a build that was killed is found again; a corpus that is at fault leaves
+    nothing. Raises ConfigError as `held` does, and where `out_dir` holds something else.
     """
     refuse_foreign_folder(out_dir)
     folder = partial_folder(out_dir)
     with held(folder, settings):
-        parts, whole = folder / "parts", folder / "whole"
-        shutil.rmtree(whole, ignore_errors=True)
-        parts.mkdir(exist_ok=True)
-        whole.mkdir()
+        whole = folder / "whole"
+        whole.mkdir(exist_ok=True)
         try:
-            yield parts, whole
-        except DataError:
+            yield whole
+        except (DataError, MissingFileError):
             shutil.rmtree(folder)
             raise
         put_in_place(whole, out_dir)
         shutil.rmtree(folder)
+
+
+@contextmanager
+def parts_and_whole(out_dir: Path, settings: Mapping[str, object]) -> Iterator[tuple[Path, Path]]:
+    """Two folders: for parts that outlive a kill, and for the whole that is made of them, which
+    begins empty. Otherwise as `kept_whole`."""
+    with kept_whole(out_dir, settings) as whole:
+        parts = whole.with_name("parts")
+        shutil.rmtree(whole)
+        parts.mkdir(exist_ok=True)
+        whole.mkdir()
+        yield parts, whole
 
 
 def _check(folder: Path, settings: Mapping[str, object]) -> None:

@@ -4,8 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TypeVar
 
@@ -137,6 +136,21 @@ def check_files(manifest: Manifest, folder: Path) -> None:
             raise DataError(f"{path}: its content is not what was written; {REMEDY}")
 
 
+def lists_files(folder: Path) -> bool:
+    """Whether the index says what its files are: all but Lucene indexes of another program, or from
+    before theirs did. Raises as `read_manifest` where there is a manifest."""
+    return not is_plain_lucene(folder) and "files" in read_manifest(folder)
+
+
+def without_files(manifest: Manifest) -> Manifest:
+    """The manifest as it would be without a file table: the same for equal Lucene indexes, in whose
+    files Lucene puts random numbers."""
+    if "files" not in manifest:
+        return manifest
+    facts = {name: value for name, value in manifest.items() if name not in ("files", _OWN_HASH)}
+    return {**facts, _OWN_HASH: _hash_of(facts)}
+
+
 def refuse_damaged(folder: Path) -> None:
     """Raises DataError where any byte of any file is not what was written. Reads all of them."""
     damaged = damaged_files(folder)
@@ -160,13 +174,15 @@ def damaged_files(folder: Path) -> list[str]:
 
 
 def written_hashes(folder: Path) -> dict[Path, str]:
-    """SHA-256 of each file when it was written; of an index whose manifest lists none, nothing.
+    """SHA-256 of each file when it was written; of an index that lists none, nothing.
 
     Raises as `damaged_files`.
     """
+    if not lists_files(folder):
+        return {}
     manifest = read_manifest(folder)
     check_facts(manifest, folder)
-    return _hashes(manifest, folder) if "files" in manifest else {}
+    return _hashes(manifest, folder)
 
 
 def _hashes(manifest: Manifest, folder: Path) -> dict[Path, str]:
@@ -205,24 +221,6 @@ def index_info(manifest: Manifest, folder: Path) -> IndexInfo:
         num_passages=num_passages,
         fingerprint=hashlib.sha256(text.encode()).hexdigest(),
     )
-
-
-@contextmanager
-def folder_in_making(out_dir: Path) -> Iterator[Path]:
-    """A temporary folder beside `out_dir` that takes its name when the block ends without an error.
-
-    An older index of that name is replaced; any other folder that holds something is refused with
-    ConfigError and left alone.
-    """
-    refuse_foreign_folder(out_dir)
-    out_dir.parent.mkdir(parents=True, exist_ok=True)
-    making = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.tmp")
-    making.mkdir()
-    try:
-        yield making
-        put_in_place(making, out_dir)
-    finally:
-        shutil.rmtree(making, ignore_errors=True)
 
 
 def refuse_foreign_folder(out_dir: Path) -> None:

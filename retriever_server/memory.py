@@ -42,14 +42,15 @@ def index_bytes(index_dir: Path) -> int:
     return sum(path.stat().st_size for path in files if path.name not in _ON_DISK)
 
 
-def check_memory(what: str, needed_bytes: int) -> None:
+def check_memory(
+    what: str,
+    needed_bytes: int,
+    remedy: str = "free some memory or serve it on a larger machine",
+) -> None:
     """Raises ConfigError with the figures where `what` needs more memory than there is."""
     available = free_bytes()
     if needed_bytes > available:
-        raise ConfigError(
-            f"{what} needs {_gb(needed_bytes)}, {_gb(available)} free; free some memory or "
-            "serve it on a larger machine"
-        )
+        raise ConfigError(f"{what} needs {_gb(needed_bytes)}, {_gb(available)} free; {remedy}")
 
 
 def _gb(num_bytes: int) -> str:

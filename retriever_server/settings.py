@@ -38,7 +38,8 @@ class IndexSettings:
     java_heap: str | None = None
     """Largest heap of Java, such as 4g; Lucene only. None takes 2g."""
     verify: bool = False
-    """Read a BM25 or dense index through and compare its hashes before serving, not after."""
+    """Read an index that lists its files through and compare their hashes before serving, not
+    while."""
 
     @property
     def folders(self) -> list[Path]:

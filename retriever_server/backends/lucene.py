@@ -15,11 +15,14 @@ from retriever_server.lucene.frames import FrameReader, pack, unpack
 from retriever_server.lucene.jvm import Jvm, jvm
 from retriever_server.manifest import (
     Manifest,
+    check_facts,
+    check_files,
     fact,
     has_manifest,
     index_info,
     is_plain_lucene,
     read_manifest,
+    without_files,
 )
 
 ENGINE = "lucene"
@@ -203,6 +206,8 @@ def _manifest(index_dir: Path) -> Manifest | None:
             f"{index_dir}: this is a {manifest.get('engine')} index; choose that retriever, or "
             'build a Lucene index with "convsearch index --engine lucene"'
         )
+    if "files" in manifest:  # not in those from before
+        check_files(manifest, index_dir)
     return manifest
 
 
@@ -229,7 +234,8 @@ def _info(
     """Equal indexes of `convsearch index` share a fingerprint. Lucene gives each index it makes a
     random number, so one of another program is equal to itself and its copies."""
     if manifest is not None:
-        content = index_info(manifest, index_dir).fingerprint
+        check_facts(manifest, index_dir)
+        content = index_info(without_files(manifest), index_dir).fingerprint
     else:
         commit = max(index_dir.glob("segments_*"), key=lambda path: int(path.name[9:], 36))
         content = hashlib.sha256(commit.read_bytes()).hexdigest()

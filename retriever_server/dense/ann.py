@@ -10,6 +10,7 @@ from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from types import ModuleType
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
@@ -66,6 +67,20 @@ def import_faiss() -> ModuleType:
     return faiss
 
 
+def new_index(dim: int, factory: str) -> Any:
+    """An empty FAISS index. Raises ConfigError where FAISS cannot read the factory string."""
+    faiss = import_faiss()
+    try:
+        return faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
+    except RuntimeError as error:
+        raise ConfigError(f"FAISS cannot build {factory!r}: {_reason(error)}") from None
+
+
+def train_positions(num_vectors: int) -> npt.NDArray[np.int64]:
+    """The vectors that an index is trained on: 262,144 at most, at even steps."""
+    return np.arange(0, num_vectors, max(1, -(-num_vectors // _TRAIN_ROWS)))
+
+
 class AnnIndex:
     """A FAISS index over the stored vectors, positions as its ids. Safe for threads."""
 
@@ -87,12 +102,10 @@ class AnnIndex:
 
         Raises ConfigError where FAISS cannot read the factory string or cannot train it.
         """
-        faiss = import_faiss()
-        step = -(-len(vectors) // _TRAIN_ROWS)
-        sample = decode(vectors.gather(np.arange(0, len(vectors), step)), vectors.format)
+        index = new_index(vectors.dim, factory)
+        positions = train_positions(len(vectors))
         try:
-            index = faiss.index_factory(vectors.dim, factory, faiss.METRIC_INNER_PRODUCT)
-            index.train(sample)
+            index.train(decode(vectors.gather(positions), vectors.format))
             for block in vectors.blocks(_ADD_ROWS):
                 index.add(as_float32(block))
         except RuntimeError as error:

@@ -2,13 +2,14 @@
 
 import random
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from convsearch.errors import ConfigError
 from retriever_server.backends.ann import AnnBackend
 from retriever_server.backends.dense import DenseBackend
 from retriever_server.dense.ann import ANN, AnnIndex, RankError, rank_error
+from retriever_server.dense.ann_forecast import AnnForecast, forecast_ann, refuse_too_large
 from retriever_server.indexing.dense import ids_at
 
 TOPK = 100
@@ -41,16 +42,23 @@ def build_ann_index(
     queries: Sequence[tuple[str, list[str]]] = (),
     num_samples: int = 500,
     seed: int = 0,
+    on_forecast: Callable[[AnnForecast], None] | None = None,
 ) -> list[RankError]:
     """Builds it, measures each of the search parameters, keeps the last; returns the errors.
 
     factory: see `AnnIndex.build`. searches: such as `nprobe=32`, or empty for FAISS' defaults.
     queries: with their gold ids; without any, `sample_queries` draws num_samples. From then on the
     folder is searched approximately; deleting its folder `ann` makes it exact again.
+    on_forecast: called before training, with what the whole will take. Raises ConfigError where
+    memory or disk does not suffice, or what `AnnIndex.build` does.
     """
     if not searches:
         raise ConfigError('name at least one search setting, such as "nprobe=32"')
     engine = DenseBackend.load_exact(index_dir, encoder_path)
+    forecast = forecast_ann(engine.vectors, factory)
+    if on_forecast is not None:
+        on_forecast(forecast)
+    refuse_too_large(forecast, index_dir / ANN)
     asked = list(queries) or sample_queries(engine, num_samples, seed)
     if not asked:
         raise ConfigError(f"{index_dir}: no passage holds a word to ask for; name turns and qrels")

@@ -45,6 +45,14 @@ class Forecast:
             f"{self.minutes:,.1f} minutes"
         )
 
+    def after(self, done: int) -> str:
+        """What is left of the time where a killed build has left so many passages."""
+        left = max(0.0, 1 - done / self.num_passages)
+        return (
+            f"goes on after {done:,} passages, which are read but not indexed again: about "
+            f"{self.minutes * left:,.1f} of these minutes"
+        )
+
 
 @dataclass(frozen=True, kw_only=True)
 class _Sampled:

@@ -1,6 +1,11 @@
-"""Builds a Lucene index folder from `corpus.jsonl`: Anserini's layout and a manifest."""
+"""Builds a Lucene index folder from `corpus.jsonl`: Anserini's layout and a manifest.
+
+A build that was killed goes on behind its last commit when it is started again with the same corpus
+and settings. Passages before it are read and checked again, but not indexed.
+"""
 
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator
 from itertools import islice
 from pathlib import Path
@@ -20,13 +25,18 @@ from retriever_server.backends.lucene import (
 )
 from retriever_server.cores import num_cores
 from retriever_server.lucene.frames import pack
-from retriever_server.lucene.jvm import anserini_jar, jvm
-from retriever_server.manifest import Manifest, folder_in_making, write_manifest
+from retriever_server.lucene.jvm import HELPER_JAR, anserini_jar, jvm
+from retriever_server.making import kept_whole
+from retriever_server.manifest import Manifest, file_table, write_manifest
 
 BATCH_SIZE = 2_000
 """Passages that cross to Java at once."""
 BUFFER_MB = 256
 """Java memory for passages not yet on disk; well under the default heap."""
+COMMIT_S = 30.0
+"""Seconds between commits, which is what a kill costs."""
+_NOT_LISTED = ("manifest.json", "run.json", "write.lock")
+"""Of a killed build that had all but its name; and Lucene's lock, which is an empty file."""
 
 
 def build_lucene_index(
@@ -37,27 +47,37 @@ def build_lucene_index(
     b: float = DEFAULT_B,
     threads: int | None = None,
     java_heap: str | None = None,
+    commit_s: float = COMMIT_S,
+    on_resume: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Manifest:
     """Indexes title and text of every passage; returns the manifest.
 
     The fields are those of Anserini's JsonCollection with `-storeRaw` and `contents` = title, a
     blank, text, so Pyserini reads the folder too. k1, b: used where the index is opened without
-    others. threads: None takes all cores; java_heap: None takes 2g. on_progress gets the number of
-    passages that Java has taken.
+    others. threads: None takes all cores; java_heap: None takes 2g. commit_s: seconds between
+    commits. on_resume gets the number of passages that a killed build has left, where there are
+    any; on_progress the number that Java has taken, those included.
     The folder appears when it is complete; an older index of that name is replaced. Memory does
     not grow with the corpus, apart from eight bytes for each passage.
-    Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index,
-    DependencyError where Java or the jar is missing.
+    Raises DataError for a bad corpus, ConfigError for k1, b, a folder that is no index or one begun
+    with other settings, DependencyError where Java or the jar is missing.
     """
     check_parameters(k1, b)
     machine = jvm(heap=java_heap)
     start = time.monotonic()
-    with folder_in_making(out_dir) as folder:
+    facts = {"k1": float(k1), "b": float(b), "analyzer": ANALYZER_CLASS}
+    facts |= {"made_with": anserini_jar().name, "corpus_sha256": sha256_of(corpus_path)}
+    with kept_whole(out_dir, {**facts, "helper_sha256": sha256_of(HELPER_JAR)}) as folder:
         maker = machine.call(lambda named: _open_maker(named, folder, threads or num_cores()))
-        num_passages = 0
         try:
-            for batch in _batches(iter_passages(corpus_path), BATCH_SIZE):
+            num_passages = machine.call(lambda _: maker.found())
+            if on_resume is not None and num_passages:
+                on_resume(num_passages)
+            passages = iter_passages(corpus_path)
+            deque(islice(passages, num_passages), maxlen=0)
+            committed_at = time.monotonic()
+            for batch in _batches(passages, BATCH_SIZE):
                 frames = pack(
                     text for p in batch for text in (p.doc_id, f"{p.title} {p.text}", raw_of(p))
                 )
@@ -65,24 +85,19 @@ def build_lucene_index(
                 num_passages += len(batch)
                 if on_progress is not None:
                     on_progress(num_passages)
-            num_searchable = machine.call(lambda _: maker.finish())
+                if time.monotonic() - committed_at >= commit_s:
+                    machine.call(lambda _, number=num_passages: maker.commit(number))
+                    committed_at = time.monotonic()
+            num_searchable = machine.call(lambda _: maker.finish(num_passages))
         except BaseException:
             machine.call(lambda _: maker.close())
             raise
         if not num_searchable:
             raise DataError(f"{corpus_path}: no passage holds a word that can be searched for")
+        names = [path.name for path in folder.iterdir() if path.name not in _NOT_LISTED]
+        counts = {"num_passages": num_passages, "num_searchable": num_searchable}
         manifest = write_manifest(
-            folder,
-            ENGINE,
-            {
-                "num_passages": num_passages,
-                "num_searchable": num_searchable,
-                "k1": float(k1),
-                "b": float(b),
-                "analyzer": ANALYZER_CLASS,
-                "made_with": anserini_jar().name,
-                "corpus_sha256": sha256_of(corpus_path),
-            },
+            folder, ENGINE, {**counts, **facts, "files": file_table(folder, names)}
         )
         write_passport(
             folder / "run.json",

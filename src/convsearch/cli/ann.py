@@ -33,6 +33,7 @@ def command(
     errors = build_ann_index(
         index, encoder_path=encoder, factory=factory, searches=search or [""], queries=queries,
         num_samples=samples,
+        on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
     )  # fmt: skip
     for error in errors:
         typer.echo(str(error))

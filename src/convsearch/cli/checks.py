@@ -166,12 +166,12 @@ def server(url: str) -> Finding:
 
 
 def index_files(folder: Path) -> Finding:
-    """Whether the files of an index are those that were made, by their hashes. Lucene keeps checks
-    of its own, in every file."""
-    from retriever_server.manifest import damaged_files, engine_of
+    """Whether the files of an index are those that were made, by their hashes. Of Lucene indexes
+    that list none, Lucene keeps checks of its own, in every file."""
+    from retriever_server.manifest import damaged_files, engine_of, lists_files
 
     try:
-        if engine_of(folder) == "lucene":
+        if engine_of(folder) == "lucene" and not lists_files(folder):
             found = f"{folder}: Lucene's files have no hashes of ours, and were not read"
             advice = "org.apache.lucene.index.CheckIndex of Lucene compares them with theirs"
             return Finding(state=WARN, what="index", found=found, advice=advice)

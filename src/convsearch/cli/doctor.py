@@ -16,9 +16,7 @@ def command(
     retriever_url: Annotated[
         str | None, typer.Option(help="Also check that this retrieval server is ready.")
     ] = None,
-    index: Annotated[
-        Path | None, typer.Option(help="Also check every byte of this BM25 index.")
-    ] = None,
+    index: Annotated[Path | None, typer.Option(help="Also check every byte of this index.")] = None,
     folder: Annotated[
         Path, typer.Option(help="Where runs will be written; its free space is checked.")
     ] = Path(),

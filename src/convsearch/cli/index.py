@@ -84,9 +84,14 @@ def command(
         forecast = forecast_lucene(corpus, heap_mb=heap_bytes(java_heap) / 1e6)
         print(forecast, file=sys.stderr)
         with _bars({"indexing": forecast.num_passages}) as report:
+
+            def resumed(done: int) -> None:
+                print(forecast.after(done), file=sys.stderr)
+                report("indexing", done)  # the bar takes its speed from what comes after
+
             manifest = build_lucene_index(
                 corpus, out, k1=k1, b=b, java_heap=java_heap,
-                on_progress=lambda done: report("indexing", done),
+                on_resume=resumed, on_progress=lambda done: report("indexing", done),
             )  # fmt: skip
     else:
         from retriever_server.backends.prefixes import Prefixes

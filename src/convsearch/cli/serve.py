@@ -35,7 +35,7 @@ def command(
         str | None, typer.Option(help="lucene: largest heap of Java, such as 4g")
     ] = None,
     verify: Annotated[
-        bool, typer.Option(help="BM25, dense: read the index through and compare its hashes")
+        bool, typer.Option(help="read the index through and compare its hashes first")
     ] = False,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
     port: Annotated[int, typer.Option(help="0 takes a free port")] = 8000,
