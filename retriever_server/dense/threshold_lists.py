@@ -39,10 +39,18 @@ class _Best:
     """The best passages of each query so far, among those that one thread has seen."""
 
     def __init__(self, num_queries: int, depth: int) -> None:
+        self.num_seen = 0
         self.sizes_Q = np.zeros(num_queries, dtype=np.int64)
         self.scores_QK = np.empty((num_queries, depth))
         self.orders_QK = np.empty((num_queries, depth), dtype=np.int64)
         self.positions_QK = np.empty((num_queries, depth), dtype=np.int64)
+
+    def copy(self) -> "_Best":
+        """What another thread goes on from."""
+        other = _Best(0, 0)
+        for name, value in vars(self).items():
+            setattr(other, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+        return other
 
     @property
     def bar_Q(self) -> Doubles:
@@ -92,19 +100,15 @@ class ThresholdLists:
         engine, num_queries = self._engine, len(call.queries_QD)
         first, *rest = engine.vectors.blocks(BLOCK_ROWS)
         prepared = {by: self._prepare(by, call, np.arange(num_queries)) for by in engine.filters}
-        kept = [_Best(num_queries, call.depth) for _ in range(len(engine.filters) + 1)]
-        by = engine.filters[0]
+        by, best = engine.filters[0], _Best(num_queries, call.depth)
         for piece in _pieces(first):
-            self._add(by, piece, prepared[by], id_order_N, call, kept[0], engine.threads)
+            self._add(by, piece, prepared[by], id_order_N, call, best, engine.threads)
         waiting = [
-            engine.devices.submit(self._take, by, part, prepared[by], id_order_N, call, best)
-            for by, part, best in zip(
-                engine.filters, split(rest, len(engine.filters)), kept[1:], strict=True
-            )
+            engine.devices.submit(self._take, by, part, prepared[by], id_order_N, call, best.copy())
+            for by, part in zip(engine.filters, split(rest, len(engine.filters)), strict=True)
             if part
         ]
-        for job in waiting:
-            job.result()
+        kept = [job.result() for job in waiting] or [best]
         return [_merged(kept, query, call.depth) for query in range(num_queries)]
 
     def _prepare(self, by: Filter, call: _Call, places: Places) -> Prepared:
@@ -113,10 +117,11 @@ class ThresholdLists:
     def _take(
         self, by: Filter, blocks: Sequence[Block], prepared: Prepared,
         id_order_N: npt.NDArray[np.integer], call: _Call, best: _Best,
-    ) -> None:  # fmt: skip
+    ) -> _Best:  # fmt: skip
         threads = max(1, self._engine.threads // len(self._engine.filters))
         for block in blocks:
             self._add(by, block, prepared, id_order_N, call, best, threads)
+        return best
 
     def _add(
         self, by: Filter, block: Block, prepared: Prepared, id_order_N: npt.NDArray[np.integer],
@@ -125,8 +130,10 @@ class ThresholdLists:
         """Takes what of a block reaches the bar into the best."""
         end = block.first + len(block.raw_BD)
         order_B = np.asarray(id_order_N[block.first : end], dtype=np.int64)
+        # as many as pass a bar that is exact, give or take; beyond that it is the filter's doubt
+        expected = 2 * call.depth * len(block.raw_BD) // max(1, best.num_seen)
         for places, starts, columns in self._reaching(
-            by, block, prepared, call, np.arange(len(call.queries_QD))
+            by, block, prepared, call, np.arange(len(call.queries_QD)), expected
         ):
             edges = np.linspace(0, len(places), threads + 1).astype(int).tolist()
 
@@ -141,20 +148,22 @@ class ThresholdLists:
                 keep(0, len(places))
             else:
                 list(self._engine.pool.map(keep, edges[:-1], edges[1:]))
+        best.num_seen += len(block.raw_BD)
         call.raise_bar(best.bar_Q)
 
     def _reaching(
-        self, by: Filter, block: Block, prepared: Prepared, call: _Call, places: Places
-    ) -> Iterator[tuple[Places, Ints, Ints]]:
+        self, by: Filter, block: Block, prepared: Prepared, call: _Call, places: Places,
+        expected: int,
+    ) -> Iterator[tuple[Places, Ints, Ints]]:  # fmt: skip
         """(queries, where the rows of each begin, rows) that are not certainly below the bar."""
         engine = self._engine
         low_P, _ = thresholds(prepared, block, call.bar_Q[places])
         products = by.products(prepared, block, low_P, np.full(len(low_P), np.inf))
         _, near_P = products.count(engine.pool, engine.share)
-        retried = crowded(near_P, block)
-        if by.finer is not None and len(retried) and (call.bar_Q > -LARGEST_SCORE).all():
+        retried = crowded(near_P - expected, block)
+        if by.finer is not None and len(retried):
             again = self._prepare(by.finer, call, places[retried])
-            yield from self._reaching(by.finer, block, again, call, places[retried])
+            yield from self._reaching(by.finer, block, again, call, places[retried], expected)
             near_P = near_P.copy()
             near_P[retried] = 0
         queries = np.flatnonzero(near_P)
@@ -173,10 +182,11 @@ def _pieces(block: Block) -> Iterator[Block]:
 
 
 def _merged(kept: Sequence[_Best], query: int, depth: int) -> TopList:
-    """The list of a query, from what each thread kept of it."""
+    """The list of a query, from what each thread has of it; what all began with is in each."""
     parts = [(best, slice(best.sizes_Q[query])) for best in kept]
     scores = np.concatenate([best.scores_QK[query, part] for best, part in parts])
     orders = np.concatenate([best.orders_QK[query, part] for best, part in parts])
     positions = np.concatenate([best.positions_QK[query, part] for best, part in parts])
-    order = np.lexsort((orders, -scores))[:depth]
+    order = np.lexsort((orders, -scores))
+    order = order[np.diff(orders[order], prepend=-1) != 0][:depth]
     return positions[order], scores[order]
