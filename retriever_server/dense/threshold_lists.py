@@ -99,7 +99,8 @@ class ThresholdLists:
     def _lists(self, id_order_N: npt.NDArray[np.integer], call: _Call) -> list[TopList]:
         engine, num_queries = self._engine, len(call.queries_QD)
         first, *rest = engine.vectors.blocks(BLOCK_ROWS)
-        prepared = {by: self._prepare(by, call, np.arange(num_queries)) for by in engine.filters}
+        places = np.arange(num_queries)
+        prepared = {by: self._prepare(by, call, places) for by in set(engine.filters)}
         by, best = engine.filters[0], _Best(num_queries, call.depth)
         for piece in _pieces(first):
             self._add(by, piece, prepared[by], id_order_N, call, best, engine.threads)
