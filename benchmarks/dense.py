@@ -4,7 +4,8 @@
 
 Engines take turns in every round, so that a slow phase of the machine meets all of them; medians
 over rounds, ratios within a round. Vectors are random: 128 passages are golds of 8 queries each,
-at distances that put some of them beyond rank 100. Writes results/dense.json and results/dense.md.
+at distances that put some of them beyond rank 100. Writes results/dense.json and results/dense.md;
+`--quick` prints only.
 """
 
 import argparse
@@ -155,8 +156,9 @@ def main(arguments: Sequence[str]) -> None:
         {"units": units(), "torch": torch.__version__, "faiss": faiss.__version__,
          "numpy": np.__version__, "rounds": options.rounds}
     ]  # fmt: skip
-    command = " ".join(["python3 benchmarks/dense.py", *arguments])
-    write_results("dense", command, {"rows": engines, "products": plain, "versions": versions})
+    if not options.quick:
+        command = " ".join(["python3 benchmarks/dense.py", *arguments])
+        write_results("dense", command, {"rows": engines, "products": plain, "versions": versions})
     print(markdown(engines), markdown(plain), sep="\n\n")
 
 
