@@ -67,6 +67,19 @@ class BackgroundCheck:
 
     def _check(self, name: str, folders: Sequence[Path]) -> None:
         written = _written(folders)
+        if damaged := self._first_damage(name, written):
+            if _written(folders) != written:
+                _log.warning("index %r was replaced while it was read through", name)
+            else:
+                self._refuse(name, f"{damaged}; {REMEDY}")
+        elif not self._stopping.is_set():
+            self._checked[name] = 1.0
+
+    def _first_damage(self, name: str, written: Mapping[Path, str]) -> str | None:
+        """What is wrong with a file, in words."""
+        missing = next((path for path in written if not path.is_file()), None)
+        if missing is not None:
+            return f"{missing}: is missing"
         total, done = sum(path.stat().st_size for path in written), 0
         for path, expected in written.items():
             digest = hashlib.sha256()
@@ -75,14 +88,10 @@ class BackgroundCheck:
                 done += len(chunk)
                 self._checked[name] = done / total
             if self._stopping.is_set():
-                return
+                return None
             if digest.hexdigest() != expected:
-                if _written(folders) != written:
-                    _log.warning("index %r was replaced while it was read through", name)
-                else:
-                    self._refuse(name, f"{path}: its content is not what was written; {REMEDY}")
-                return
-        self._checked[name] = 1.0
+                return f"{path}: its content is not what was written"
+        return None
 
     def _chunks(self, path: Path) -> Iterator[bytes]:
         """What is read leaves the page cache where no search has mapped it."""

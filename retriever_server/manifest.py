@@ -174,11 +174,11 @@ def damaged_files(folder: Path) -> list[str]:
 
 
 def written_hashes(folder: Path) -> dict[Path, str]:
-    """SHA-256 of each file when it was written; of an index that lists none, nothing.
+    """SHA-256 of each file when it was written; of a folder that lists none, nothing.
 
-    Raises as `damaged_files`.
+    Raises DataError for a damaged manifest.
     """
-    if not lists_files(folder):
+    if not has_manifest(folder) or not lists_files(folder):
         return {}
     manifest = read_manifest(folder)
     check_facts(manifest, folder)

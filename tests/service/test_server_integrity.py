@@ -135,4 +135,13 @@ def test_a_missing_file_is_damage(damaged: Path) -> None:
     check = BackgroundCheck({"main": [damaged]})
     check.start()
     check._thread.join(20)
-    assert "No such file" in (check.damage("main") or "")
+    assert "is missing; copy it again" in (check.damage("main") or "")
+
+
+def test_a_folder_that_is_gone_is_no_damage(damaged: Path) -> None:
+    """What the server has mapped is still there."""
+    shutil.rmtree(damaged)
+    check = BackgroundCheck({"main": [damaged]})
+    check.start()
+    check._thread.join(20)
+    assert check.damage("main") is None
