@@ -56,6 +56,11 @@ from retriever_server.dense.vectors import Block, Vectors
 from retriever_server.parts import Golds
 
 BLOCK_ROWS = 8192
+LARGEST_BLOCK = 32_768
+"""What threads that share one filter take at once: between two blocks each holds the interpreter
+for about a millisecond, which all others wait for."""
+_BLOCKS_OF_A_THREAD = 8
+"""At least, so that all end at nearly the same time."""
 MAX_QUERIES = 2048
 """Queries of one matrix product: beyond it, products outgrow the caches and nothing is won."""
 _UNDERFLOW = 2.0**-123
@@ -151,6 +156,18 @@ class RankEngine:
         self.filters = list(filters) or [NumpyFilter()]
         self.devices = ThreadPoolExecutor(len(self.filters), thread_name_prefix="dense-device")
 
+    @property
+    def block_rows(self) -> int:
+        """Rows that a filter takes at once."""
+        rows, lanes = BLOCK_ROWS, len(self.filters)
+        if lanes == 1 or len(set(self.filters)) > 1:  # devices hold blocks of this size
+            return rows
+        while 2 * rows <= min(
+            LARGEST_BLOCK, self.vectors.rows.size // (_BLOCKS_OF_A_THREAD * lanes)
+        ):
+            rows *= 2
+        return rows
+
     def best(self, query_D: Floats, golds: Sequence[int]) -> tuple[float, int]:
         """Score and place in id order of the best of these positions."""
         positions = np.asarray(golds, dtype=np.int64)
@@ -164,7 +181,7 @@ class RankEngine:
         or more ends at some number of topk or more."""
         call = _Call(queries_QD, golds, topk)
         check_range(call.doubles_QD, self.vectors)
-        parts = split(list(self.vectors.blocks(BLOCK_ROWS)), len(self.filters))
+        parts = split(list(self.vectors.blocks(self.block_rows)), len(self.filters))
         for first in range(0, len(queries_QD), MAX_QUERIES):
             places = np.arange(first, min(first + MAX_QUERIES, len(queries_QD)))
             different = list(dict.fromkeys(self.filters))

@@ -16,7 +16,6 @@ import numpy.typing as npt
 
 from retriever_server.dense import kernels
 from retriever_server.dense.exact_rank import (
-    BLOCK_ROWS,
     LARGEST_SCORE,
     RankEngine,
     check_range,
@@ -98,7 +97,7 @@ class ThresholdLists:
 
     def _lists(self, id_order_N: npt.NDArray[np.integer], call: _Call) -> list[TopList]:
         engine, num_queries = self._engine, len(call.queries_QD)
-        first, *rest = engine.vectors.blocks(BLOCK_ROWS)
+        first, *rest = engine.vectors.blocks(engine.block_rows)
         places = np.arange(num_queries)
         prepared = {by: self._prepare(by, call, places) for by in set(engine.filters)}
         by, best = engine.filters[0], _Best(num_queries, call.depth)

@@ -12,7 +12,7 @@ from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ran
 from plain_tiles import plain_count, wrong_count
 
 from convsearch.cli.checks import dense_products
-from retriever_server.dense import tiles, units
+from retriever_server.dense import exact_rank, tiles, units
 from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, thresholds
 from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import decode, encode
@@ -73,6 +73,23 @@ def test_edges_of_tiles_and_chunks(tmp_path: Path, count: Count, dim: int, num: 
         queries_QD, golds = hard_queries(values_ND, queries)
         expected = brute_ranks(values_ND, order_N, queries_QD, golds, 50)
         assert ranks_of(engine, queries_QD, golds, 50) == expected
+
+
+def test_many_vectors_are_taken_in_larger_blocks(
+    tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exact_rank, "BLOCK_ROWS", 1024)
+    values_ND, order_N = hard_values(40_000, 32, "bfloat16"), np.arange(40_000)
+    vectors = make_vectors(tmp_path / "v", values_ND)
+    shared, alone = TileFilter(count), [TileFilter(count) for _ in range(2)]
+    engine = RankEngine(vectors, order_N, [shared] * 2)
+    assert engine.block_rows == 2048
+    assert RankEngine(vectors, order_N, [shared]).block_rows == 1024
+    assert RankEngine(vectors, order_N, alone).block_rows == 1024, "as devices hold them"
+    assert RankEngine(vectors, order_N, [shared] * 5).block_rows == 1024
+    queries_QD, golds = hard_queries(values_ND, 32)
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 100)
+    assert ranks_of(engine, queries_QD, golds, 100) == expected
 
 
 def test_callers_at_once_do_not_meet(case, count: Count) -> None:
