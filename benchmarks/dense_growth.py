@@ -1,6 +1,6 @@
 """How exact dense ranks grow: time and memory up to 5 million vectors of 768.
 
-    python3 benchmarks/dense_growth.py            # 10,000 to 5,000,000: quarter of an hour, 8 GB
+    python3 benchmarks/dense_growth.py            # 10,000 to 5,000,000: four minutes, 8 GB
     python3 benchmarks/dense_growth.py --quick    # 10,000 and 100,000
 
 Random vectors in bfloat16, as in `dense.py`, in `runs/bench/dense`; encoding is not part of it.

@@ -1,9 +1,12 @@
 """`tiles.multiply` in plain loops, so that what is around it is tested on any processor."""
 
 import numpy as np
+import pytest
 from numba import njit
 
-from retriever_server.dense.tile_filter import Unit, counting_loop
+from retriever_server.dense import tiles
+from retriever_server.dense.formats import Floats
+from retriever_server.dense.tile_filter import TileFilter, Unit, amx_count, counting_loop
 from retriever_server.dense.tiles import SIDE
 
 
@@ -43,3 +46,32 @@ def _multiply_wrongly(bits_BD, row, step, queries, group, query_step, num_steps,
 
 plain_count = counting_loop(Unit(_begin, _multiply, _end))
 wrong_count = counting_loop(Unit(_begin, _multiply_wrongly, _end))
+
+COUNTS = [
+    pytest.param(plain_count, id="plain"),
+    pytest.param(
+        amx_count,
+        id="amx",
+        marks=pytest.mark.skipif(not tiles.available(), reason="no AMX here"),
+    ),
+]
+"""Of a fixture: the loop in plain products, and in AMX where this processor has it."""
+
+
+class Watched(TileFilter):
+    """Notes for how many queries it was asked."""
+
+    def prepare(self, *arguments):
+        self.asked = [*getattr(self, "asked", []), len(arguments[0])]
+        return super().prepare(*arguments)
+
+
+def hidden_order(num: int, num_queries: int) -> tuple[Floats, Floats]:
+    """(passages, queries) of 64 dimensions: queries are large where passages are equal and small
+    where they differ, so that rounding the query to one term hides their order."""
+    rng = np.random.default_rng(5)
+    values_ND = np.ones((num, 64), np.float32)
+    values_ND[:, 32:] = rng.choice([-1.0, -0.5, 0.25, 1.0], (num, 32))
+    queries_QD = rng.standard_normal((num_queries, 64)).astype(np.float32)
+    queries_QD[:, 32:] *= 1e-3
+    return values_ND, queries_QD

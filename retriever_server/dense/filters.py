@@ -130,8 +130,8 @@ class HostProducts:
 
 
 class Room(threading.local):
-    """Arrays that each thread keeps from block to block, because memory that is fresh from the
-    system costs as much as a product of it."""
+    """Arrays that each thread keeps from block to block, because memory fresh from the system is
+    slow to write to for the first time."""
 
     def __init__(self) -> None:
         self._kept: dict[str, np.ndarray] = {}

@@ -1,8 +1,7 @@
 """The filter on tensor cores of GPUs: products and counts by torch.
 
-The tests run the same code on CPUs, where it is no faster than float32 (torch writes all products,
-and without AMX its half-precision ones are slower); it has never been run on a GPU. Importing this
-module needs torch.
+The tests run the same code on CPUs, where nothing chooses it; it has never been run on a GPU.
+Importing this module needs torch.
 """
 
 from collections.abc import Sequence

@@ -8,31 +8,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dense_case import hard_queries, hard_values, make_vectors
-from plain_tiles import plain_count
+from plain_tiles import COUNTS, Watched, hidden_order
 
 from convsearch.errors import EngineError
-from retriever_server.dense import threshold_lists, tiles
+from retriever_server.dense import threshold_lists
 from retriever_server.dense.exact_rank import RankEngine
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.part import DensePart, DenseQueries, choose_lists
 from retriever_server.dense.threshold_lists import ThresholdLists
-from retriever_server.dense.tile_filter import TileFilter, amx_count
+from retriever_server.dense.tile_filter import TileFilter
 
 NUM, DIM = 20_000, 64
 ORDER_N = np.random.default_rng(7).permutation(NUM)
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(plain_count, id="plain"),
-        pytest.param(
-            amx_count,
-            id="amx",
-            marks=pytest.mark.skipif(not tiles.available(), reason="no AMX here"),
-        ),
-    ],
-)
+@pytest.fixture(scope="module", params=COUNTS)
 def count(request: pytest.FixtureRequest) -> Callable[..., None]:
     return request.param
 
@@ -104,15 +94,9 @@ def test_many_queries_and_callers_at_once(case, count, monkeypatch: pytest.Monke
 
 @pytest.fixture(scope="module")
 def hidden(tmp_path_factory: pytest.TempPathFactory):
-    """As `case`: queries are large where passages are equal and small where they differ, so that
-    rounding the query to one term hides their order."""
-    rng = np.random.default_rng(5)
-    values_ND = np.ones((30_000, DIM), np.float32)
-    values_ND[:, 32:] = rng.choice([-1.0, -0.5, 0.25, 1.0], (30_000, 32))
-    queries_QD = rng.standard_normal((12, DIM)).astype(np.float32)
-    queries_QD[:, 32:] *= 1e-3
-    vectors = make_vectors(tmp_path_factory.mktemp("hidden") / "v", values_ND)
-    return vectors, values_ND, queries_QD
+    """As `case`."""
+    values_ND, queries_QD = hidden_order(30_000, 12)
+    return make_vectors(tmp_path_factory.mktemp("hidden") / "v", values_ND), values_ND, queries_QD
 
 
 def test_without_the_bound_lists_are_wrong(hidden, count) -> None:
@@ -134,18 +118,11 @@ def test_without_the_bound_lists_are_wrong(hidden, count) -> None:
 def test_queries_that_rounding_hides_are_asked_with_two_terms(hidden, count) -> None:
     vectors, values_ND, queries_QD = hidden
     order_N = np.arange(len(values_ND))
-    asked = []
-
-    class Watched(TileFilter):
-        def prepare(self, *arguments):
-            asked.append(len(arguments[0]))
-            return super().prepare(*arguments)
-
     by = TileFilter(count)
-    by.finer = Watched(count, 2)
+    by.finer = watched = Watched(count, 2)
     found = ThresholdLists(RankEngine(vectors, order_N, [by])).top_lists(order_N, queries_QD, 10)
     assert same(found, list(by_definition(values_ND, order_N, queries_QD, 10)))
-    assert asked.count(12) >= 7, "all queries, in the blocks after the first"
+    assert watched.asked.count(12) >= 7, "all queries, in the blocks after the first"
 
 
 def test_lists_and_ranks_agree_and_the_part_takes_them(case, count) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
-from plain_tiles import plain_count, wrong_count
+from plain_tiles import COUNTS, Watched, hidden_order, plain_count, wrong_count
 
 from convsearch.cli.checks import dense_products
 from retriever_server.dense import exact_rank, tiles, units
@@ -21,24 +21,14 @@ from retriever_server.dense.tile_filter import (
     PART_STEPS,
     TileFilter,
     agrees_with_numpy,
-    amx_count,
 )
 from retriever_server.dense.units import choose_filters
 
 Count = Callable[..., None]
-HAS_AMX = tiles.available()
 NUM, DIM, QUERIES = 9001, 96, 150
 
 
-@pytest.fixture(
-    scope="module",
-    params=[
-        pytest.param(plain_count, id="plain"),
-        pytest.param(
-            amx_count, id="amx", marks=pytest.mark.skipif(not HAS_AMX, reason="no AMX here")
-        ),
-    ],
-)
+@pytest.fixture(scope="module", params=COUNTS)
 def count(request: pytest.FixtureRequest) -> Count:
     return request.param
 
@@ -144,27 +134,14 @@ def test_products_stay_within_the_bound_and_two_terms_narrow_it(case, count: Cou
 
 
 def test_much_in_doubt_goes_to_two_terms(tmp_path: Path, count: Count) -> None:
-    """Queries are large where passages are equal and small where they differ, so that rounding the
-    query to one term hides their order."""
-    rng = np.random.default_rng(5)
-    values_ND = np.ones((9000, 64), np.float32)
-    values_ND[:, 32:] = rng.choice([-1.0, -0.5, 0.25, 1.0], (9000, 32))
-    queries_QD = rng.standard_normal((40, 64)).astype(np.float32)
-    queries_QD[:, 32:] *= 1e-3
-    golds = [[int(gold)] for gold in rng.integers(0, 9000, 40)]
+    values_ND, queries_QD = hidden_order(9000, 40)
+    golds = [[int(gold)] for gold in np.random.default_rng(6).integers(0, 9000, 40)]
     vectors, order_N = make_vectors(tmp_path / "v", values_ND), np.arange(9000)
-    asked = []
-
-    class Watched(TileFilter):
-        def prepare(self, *arguments):
-            asked.append(len(arguments[0]))
-            return super().prepare(*arguments)
-
     by = TileFilter(count)
-    by.finer = Watched(count, 2)
+    by.finer = watched = Watched(count, 2)
     expected = brute_ranks(values_ND, order_N, queries_QD, golds, 9000)
     assert ranks_of(RankEngine(vectors, order_N, [by]), queries_QD, golds, 9000) == expected
-    assert asked == [40, 40, 40], "all queries, in each of the three shards"
+    assert watched.asked == [40, 40, 40], "all queries, in each of the three shards"
 
 
 @pytest.mark.parametrize("scale", [1e-19, 1e-12, 1e17])
