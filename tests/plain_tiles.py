@@ -5,13 +5,13 @@ import pytest
 from numba import njit
 
 from retriever_server.dense import tiles
+from retriever_server.dense.counting import SIDE, Unit, counting_loop
 from retriever_server.dense.formats import Floats
-from retriever_server.dense.tile_filter import TileFilter, Unit, amx_count, counting_loop
-from retriever_server.dense.tiles import SIDE
+from retriever_server.dense.tile_filter import PART_STEPS, TileFilter, amx_count
 
 
 @njit(nogil=True)
-def _begin(configuration):
+def _begin(facts):
     pass
 
 
@@ -26,7 +26,7 @@ def _value(bits):
 
 
 @njit(nogil=True)
-def _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, place):
+def _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, place, facts):
     for i in range(SIDE):
         for j in range(SIDE):
             total = np.float32(0) if query_step == 0 else sums[place + i, j]
@@ -39,13 +39,15 @@ def _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, p
 
 
 @njit(nogil=True)
-def _multiply_wrongly(bits_BD, row, step, queries, group, query_step, num_steps, sums, place):
-    _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, place)
+def _multiply_wrongly(
+    bits_BD, row, step, queries, group, query_step, num_steps, sums, place, facts
+):
+    _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, place, facts)
     sums[place + SIDE - 1, SIDE - 1] += np.float32(1e6)
 
 
-plain_count = counting_loop(Unit(_begin, _multiply, _end))
-wrong_count = counting_loop(Unit(_begin, _multiply_wrongly, _end))
+plain_count = counting_loop(Unit(_begin, _multiply, _end, PART_STEPS))
+wrong_count = counting_loop(Unit(_begin, _multiply_wrongly, _end, PART_STEPS))
 
 COUNTS = [
     pytest.param(plain_count, id="plain"),

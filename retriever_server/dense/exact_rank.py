@@ -84,6 +84,8 @@ def thresholds(prepared: Prepared, block: Block, gold_Q: Doubles) -> tuple[Doubl
     length_Q = prepared.length_Q * block.longest
     slack_Q = (
         prepared.error_Q * block.farthest
+        + prepared.length_Q * block.left_out
+        + prepared.rounding_Q
         + gamma(terms, prepared.unit) * (length_Q + np.abs(prepared.offset_Q))
         + _UNDERFLOW * terms * (1 + prepared.length_Q) * (1 + block.longest)
     )
@@ -224,8 +226,9 @@ class RankEngine:
         room_P: Ints,
     ) -> Ints:  # fmt: skip
         """What of one block comes before the gold of each query, exactly below room_P."""
-        low_P, high_P = thresholds(prepared, block, call.golds.score_Q[places])
-        products = by.products(prepared, block, low_P, high_P)
+        taken = by.take(block)
+        low_P, high_P = thresholds(prepared, taken, call.golds.score_Q[places])
+        products = by.products(prepared, taken, low_P, high_P)
         counts_P, near_P = products.count(self.pool, self.share)
         near_P = np.where(counts_P < room_P, near_P, 0)
         retried = crowded(near_P, block)

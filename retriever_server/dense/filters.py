@@ -1,8 +1,8 @@
 """The filter of exact ranking on any CPU: one float32 matrix product, counted in a compiled loop.
 
 A filter is a way to compute products of queries with a block of passages, and to count them against
-two thresholds. `tile_filter` has the one for processors with AMX, `torch_filter` and
-`triton_filter` those for GPUs.
+two thresholds. `byte_filter` has a faster one for most processors, `tile_filter` one for those with
+AMX, `torch_filter` and `triton_filter` those for GPUs.
 """
 
 import math
@@ -56,6 +56,9 @@ class Prepared:
     """Subtracted from the products before their last rounding."""
     scale_Q: Doubles
     """Power of two the products and the offset are multiplied with, so that none overflows."""
+    rounding_Q: Doubles
+    """Upper bound on what shift_Q, and exact scores, are rounded by beyond the slack of
+    `thresholds`."""
     select: Callable[[object, npt.NDArray[np.intp]], object]
 
     def pick(self, queries: npt.NDArray[np.intp]) -> "Prepared":
@@ -69,6 +72,7 @@ class Prepared:
             length_Q=self.length_Q[queries],
             offset_Q=self.offset_Q[queries],
             scale_Q=self.scale_Q[queries],
+            rounding_Q=self.rounding_Q[queries],
             select=self.select,
         )
 
@@ -96,9 +100,21 @@ class Filter(Protocol):
         """gold_Q: scores near which the products should be most exact."""
         ...
 
+    def take(self, block: Block) -> Block:
+        """The block in the form that `products` wants, with bounds on lengths in that form."""
+        ...
+
     def products(
         self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
     ) -> Products: ...
+
+
+class AsStored:
+    """Of filters that multiply with the stored numbers."""
+
+    def take(self, block: Block) -> Block:
+        """See `Filter`."""
+        return block
 
 
 class HostProducts:
@@ -145,7 +161,7 @@ class Room(threading.local):
         return kept[:size].reshape(shape)
 
 
-class NumpyFilter:
+class NumpyFilter(AsStored):
     """Float32 by numpy's matrix product. Exact operands, so its doubt is rounding of sums alone."""
 
     finer: Filter | None = None
@@ -166,6 +182,7 @@ class NumpyFilter:
             length_Q=lengths_Q,
             offset_Q=zeros_Q,
             scale_Q=zeros_Q + 1,
+            rounding_Q=zeros_Q,
             select=lambda operand, queries: np.asarray(operand)[queries],
         )
 

@@ -12,36 +12,37 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
+from retriever_server.dense.llvm_parts import I32, load_lanes, same, vector
+
 LANES = 16
 """Sums of one inner product that run side by side; fixed, so a score has one value everywhere."""
-_I32 = ir.IntType(32)
-_INTS = ir.VectorType(_I32, LANES)
-_FLOATS = ir.VectorType(ir.FloatType(), LANES)
-_DOUBLES = ir.VectorType(ir.DoubleType(), LANES)
+_INTS, _FLOATS = vector(I32, LANES), vector(ir.FloatType(), LANES)
+_DOUBLES = vector(ir.DoubleType(), LANES)
 
 Decode = Callable[[Any, Any], Any]
 """From an IR builder and the stored numbers (LANES x int32) to their values (LANES x float)."""
 
 
-def _same(element: ir.Type, value: float) -> ir.Constant:
-    """A vector of one number."""
-    return ir.Constant(ir.VectorType(element, LANES), [ir.Constant(element, value)] * LANES)
-
-
-def _float32(builder: Any, bits: Any) -> Any:
+def float32(builder: Any, bits: Any) -> Any:
     return builder.bitcast(bits, _FLOATS)
 
 
-def _bfloat16(builder: Any, bits: Any) -> Any:
-    return builder.bitcast(builder.shl(bits, _same(_I32, 16)), _FLOATS)
+def bfloat16(builder: Any, bits: Any) -> Any:
+    return builder.bitcast(builder.shl(bits, same(_INTS, 16)), _FLOATS)
 
 
-def _float16(builder: Any, bits: Any) -> Any:
+def float16(builder: Any, bits: Any) -> Any:
     """See `kernels._number`: without the processor's conversion, which not all have."""
-    size = builder.shl(builder.and_(bits, _same(_I32, 0x7FFF)), _same(_I32, 13))
-    scaled = builder.fmul(builder.bitcast(size, _FLOATS), _same(ir.FloatType(), 2.0**112))
-    sign = builder.shl(builder.lshr(bits, _same(_I32, 15)), _same(_I32, 31))
+    size = builder.shl(builder.and_(bits, same(_INTS, 0x7FFF)), same(_INTS, 13))
+    scaled = builder.fmul(builder.bitcast(size, _FLOATS), same(_FLOATS, 2.0**112))
+    sign = builder.shl(builder.lshr(bits, same(_INTS, 15)), same(_INTS, 31))
     return builder.bitcast(builder.xor(builder.bitcast(scaled, _INTS), sign), _FLOATS)
+
+
+def numbers(builder: Any, stored: Any, place: Any, decode: Decode) -> Any:
+    """LANES x float: the numbers of an array of stored ones from a place on."""
+    bits = load_lanes(builder, stored, place, LANES)
+    return decode(builder, bits if bits.type == _INTS else builder.zext(bits, _INTS))
 
 
 def _sums_of(decode: Decode) -> Any:
@@ -64,14 +65,11 @@ def _sums_of(decode: Decode) -> Any:
             runs = builder.udiv(length, length.type(LANES))
             with cgutils.for_range(builder, runs) as run:
                 at = builder.mul(run.index, length.type(LANES))
-                stored = _load(builder, bits.data, at)
-                if stored.type != _INTS:
-                    stored = builder.zext(stored, _INTS)
-                values = builder.fpext(decode(builder, stored), _DOUBLES)
-                products = builder.fmul(values, _load(builder, query.data, at))
+                values = builder.fpext(numbers(builder, bits.data, at, decode), _DOUBLES)
+                products = builder.fmul(values, load_lanes(builder, query.data, at, LANES))
                 builder.store(builder.fadd(builder.load(sums), products), sums)
             found = builder.load(sums)
-            lanes = [builder.extract_element(found, _I32(lane)) for lane in range(LANES)]
+            lanes = [builder.extract_element(found, I32(lane)) for lane in range(LANES)]
             return context.make_tuple(builder, signature.return_type, lanes)
 
         return types.UniTuple(types.float64, LANES)(bits_D, query_D), build
@@ -79,13 +77,6 @@ def _sums_of(decode: Decode) -> Any:
     return lane_sums
 
 
-def _load(builder: Any, data: Any, at: Any) -> Any:
-    """LANES numbers of an array from a place on, which need not lie at a multiple of their size."""
-    element = data.type.pointee
-    whole = builder.bitcast(builder.gep(data, [at]), ir.VectorType(element, LANES).as_pointer())
-    return builder.load(whole, align=1)
-
-
-float32_sums = _sums_of(_float32)
-bfloat16_sums = _sums_of(_bfloat16)
-float16_sums = _sums_of(_float16)
+float32_sums = _sums_of(float32)
+bfloat16_sums = _sums_of(bfloat16)
+float16_sums = _sums_of(float16)

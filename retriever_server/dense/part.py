@@ -5,6 +5,7 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import numpy.typing as npt
 
+from retriever_server.dense.byte_filter import ByteFilter
 from retriever_server.dense.exact_rank import RankEngine
 from retriever_server.dense.flat import flat_lists
 from retriever_server.dense.formats import Floats
@@ -35,7 +36,7 @@ class Lists(Protocol):
 def choose_lists(engine: RankEngine) -> Lists | None:
     """The fastest way to lists on this machine; None means FAISS on the CPU."""
     on_gpus = flat_lists(engine.vectors)
-    if on_gpus is None and isinstance(engine.filters[0], TileFilter):
+    if on_gpus is None and isinstance(engine.filters[0], TileFilter | ByteFilter):
         return ThresholdLists(engine)
     return on_gpus
 

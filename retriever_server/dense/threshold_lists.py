@@ -157,8 +157,9 @@ class ThresholdLists:
     ) -> Iterator[tuple[Places, Ints, Ints]]:  # fmt: skip
         """(queries, where the rows of each begin, rows) that are not certainly below the bar."""
         engine = self._engine
-        low_P, _ = thresholds(prepared, block, call.bar_Q[places])
-        products = by.products(prepared, block, low_P, np.full(len(low_P), np.inf))
+        taken = by.take(block)
+        low_P, _ = thresholds(prepared, taken, call.bar_Q[places])
+        products = by.products(prepared, taken, low_P, np.full(len(low_P), np.inf))
         _, near_P = products.count(engine.pool, engine.share)
         retried = crowded(near_P - expected, block)
         if by.finer is not None and len(retried):

@@ -15,6 +15,7 @@ import torch
 from convsearch.errors import ConfigError
 from retriever_server.dense.filters import (
     TENSOR_CORE_UNIT,
+    AsStored,
     Doubles,
     Filter,
     Ints,
@@ -39,7 +40,7 @@ class Operand:
     minus_offset_Q1: torch.Tensor
 
 
-class TorchFilter:
+class TorchFilter(AsStored):
     """See `Filter`. The vectors must be stored as bfloat16 or float16."""
 
     def __init__(self, vectors: Vectors, device: str = "cpu") -> None:
@@ -105,6 +106,7 @@ class TorchFilter:
             length_Q=np.linalg.norm(rounded_QD, axis=1) * (1 + 1e-9),
             offset_Q=offset.double().numpy() / scale_Q,
             scale_Q=scale_Q,
+            rounding_Q=np.zeros(len(queries_QD)),
             select=_select,
         )
 

@@ -1,4 +1,5 @@
-"""Which machine computes the products: GPUs, tiles of the processor (AMX), or plain float32."""
+"""Which machine computes the products: GPUs, the processor's tiles (AMX), its products of bytes, or
+plain float32."""
 
 import logging
 import subprocess
@@ -6,10 +7,14 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from retriever_server.cores import num_cores
+from retriever_server.dense import dots
+from retriever_server.dense.byte_filter import ByteFilter, byte_loop
+from retriever_server.dense.byte_filter import agrees_with_numpy as bytes_agree
+from retriever_server.dense.counting import SIDE
 from retriever_server.dense.exact_rank import BLOCK_ROWS, split
 from retriever_server.dense.filters import Filter
 from retriever_server.dense.tile_filter import TileFilter, agrees_with_numpy, amx_count
-from retriever_server.dense.tiles import SIDE, available
+from retriever_server.dense.tiles import available
 from retriever_server.dense.vectors import Vectors
 
 if TYPE_CHECKING:
@@ -27,9 +32,10 @@ def choose_filters(vectors: Vectors, threads: int | None = None) -> Sequence[Fil
     GPUs are used where together they hold all vectors. threads: of the processor's filters, by
     default one for each core.
     """
-    if vectors.format == "float32":
-        return []
-    return _gpu_filters(vectors) or _tile_filters(vectors) * (threads or num_cores())
+    on_cpu = threads or num_cores()
+    return (
+        _gpu_filters(vectors) or _tile_filters(vectors) * on_cpu or _byte_filters(vectors) * on_cpu
+    )
 
 
 def products_here() -> str:
@@ -40,10 +46,14 @@ def products_here() -> str:
         return f"{torch.cuda.device_count()} GPUs, where they hold all vectors"
     if available():
         return "bfloat16 tiles of the processor (AMX)"
-    return "float32; with AMX or a GPU they are several times as fast"
+    if kinds := dots.here():
+        return f"products of bytes by {kinds[0].name}"
+    return "float32; a GPU, or a processor with AVX2 or more, is several times as fast"
 
 
 def _gpu_filters(vectors: Vectors) -> Sequence[Filter]:
+    if vectors.format == "float32":
+        return []
     try:
         import torch
     except ImportError:
@@ -69,6 +79,18 @@ def _tile_filters(vectors: Vectors) -> list[Filter]:
         _log.warning("products in AMX tiles are not what they should be here; float32 is used")
         return []
     return [TileFilter(amx_count)]
+
+
+def _byte_filters(vectors: Vectors) -> list[Filter]:
+    """The one of the fastest instructions that count right here; threads share it."""
+    if vectors.dim % SIDE or vectors.dim > dots.LARGEST_DIM:
+        return []
+    for kind in dots.here():
+        count = byte_loop(kind)
+        if bytes_agree(kind, count, vectors.dim):
+            return [ByteFilter(kind, count, vectors)]
+        _log.warning("products of bytes by %s are not what they should be here", kind.name)
+    return []
 
 
 def gpu_filter(vectors: Vectors, device: str) -> "TorchFilter":

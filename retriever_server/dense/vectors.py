@@ -68,6 +68,8 @@ class Block:
     """Upper bound on the lengths of the rows."""
     farthest: float
     """Upper bound on their distances from the mean."""
+    left_out: float = 0.0
+    """Upper bound on what a filter's own form of them leaves out; see `Filter.take`."""
 
 
 def shard_name(number: int) -> str:

@@ -1,5 +1,4 @@
-"""Lists by a rising bar equal those of FAISS and exact scores; in plain loops on any processor, and
-on AMX where this one has it."""
+"""Lists by a rising bar equal those of FAISS and exact scores, on any instructions."""
 
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from counting_filters import FILTERS, Make
 from dense_case import hard_queries, hard_values, make_vectors
 from plain_tiles import COUNTS, Watched, hidden_order
 
@@ -24,6 +24,11 @@ ORDER_N = np.random.default_rng(7).permutation(NUM)
 
 @pytest.fixture(scope="module", params=COUNTS)
 def count(request: pytest.FixtureRequest) -> Callable[..., None]:
+    return request.param
+
+
+@pytest.fixture(scope="module", params=FILTERS)
+def make(request: pytest.FixtureRequest) -> Make:
     return request.param
 
 
@@ -48,9 +53,9 @@ def same(found: Sequence, expected: Sequence) -> bool:
 
 @pytest.mark.parametrize("topk", [1, 100, 5000])
 @pytest.mark.parametrize("lanes", [1, 3])
-def test_lists_are_exact(case, count, lanes: int, topk: int) -> None:
+def test_lists_are_exact(case, make, lanes: int, topk: int) -> None:
     vectors, values_ND, queries_QD = case
-    engine = RankEngine(vectors, ORDER_N, [TileFilter(count)] * lanes, threads=3)
+    engine = RankEngine(vectors, ORDER_N, [make(vectors)] * lanes, threads=3)
     queries_QD = queries_QD[: 70 if topk < 5000 else 5]
     found = ThresholdLists(engine).top_lists(ORDER_N, queries_QD, topk)
     assert same(found, list(by_definition(values_ND, ORDER_N, queries_QD, topk)))
@@ -58,31 +63,32 @@ def test_lists_are_exact(case, count, lanes: int, topk: int) -> None:
         assert np.array_equal(scores, vectors.scores(query_D, positions))
 
 
-def test_few_passages_and_deep_lists(tmp_path: Path, count) -> None:
+def test_few_passages_and_deep_lists(tmp_path: Path, make) -> None:
     for num in (1, 300):
         values_ND = hard_values(num, DIM, "bfloat16")
         order_N = np.arange(num)[::-1]
         vectors = make_vectors(tmp_path / str(num), values_ND)
-        engine = RankEngine(vectors, order_N, [TileFilter(count)] * 2)
+        engine = RankEngine(vectors, order_N, [make(vectors)] * 2)
         queries_QD, _ = hard_queries(values_ND, 9)
         found = ThresholdLists(engine).top_lists(order_N, queries_QD, 1000)
         assert same(found, list(by_definition(values_ND, order_N, queries_QD, 1000)))
 
 
-def test_equal_passages_are_ordered_by_id(tmp_path: Path, count) -> None:
+def test_equal_passages_are_ordered_by_id(tmp_path: Path, make) -> None:
     """More of them than the list is long, so that all stay in doubt."""
     values_ND = np.tile(hard_values(10, DIM, "bfloat16")[:1], (9000, 1))
     order_N = np.random.default_rng(3).permutation(9000)
-    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)] * 2)
+    vectors = make_vectors(tmp_path / "v", values_ND)
+    engine = RankEngine(vectors, order_N, [make(vectors)] * 2)
     [(positions, _)] = ThresholdLists(engine).top_lists(
         order_N, np.full((1, DIM), 1 / 3, np.float32), 50
     )
     assert order_N[positions].tolist() == list(range(50))
 
 
-def test_many_queries_and_callers_at_once(case, count, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_many_queries_and_callers_at_once(case, make, monkeypatch: pytest.MonkeyPatch) -> None:
     vectors, _, queries_QD = case
-    lists = ThresholdLists(RankEngine(vectors, ORDER_N, [TileFilter(count)] * 2, threads=2))
+    lists = ThresholdLists(RankEngine(vectors, ORDER_N, [make(vectors)] * 2, threads=2))
     together = lists.top_lists(ORDER_N, queries_QD, 20)
     monkeypatch.setattr(threshold_lists, "_ROOM_BYTES", 24 * 20 * 3 * 16)  # 16 queries at a time
     parts = lists.top_lists(ORDER_N, queries_QD, 20)
@@ -125,9 +131,9 @@ def test_queries_that_rounding_hides_are_asked_with_two_terms(hidden, count) -> 
     assert watched.asked.count(12) >= 7, "all queries, in the blocks after the first"
 
 
-def test_lists_and_ranks_agree_and_the_part_takes_them(case, count) -> None:
+def test_lists_and_ranks_agree_and_the_part_takes_them(case, make) -> None:
     vectors, _, queries_QD = case
-    engine = RankEngine(vectors, ORDER_N, [TileFilter(count)] * 2)
+    engine = RankEngine(vectors, ORDER_N, [make(vectors)] * 2)
     lists = choose_lists(engine)
     assert isinstance(lists, ThresholdLists)
     asked = DenseQueries(len(queries_QD), np.arange(len(queries_QD)), queries_QD)
@@ -139,8 +145,8 @@ def test_lists_and_ranks_agree_and_the_part_takes_them(case, count) -> None:
         assert np.array_equal(one.scores, other.scores)
 
 
-def test_scores_beyond_single_precision_are_refused(tmp_path: Path, count) -> None:
+def test_scores_beyond_single_precision_are_refused(tmp_path: Path, make) -> None:
     vectors = make_vectors(tmp_path / "v", np.full((4, DIM), 1e20, np.float32))
-    engine = RankEngine(vectors, np.arange(4), [TileFilter(count)])
+    engine = RankEngine(vectors, np.arange(4), [make(vectors)])
     with pytest.raises(EngineError, match="do not fit into float32"):
         ThresholdLists(engine).top_lists(np.arange(4), np.full((1, DIM), 1e20, np.float32), 2)

@@ -11,17 +11,10 @@ import pytest
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
 from plain_tiles import COUNTS, Watched, hidden_order, plain_count, wrong_count
 
-from convsearch.cli.checks import dense_products
-from retriever_server.dense import exact_rank, tiles, units
+from retriever_server.dense import dots, tiles, units
 from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, thresholds
 from retriever_server.dense.filters import as_float32
-from retriever_server.dense.formats import decode, encode
-from retriever_server.dense.tile_filter import (
-    CHUNK_ROWS,
-    PART_STEPS,
-    TileFilter,
-    agrees_with_numpy,
-)
+from retriever_server.dense.tile_filter import TileFilter, agrees_with_numpy
 from retriever_server.dense.units import choose_filters
 
 Count = Callable[..., None]
@@ -41,57 +34,6 @@ def case(tmp_path_factory: pytest.TempPathFactory):
     order_N = np.random.default_rng(3).permutation(NUM)
     vectors = make_vectors(tmp_path_factory.mktemp("tiles") / "v", values_ND)
     return vectors, values_ND, order_N, queries_QD, golds
-
-
-@pytest.mark.parametrize("topk", [1, 100, 100_000])
-@pytest.mark.parametrize("lanes", [1, 3])
-def test_ranks_are_exact(case, count: Count, lanes: int, topk: int) -> None:
-    vectors, values_ND, order_N, queries_QD, golds = case
-    engine = RankEngine(vectors, order_N, [TileFilter(count)] * lanes, threads=3)
-    expected = brute_ranks(values_ND, order_N, queries_QD, golds, topk)
-    assert ranks_of(engine, queries_QD, golds, topk) == expected
-    assert ranks_of(engine, queries_QD[:1], golds[:1], topk) == expected[:1]
-
-
-@pytest.mark.parametrize("dim", [32, PART_STEPS * tiles.SIDE, (PART_STEPS + 1) * tiles.SIDE])
-@pytest.mark.parametrize("num", [1, tiles.SIDE, CHUNK_ROWS + tiles.SIDE + 1])
-def test_edges_of_tiles_and_chunks(tmp_path: Path, count: Count, dim: int, num: int) -> None:
-    values_ND = hard_values(num, dim, "bfloat16")
-    order_N = np.arange(num)[::-1]
-    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)] * 2)
-    for queries in (1, tiles.SIDE, tiles.SIDE + 1):
-        queries_QD, golds = hard_queries(values_ND, queries)
-        expected = brute_ranks(values_ND, order_N, queries_QD, golds, 50)
-        assert ranks_of(engine, queries_QD, golds, 50) == expected
-
-
-def test_many_vectors_are_taken_in_larger_blocks(
-    tmp_path: Path, count: Count, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(exact_rank, "BLOCK_ROWS", 1024)
-    values_ND, order_N = hard_values(40_000, 32, "bfloat16"), np.arange(40_000)
-    vectors = make_vectors(tmp_path / "v", values_ND)
-    shared, alone = TileFilter(count), [TileFilter(count) for _ in range(2)]
-    engine = RankEngine(vectors, order_N, [shared] * 2)
-    assert engine.block_rows == 2048
-    assert RankEngine(vectors, order_N, [shared]).block_rows == 1024
-    assert RankEngine(vectors, order_N, alone).block_rows == 1024, "as devices hold them"
-    assert RankEngine(vectors, order_N, [shared] * 5).block_rows == 1024
-    queries_QD, golds = hard_queries(values_ND, 32)
-    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 100)
-    assert ranks_of(engine, queries_QD, golds, 100) == expected
-
-
-def test_callers_at_once_do_not_meet(case, count: Count) -> None:
-    """One filter serves all threads."""
-    vectors, _, order_N, queries_QD, golds = case
-    engine = RankEngine(vectors, order_N, [TileFilter(count)] * 2, threads=2)
-    together = ranks_of(engine, queries_QD, golds, 3000)
-    with ThreadPoolExecutor(6) as pool:
-        alone = pool.map(
-            lambda i: ranks_of(engine, queries_QD[[i]], [golds[i]], 3000)[0], range(60)
-        )
-        assert list(alone) == together[:60]
 
 
 def test_without_the_bound_ranks_are_wrong(case, count: Count) -> None:
@@ -144,29 +86,6 @@ def test_much_in_doubt_goes_to_two_terms(tmp_path: Path, count: Count) -> None:
     assert watched.asked == [40, 40, 40], "all queries, in each of the three shards"
 
 
-@pytest.mark.parametrize("scale", [1e-19, 1e-12, 1e17])
-def test_flushed_and_large_numbers(tmp_path: Path, count: Count, scale: float) -> None:
-    """Products of the smallest are below what float32 holds without loss, and AMX drops them."""
-    values_ND = hard_values(700, 64, "bfloat16") * np.float32(scale)
-    values_ND = decode(encode(values_ND, "bfloat16"), "bfloat16")
-    queries_QD, golds = hard_queries(values_ND / np.float32(scale), 40)
-    queries_QD *= np.float32(scale)
-    order_N = np.arange(700)
-    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)])
-    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 1000)
-    assert ranks_of(engine, queries_QD, golds, 1000) == expected
-
-
-def test_equal_passages_are_ordered_by_id(tmp_path: Path, count: Count) -> None:
-    """Everything is in doubt, in both filters."""
-    values_ND = np.tile(hard_values(10, 64, "bfloat16")[:1], (3000, 1))
-    order_N = np.random.default_rng(7).permutation(3000)
-    engine = RankEngine(make_vectors(tmp_path / "v", values_ND), order_N, [TileFilter(count)])
-    golds = [[5], [2999], [17, 1800, 4]]
-    ranks = ranks_of(engine, np.full((3, 64), 1 / 3, np.float32), golds, 5000)
-    assert ranks == [int(min(order_N[gold])) + 1 for gold in golds]
-
-
 def test_queries_lie_in_tiles_as_the_instruction_reads_them() -> None:
     bits_QTD = np.arange(40 * 2 * 64, dtype=np.uint16).reshape(40, 2, 64)
     found = tiles.packed(bits_QTD)
@@ -188,6 +107,7 @@ def test_which_vectors_take_tiles(
 ) -> None:
     monkeypatch.setattr(units, "available", lambda: True)
     monkeypatch.setattr(units, "amx_count", plain_count)
+    monkeypatch.setattr(dots, "here", list)
     values_ND = hard_values(40, 64, "float16")
     vectors = make_vectors(tmp_path / "fits", values_ND)
     chosen = choose_filters(vectors, 3)
@@ -200,10 +120,3 @@ def test_which_vectors_take_tiles(
     assert "not what they should be" in caplog.text
     monkeypatch.setattr(units, "available", lambda: False)
     assert choose_filters(vectors) == []
-
-
-def test_the_doctor_says_what_multiplies(monkeypatch: pytest.MonkeyPatch) -> None:
-    for has_tiles, words in ((True, "(AMX)"), (False, "float32")):
-        monkeypatch.setattr(units, "available", lambda has_tiles=has_tiles: has_tiles)
-        [finding] = dense_products()
-        assert words in finding.found
