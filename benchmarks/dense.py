@@ -20,9 +20,14 @@ import numpy as np
 import torch
 from tables import Row, interleaved, markdown, median_ratio, processor, write_results
 
+from retriever_server.cores import num_cores
+from retriever_server.dense import dots
+from retriever_server.dense.byte_filter import ByteFilter, byte_loop
 from retriever_server.dense.exact_rank import Golds, RankEngine
+from retriever_server.dense.filters import Filter
 from retriever_server.dense.lists import top_lists
 from retriever_server.dense.part import choose_lists
+from retriever_server.dense.tile_filter import TileFilter
 from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import SHARD_ROWS, Vectors, finish_vectors, write_shard
 
@@ -69,6 +74,18 @@ def products(queries: np.ndarray) -> dict[str, Callable[[], object]]:
     }
 
 
+def all_filters(vectors: Vectors) -> dict[str, Sequence[Filter]]:
+    """Float32, what this machine takes, and the other ways to multiply bytes that it has."""
+    chosen = choose_filters(vectors)
+    filters: dict[str, Sequence[Filter]] = {"float32": []}
+    if chosen and isinstance(chosen[0], TileFilter):
+        filters["bfloat16 tiles"] = chosen
+    for kind in dots.here():
+        by = ByteFilter(kind, byte_loop(kind), vectors)
+        filters[f"bytes by {kind.name}"] = [by] * num_cores()
+    return filters
+
+
 def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[list[Row], list[Row]]:
     """Rows of the engines and of the plain products, of one size."""
     with tempfile.TemporaryDirectory() as folder:
@@ -79,9 +96,9 @@ def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[lis
                                 for q, g in zip(queries, gold, strict=True)]),
             order_Q=order[gold],
         )  # fmt: skip
-        engines = {"float32": RankEngine(vectors, order)}
-        if chosen := choose_filters(vectors):
-            engines["bfloat16"] = RankEngine(vectors, order, chosen)
+        engines = {
+            kind: RankEngine(vectors, order, by) for kind, by in all_filters(vectors).items()
+        }
         counts = [engine.count_before(queries, golds, TOPK) for engine in engines.values()]
         assert all(np.array_equal(np.minimum(c, TOPK), np.minimum(counts[0], TOPK)) for c in counts)
 
@@ -97,8 +114,9 @@ def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[lis
         calls: dict[str, Callable[[], object]] = {FAISS: lambda: index.search(queries, TOPK)}
         for kind, engine in engines.items():
             calls[f"exact rank, {kind}"] = rank(engine, TOPK)
-            calls[f"exact rank without cut, {kind}"] = rank(engine, passages + 1)
-            calls[f"exact lists of {TOPK}, {kind}"] = lists(engine)
+        for kind in list(engines)[:2]:  # float32, and what this machine takes
+            calls[f"exact rank without cut, {kind}"] = rank(engines[kind], passages + 1)
+            calls[f"exact lists of {TOPK}, {kind}"] = lists(engines[kind])
         plain = products(queries)
         seconds = interleaved({**calls, **plain}, rounds, pause=0.2)
     flop = 2 * dim * num_queries / 1e12
@@ -108,7 +126,7 @@ def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[lis
     engine_rows: list[Row] = []
     for name in calls:
         times = seconds[name]
-        kind = "bfloat16" if name.endswith("bfloat16") else "float32"
+        kind = "float32" if name == FAISS or name.endswith("float32") else "bfloat16"
         engine_rows.append(
             {
                 "engine": name,
@@ -132,7 +150,8 @@ def measure(passages: int, dim: int, num_queries: int, rounds: int) -> tuple[lis
 def units() -> str:
     """What this processor multiplies with."""
     flags = Path("/proc/cpuinfo").read_text(encoding="utf-8").split()
-    return ", ".join(n for n in ("avx2", "avx512f", "avx512_bf16", "amx_bf16") if n in flags)
+    known = ("avx2", "avx_vnni", "avx512f", "avx512_vnni", "avx512_bf16", "amx_bf16")
+    return ", ".join(name for name in known if name in flags)
 
 
 def main(arguments: Sequence[str]) -> None:

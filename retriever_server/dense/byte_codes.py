@@ -5,36 +5,36 @@ dimension's spread t. z is rounded to s c, c whole numbers from -reach to reach 
 scale, so that its largest |z| is reached. The bounds include the rounding of float32.
 """
 
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import numpy as np
-from llvmlite import ir
 from numba import njit
-from numba.core import cgutils, types
+from numba.core import types
 from numba.extending import intrinsic
 
-from retriever_server.dense.lanes import LANES, Decode, bfloat16, float16, float32, numbers
-from retriever_server.dense.llvm_parts import (
-    I8,
-    I32,
-    I64,
-    call,
-    load_lanes,
-    same,
-    shape,
-    spread,
-    store,
-    vector,
+from retriever_server.dense.lanes import (
+    FLOATS,
+    INTS,
+    LANES,
+    Decode,
+    Fold,
+    bfloat16,
+    each_run,
+    firsts,
+    float16,
+    float32,
+    numbers,
 )
+from retriever_server.dense.llvm_parts import I8, call, load_lanes, spread, store, vector
 
-_FLOATS, _INTS, _BYTES = vector(ir.FloatType(), LANES), vector(I32, LANES), vector(I8, LANES)
+_BYTES = vector(I8, LANES)
 UNKNOWN = 1e200
 """Above any length that can be told: the bound where float32 is too small for a row. Not infinite,
 because nothing times that is no number."""
 _ROUNDING = 2.0**-21
 """More than z and s c err by in float32, as a share of z: five roundings of 2^-24."""
+_FLUSHED = 2.0**-62
+"""Numbers whose squares float32 may not hold are smaller."""
 
 
 @njit(nogil=True)
@@ -48,6 +48,7 @@ def code_rows(bits_BD, code, mean_D, inverse_D, reach, z_D, codes_BD, scales_B, 
     """
     reach = np.float32(reach)
     sum_rounding = 1 + 2.0**-24 * bits_BD.shape[1]
+    flushed = _FLUSHED * np.sqrt(bits_BD.shape[1])
     bounds[:] = 0
     for row in range(bits_BD.shape[0]):
         if code == 0:
@@ -59,7 +60,7 @@ def code_rows(bits_BD, code, mean_D, inverse_D, reach, z_D, codes_BD, scales_B, 
         inverse = reach / largest if largest > 0 else np.float32(0)
         left = _round(z_D, inverse, reach + np.float32(1), codes_BD[row])
         scales_B[row] = largest / reach
-        length = np.sqrt(np.float64(squares) * sum_rounding) * (1 + _ROUNDING)
+        length = np.sqrt(np.float64(squares) * sum_rounding) * (1 + _ROUNDING) + flushed
         left_out = np.float64(scales_B[row]) * np.sqrt(np.float64(left) * sum_rounding)
         left_out += _ROUNDING * length
         if not np.isfinite(length + left_out + inverse):
@@ -67,71 +68,28 @@ def code_rows(bits_BD, code, mean_D, inverse_D, reach, z_D, codes_BD, scales_B, 
         bounds[0], bounds[1] = max(bounds[0], length), max(bounds[1], left_out)
 
 
-@contextmanager
-def _each_run(context: Any, builder: Any, kind: Any, array: Any) -> Iterator[list[Any]]:
-    """A loop over an array of one dimension: the places of two runs of LANES, which do not wait for
-    each other."""
-    [length] = shape(context, builder, kind, array)
-    with cgutils.for_range(builder, builder.udiv(length, I64(2 * LANES))) as run:
-        first = builder.mul(run.index, I64(2 * LANES))
-        yield [first, builder.add(first, I64(LANES))]
-
-
-def _firsts(context: Any, builder: Any, signature: Any, arguments: Any) -> list[Any]:
-    """The addresses of the arrays' first numbers."""
-    return [
-        context.make_array(kind)(context, builder, argument).data
-        for kind, argument in zip(signature.args, arguments, strict=True)
-        if isinstance(kind, types.Array)
-    ]
-
-
-class _Lanes:
-    """A number for each lane of both runs, folded into one at the end."""
-
-    def __init__(self, builder: Any, join: Any) -> None:
-        """join: of two vectors; it begins with zeros."""
-        self._builder, self._join = builder, join
-        self._kept = [cgutils.alloca_once(builder, _FLOATS) for _ in range(2)]
-        for kept in self._kept:
-            builder.store(same(_FLOATS, 0), kept)
-
-    def take(self, run: int, value: Any) -> None:
-        """Joins a vector to a run's."""
-        joined = self._join(self._builder.load(self._kept[run]), value)
-        self._builder.store(joined, self._kept[run])
-
-    def all(self) -> Any:
-        """One number."""
-        value = self._join(*map(self._builder.load, self._kept))
-        lanes = LANES
-        while lanes > 1:
-            lanes //= 2
-            upper = ir.Constant(vector(I32, LANES), [(i + lanes) % LANES for i in range(LANES)])
-            value = self._join(value, self._builder.shuffle_vector(value, value, upper))
-        return self._builder.extract_element(value, I32(0))
-
-
 def _centring(decode: Decode) -> Any:
     """A function for compiled code: (bits_D, mean_D, inverse_D, z_D) writes z and returns the
     largest |z| and the sum of squares."""
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        bits, mean, inverse, z = _firsts(context, builder, signature, arguments)
+        bits, mean, inverse, z = firsts(context, builder, signature, arguments)
 
         def larger(one: Any, other: Any) -> Any:
             return builder.select(builder.fcmp_unordered(">", one, other), one, other)
 
-        largest, squares = _Lanes(builder, larger), _Lanes(builder, builder.fadd)
-        with _each_run(context, builder, signature.args[0], arguments[0]) as places:
+        largest, squares = Fold(builder, larger), Fold(builder, builder.fadd)
+        with each_run(context, builder, signature.args[0], arguments[0]) as places:
             for run, place in enumerate(places):
                 value = numbers(builder, bits, place, decode)
                 value = builder.fsub(value, load_lanes(builder, mean, place, LANES))
                 value = builder.fmul(value, load_lanes(builder, inverse, place, LANES))
                 store(builder, value, builder.gep(z, [place]))
-                largest.take(run, call(builder, f"llvm.fabs.v{LANES}f32", _FLOATS, value))
+                largest.take(run, call(builder, f"llvm.fabs.v{LANES}f32", FLOATS, value))
                 squares.take(run, builder.fmul(value, value))
-        return context.make_tuple(builder, signature.return_type, [largest.all(), squares.all()])
+        return context.make_tuple(
+            builder, signature.return_type, [largest.joined(), squares.joined()]
+        )
 
     @intrinsic
     def centre(typing_context: Any, bits_D: Any, mean_D: Any, inverse_D: Any, z_D: Any) -> Any:
@@ -159,15 +117,15 @@ _round: Any = intrinsic(_rounding)
 
 
 def _build_rounding(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    z, codes = _firsts(context, builder, signature, arguments)
+    z, codes = firsts(context, builder, signature, arguments)
     inverse, zero = (spread(builder, arguments[i], LANES) for i in (1, 2))
-    squares = _Lanes(builder, builder.fadd)
-    with _each_run(context, builder, signature.args[0], arguments[0]) as places:
+    squares = Fold(builder, builder.fadd)
+    with each_run(context, builder, signature.args[0], arguments[0]) as places:
         for run, place in enumerate(places):
             value = builder.fmul(load_lanes(builder, z, place, LANES), inverse)
-            whole = call(builder, f"llvm.rint.v{LANES}f32", _FLOATS, value)
+            whole = call(builder, f"llvm.rint.v{LANES}f32", FLOATS, value)
             left = builder.fsub(value, whole)
             squares.take(run, builder.fmul(left, left))
-            code = builder.fptosi(builder.fadd(whole, zero), _INTS)
+            code = builder.fptosi(builder.fadd(whole, zero), INTS)
             store(builder, builder.trunc(code, _BYTES), builder.gep(codes, [place]))
-    return squares.all()
+    return squares.joined()

@@ -23,6 +23,10 @@ offset o before its last rounding, one more operation adds gamma_n |o|. If the o
 another format afterwards, nothing is added to the bound: rounding is monotone, so the thresholds
 are rounded to that format too, and v > round(T) implies p > T.
 
+A filter may round the passages too and multiply with x' instead of x. Then |q'||x - x'| is added,
+with the largest |x - x'| of the block (`Block.left_out`), and L bounds |x'|. `byte_filter` says
+what stands for q, x and m where the numbers are bytes.
+
 Hence a product above the upper threshold is certainly better than the gold, one below the lower
 certainly not, and what lies between is scored again by the definition. The gold passage itself
 always lies between; its score then equals g, and so it does not compete with itself. Where too many
@@ -43,6 +47,7 @@ from convsearch.errors import EngineError
 from retriever_server.cores import num_cores
 from retriever_server.dense import kernels
 from retriever_server.dense.filters import (
+    FLOAT32_UNIT,
     Doubles,
     Filter,
     Ints,
@@ -94,6 +99,15 @@ def thresholds(prepared: Prepared, block: Block, gold_Q: Doubles) -> tuple[Doubl
     weight_Q = np.abs(gold_Q) + np.abs(prepared.shift_Q) + np.abs(prepared.offset_Q) + length_Q
     slack_Q = slack_Q * (1 + 1e-9) + 4 * terms * _DOUBLE_SLACK * weight_Q
     return centre_Q - slack_Q, centre_Q + slack_Q
+
+
+def float32_slack(length_Q: Doubles, block: Block) -> Doubles:
+    """What products of a block's rows with queries of these lengths may err by in float32, compared
+    with their exact scores; both as they are stored."""
+    terms = block.raw_BD.shape[1] + 1  # one more is more than double precision errs by
+    relative_Q = gamma(terms, FLOAT32_UNIT) * length_Q * block.longest
+    flushed_Q = _UNDERFLOW * terms * (1 + length_Q) * (1 + block.longest)
+    return (relative_Q + flushed_Q) * (1 + 1e-6)
 
 
 def check_range(queries_QD: Doubles, vectors: Vectors) -> None:

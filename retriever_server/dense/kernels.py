@@ -11,11 +11,23 @@ from convsearch.errors import DependencyError
 try:
     from numba import njit
 
-    from retriever_server.dense.lanes import LANES, bfloat16_sums, float16_sums, float32_sums
+    from retriever_server.dense.lanes import (
+        LANES,
+        bfloat16_product,
+        bfloat16_sums,
+        float16_product,
+        float16_sums,
+        float32_product,
+        float32_sums,
+    )
 except ImportError:
     raise DependencyError(
         "numba is not installed; run pip install 'convsearch[retriever]'"
     ) from None
+
+
+_PART_BYTES = 2**19
+"""Of rows that are scored for all queries before the next: half of a usual second cache."""
 
 
 @njit(nogil=True, cache=True, inline="always")
@@ -61,6 +73,21 @@ def exact_score(bits_D, code, query_D):
             d = whole + lane
             part += np.float64(_number(bits_D[d], code)) * query_D[d]
         total += part
+    return total
+
+
+@njit(nogil=True, cache=True)
+def near_score(bits_D, code, query_D):
+    """The same product in float32 (query too), in any order, in a fifth of the time."""
+    if code == 0:
+        total = float32_product(bits_D, query_D)
+    elif code == 1:
+        total = bfloat16_product(bits_D, query_D)
+    else:
+        total = float16_product(bits_D, query_D)
+    dim = bits_D.shape[0]
+    for d in range(dim - dim % (2 * LANES), dim):
+        total += _number(bits_D[d], code) * query_D[d]
     return total
 
 
@@ -157,41 +184,62 @@ def _swap(scores, orders, positions, one, other):
 
 
 @njit(nogil=True, cache=True)
-def keep_best(bits_BD, code, queries_QD, queries, starts, columns, order_B, first_position, begin,
-              end, sizes_Q, scores_QK, orders_QK, positions_QK):  # fmt: skip
-    """Puts columns among the best of their queries, for the places begin to end of `queries`, by
-    exact scores, or drops them. Each query's best are a heap with the worst of them in front.
+def _put(scores, orders, positions, size, score, order, position):
+    """Puts a passage among the best of a query, which are a heap with the worst of them in front,
+    or drops it. Returns how many there are then; size: how many there were."""
+    if size < scores.shape[0]:
+        child = size
+        scores[child], orders[child], positions[child] = score, order, position
+        while child > 0 and _worse(scores, orders, child, (child - 1) // 2):
+            _swap(scores, orders, positions, child, (child - 1) // 2)
+            child = (child - 1) // 2
+        return size + 1
+    if score < scores[0] or (score == scores[0] and order > orders[0]):
+        return size
+    scores[0], orders[0], positions[0] = score, order, position
+    parent = 0
+    while 2 * parent + 1 < size:
+        child = 2 * parent + 1
+        if child + 1 < size and _worse(scores, orders, child + 1, child):
+            child += 1
+        if not _worse(scores, orders, child, parent):
+            break
+        _swap(scores, orders, positions, child, parent)
+        parent = child
+    return size
 
-    sizes_Q: how many of the K places are taken; first_position: of the block's first row.
+
+@njit(nogil=True, cache=True)
+def keep_best(bits_BD, code, queries_QD, near_QD, slack, queries, starts, columns, order_B,
+              first_position, next_at, sizes_Q, scores_QK, orders_QK, positions_QK, begin,
+              end):  # fmt: skip
+    """Puts columns among the best of their queries, for the places begin to end of `queries`, by
+    exact scores, or drops them.
+
+    near_QD: the queries in float32; slack: of each place, what `near_score` may be off by. The
+    columns of a place ascend. first_position: of the block's first row. next_at: room for a number
+    of each place. sizes_Q: how many of a query's best there are. Rows are taken in parts that the
+    second cache holds, because many queries ask for each.
     """
-    depth = scores_QK.shape[1]
-    for place in range(begin, end):
-        q = queries[place]
-        scores, orders, positions = scores_QK[q], orders_QK[q], positions_QK[q]
-        size = sizes_Q[q]
-        for at in range(starts[place], starts[place + 1]):
-            column = columns[at]
-            score = exact_score(bits_BD[column], code, queries_QD[q])
-            order = order_B[column]
-            if size < depth:
-                child = size
-                scores[child], orders[child] = score, order
-                positions[child] = first_position + column
-                size += 1
-                while child > 0 and _worse(scores, orders, child, (child - 1) // 2):
-                    _swap(scores, orders, positions, child, (child - 1) // 2)
-                    child = (child - 1) // 2
+    step = max(1, _PART_BYTES // (bits_BD.shape[1] * bits_BD.itemsize))
+    next_at[begin:end] = starts[begin:end]
+    for last_row in range(step, bits_BD.shape[0] + step, step):
+        for place in range(begin, end):
+            at, stop = next_at[place], starts[place + 1]
+            if at == stop or columns[at] >= last_row:
                 continue
-            if score < scores[0] or (score == scores[0] and order > orders[0]):
-                continue
-            scores[0], orders[0], positions[0] = score, order, first_position + column
-            parent = 0
-            while 2 * parent + 1 < depth:
-                child = 2 * parent + 1
-                if child + 1 < depth and _worse(scores, orders, child + 1, child):
-                    child += 1
-                if not _worse(scores, orders, child, parent):
-                    break
-                _swap(scores, orders, positions, child, parent)
-                parent = child
-        sizes_Q[q] = size
+            q = queries[place]
+            scores, orders, positions = scores_QK[q], orders_QK[q], positions_QK[q]
+            size = sizes_Q[q]
+            while at < stop and columns[at] < last_row:
+                column = columns[at]
+                at += 1
+                if size == scores.shape[0]:
+                    near = np.float64(near_score(bits_BD[column], code, near_QD[q]))
+                    if near + slack[place] < scores[0]:
+                        continue
+                score = exact_score(bits_BD[column], code, queries_QD[q])
+                position = first_position + column
+                size = _put(scores, orders, positions, size, score, order_B[column], position)
+            sizes_Q[q] = size
+            next_at[place] = at

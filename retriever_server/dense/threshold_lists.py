@@ -10,6 +10,7 @@ that double. All cores or devices share the bar, and keep lists of their own unt
 import threading
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
+from functools import partial
 
 import numpy as np
 import numpy.typing as npt
@@ -20,6 +21,7 @@ from retriever_server.dense.exact_rank import (
     RankEngine,
     check_range,
     crowded,
+    float32_slack,
     split,
     thresholds,
 )
@@ -62,8 +64,9 @@ class _Call:
     """The queries of one call, and the bar that all threads together have found."""
 
     def __init__(self, queries_QD: Floats, depth: int) -> None:
-        self.queries_QD, self.depth = queries_QD, depth
+        self.queries_QD, self.depth = np.ascontiguousarray(queries_QD), depth
         self.doubles_QD = queries_QD.astype(np.float64)
+        self.length_Q = np.linalg.norm(self.doubles_QD, axis=1)
         self.bar_Q = np.full(len(queries_QD), -LARGEST_SCORE)
         self._lock = threading.Lock()
 
@@ -136,14 +139,15 @@ class ThresholdLists:
             by, block, prepared, call, np.arange(len(call.queries_QD)), expected
         ):
             edges = np.linspace(0, len(places), threads + 1).astype(int).tolist()
+            slack_P = float32_slack(call.length_Q[places], block)
+            next_at = np.empty(len(places), dtype=np.int64)
 
-            def keep(begin: int, end: int, places=places, starts=starts, columns=columns) -> None:
-                kernels.keep_best(
-                    bits_of(block.raw_BD), self._engine.vectors.code, call.doubles_QD, places,
-                    starts, columns, order_B, block.first, begin, end, best.sizes_Q,
-                    best.scores_QK, best.orders_QK, best.positions_QK,
-                )  # fmt: skip
-
+            keep = partial(
+                kernels.keep_best, bits_of(block.raw_BD), self._engine.vectors.code,
+                call.doubles_QD, call.queries_QD, slack_P, places, starts, columns, order_B,
+                block.first, next_at, best.sizes_Q, best.scores_QK, best.orders_QK,
+                best.positions_QK,
+            )  # fmt: skip
             if threads == 1:
                 keep(0, len(places))
             else:

@@ -12,8 +12,9 @@ from plain_tiles import COUNTS, Watched, hidden_order
 
 from convsearch.errors import EngineError
 from retriever_server.dense import threshold_lists
-from retriever_server.dense.exact_rank import RankEngine
-from retriever_server.dense.formats import Floats
+from retriever_server.dense.exact_rank import RankEngine, float32_slack
+from retriever_server.dense.formats import FORMATS, Floats, Format, bits_of
+from retriever_server.dense.kernels import near_score
 from retriever_server.dense.part import DensePart, DenseQueries, choose_lists
 from retriever_server.dense.threshold_lists import ThresholdLists
 from retriever_server.dense.tile_filter import TileFilter
@@ -150,3 +151,19 @@ def test_scores_beyond_single_precision_are_refused(tmp_path: Path, make) -> Non
     engine = RankEngine(vectors, np.arange(4), [make(vectors)])
     with pytest.raises(EngineError, match="do not fit into float32"):
         ThresholdLists(engine).top_lists(np.arange(4), np.full((1, DIM), 1e20, np.float32), 2)
+
+
+@pytest.mark.parametrize("name", FORMATS)
+@pytest.mark.parametrize("dim", [64, 70])
+def test_scores_in_float32_stay_within_their_slack(tmp_path: Path, name: Format, dim: int) -> None:
+    values_ND = hard_values(500, dim, name)
+    queries_QD, _ = hard_queries(values_ND, 20)
+    vectors = make_vectors(tmp_path / "v", values_ND, name)
+    [block] = vectors.blocks(1024)
+    slack_Q = float32_slack(np.linalg.norm(queries_QD.astype(np.float64), axis=1), block)
+    bits_BD, errors = bits_of(block.raw_BD), []
+    for query_D, slack in zip(queries_QD, slack_Q.tolist(), strict=True):
+        exact_B = vectors.scores(query_D, np.arange(500))
+        near_B = [near_score(row_D, vectors.code, query_D) for row_D in bits_BD]
+        errors.append(np.abs(near_B - exact_B).max() / slack)
+    assert 1e-4 < max(errors) < 1
