@@ -10,7 +10,7 @@ import torch
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
 
 from retriever_server.dense import torch_filter, triton_filter
-from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, split, thresholds
+from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, split
 from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import Format
 from retriever_server.dense.torch_filter import TorchFilter
@@ -87,7 +87,7 @@ def test_more_rows_in_doubt_than_the_buffer_holds(tmp_path: Path) -> None:
     assert not prepared.error_Q.any()
     block = next(vectors.blocks(BLOCK_ROWS))
     engine = RankEngine(vectors, order_N, [by])
-    products = by.products(prepared, block, *thresholds(prepared, block, gold_Q))
+    products = by.products(prepared, block, gold_Q)
     _, near_Q = products.count(engine.pool, engine.share)
     assert (near_Q > CAPACITY).tolist() == [True, False, False, True]
     expected = brute_ranks(values_ND, order_N, queries_QD, golds, 5000)
@@ -105,7 +105,7 @@ def test_counts_and_rows_are_those_of_the_definition(tmp_path: Path, name: Forma
     engine = RankEngine(vectors, order_N, [by])
     prepared = by.prepare(queries_QD, vectors, gold_Q)
     block = next(vectors.blocks(BLOCK_ROWS))
-    products = by.products(prepared, block, *thresholds(prepared, block, gold_Q))
+    products = by.products(prepared, block, gold_Q)
     above_Q, near_Q = products.count(engine.pool, engine.share)
     exact_QB = queries_QD.astype(np.float64) @ as_float32(block).astype(np.float64).T
     queries = np.flatnonzero(near_Q)

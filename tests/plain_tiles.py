@@ -7,7 +7,7 @@ from numba import njit
 from retriever_server.dense import tiles
 from retriever_server.dense.counting import SIDE, Unit, counting_loop
 from retriever_server.dense.formats import Floats
-from retriever_server.dense.tile_filter import PART_STEPS, TileFilter, amx_count
+from retriever_server.dense.tile_filter import PART_STEPS, amx_count
 
 
 @njit(nogil=True)
@@ -26,23 +26,20 @@ def _value(bits):
 
 
 @njit(nogil=True)
-def _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, place, facts):
+def _multiply(bits_BD, row, step, queries, group, num_steps, sums, place, facts):
     for i in range(SIDE):
         for j in range(SIDE):
-            total = np.float32(0) if query_step == 0 else sums[place + i, j]
-            for s in range(num_steps):
+            total = np.float32(0) if step == 0 else sums[place + i, j]
+            for s in range(step, step + num_steps):
                 for d in range(SIDE):
-                    number = _value(bits_BD[row + i, (step + s) * SIDE + d])
-                    of_query = queries[group, query_step + s, j // 16, d // 2, j % 16, d % 2]
-                    total += number * _value(of_query)
+                    of_query = queries[group, s, j // 16, d // 2, j % 16, d % 2]
+                    total += _value(bits_BD[row + i, s * SIDE + d]) * _value(of_query)
             sums[place + i, j] = total
 
 
 @njit(nogil=True)
-def _multiply_wrongly(
-    bits_BD, row, step, queries, group, query_step, num_steps, sums, place, facts
-):
-    _multiply(bits_BD, row, step, queries, group, query_step, num_steps, sums, place, facts)
+def _multiply_wrongly(bits_BD, row, step, queries, group, num_steps, sums, place, facts):
+    _multiply(bits_BD, row, step, queries, group, num_steps, sums, place, facts)
     sums[place + SIDE - 1, SIDE - 1] += np.float32(1e6)
 
 
@@ -60,17 +57,9 @@ COUNTS = [
 """Of a fixture: the loop in plain products, and in AMX where this processor has it."""
 
 
-class Watched(TileFilter):
-    """Notes for how many queries it was asked."""
-
-    def prepare(self, *arguments):
-        self.asked = [*getattr(self, "asked", []), len(arguments[0])]
-        return super().prepare(*arguments)
-
-
 def hidden_order(num: int, num_queries: int) -> tuple[Floats, Floats]:
     """(passages, queries) of 64 dimensions: queries are large where passages are equal and small
-    where they differ, so that rounding the query to one term hides their order."""
+    where they differ, so that rounding the query hides their order."""
     rng = np.random.default_rng(5)
     values_ND = np.ones((num, 64), np.float32)
     values_ND[:, 32:] = rng.choice([-1.0, -0.5, 0.25, 1.0], (num, 32))

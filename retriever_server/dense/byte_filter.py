@@ -21,20 +21,23 @@ from retriever_server.dense.byte_codes import code_rows
 from retriever_server.dense.counting import (
     CHUNK_ROWS,
     SIDE,
+    Closer,
     ListedProducts,
     Unit,
     counting_loop,
+    no_look,
 )
 from retriever_server.dense.dots import LARGEST_DIM, Instructions, multiply, packed, start_of
 from retriever_server.dense.filters import (
     FLOAT32_UNIT,
     Doubles,
     Filter,
-    NumpyFilter,
+    Places,
     Prepared,
     Products,
     Room,
     as_float32,
+    thresholds,
 )
 from retriever_server.dense.formats import CODES, Floats, bits_of
 from retriever_server.dense.vectors import EXTENT_ROWS, Block, Vectors
@@ -82,14 +85,17 @@ class Operand:
     start: npt.NDArray[np.int32]
     """(groups, 32): what the passages' zero byte adds to the sums, negated."""
     scale_Q: Doubles
+    closer: Closer
+    """The queries as they are."""
 
 
 class ByteFilter:
     """See `Filter`. Of vectors in any format, their dimension a multiple of 32."""
 
+    finer: Filter | None = None
+
     def __init__(self, kind: Instructions, count: Callable[..., None], vectors: Vectors) -> None:
         """count: `counting_loop` with the instructions' products."""
-        self.finer: Filter | None = NumpyFilter()
         self._kind, self._count, self._room = kind, count, Room()
         self._code = vectors.code
         self._mean_D = vectors.mean_D.astype(np.float32)
@@ -108,7 +114,7 @@ class ByteFilter:
         reach_Q = np.linalg.norm(exact_QD, axis=1) * (vectors.longest + np.linalg.norm(mean_D))
         zeros_Q = np.zeros(len(queries_QD))
         return Prepared(
-            operand=self._operand(codes_QD.astype(np.int8), scale_Q),
+            operand=self._operand(codes_QD.astype(np.int8), scale_Q, Closer.of(queries_QD)),
             unit=FLOAT32_UNIT,
             terms=2,
             error_Q=left_out_Q * (1 + 1e-9) + 8 * _DOUBLE_UNIT * length_Q,
@@ -120,8 +126,8 @@ class ByteFilter:
             select=self._select,
         )
 
-    def take(self, block: Block) -> CodedBlock:
-        """See `Filter`; valid until this thread takes the next block."""
+    def coded(self, block: Block) -> CodedBlock:
+        """A block as bytes; valid until this thread takes the next."""
         num_rows, dim = block.raw_BD.shape
         codes_BD = self._room.array("codes", (-(-num_rows // SIDE) * SIDE, dim), np.uint8)
         scales_B = self._room.array("scales", (len(codes_BD),), np.float32)
@@ -142,29 +148,33 @@ class ByteFilter:
         )
 
     def products(
-        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+        self, prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
     ) -> Products:
-        """See `Filter`."""
-        operand = prepared.operand
+        """See `Filter`; valid until this thread takes the next block."""
+        operand, coded = prepared.operand, self.coded(block)
         assert isinstance(operand, Operand)
-        assert isinstance(block, CodedBlock)
-        bounds = low_Q / operand.scale_Q, high_Q / operand.scale_Q
-        facts = block.scales_B, operand.start
-        found = ListedProducts(len(low_Q), len(block.raw_BD), self._room)
-        found.add(self._count, block.codes_BD, 0, len(block.raw_BD), operand.packed, bounds, facts)
+        low_Q, high_Q = thresholds(prepared, coded, score_Q, listing)
+        found = ListedProducts(self._count, len(score_Q), len(block.raw_BD), self._room)
+        found.add(
+            coded.codes_BD, 0, len(block.raw_BD), operand.packed,
+            (low_Q / operand.scale_Q, high_Q / operand.scale_Q), (coded.scales_B, operand.start),
+            operand.closer.look(block, score_Q, listing),
+        )  # fmt: skip
         return found
 
-    def _operand(self, codes_QD: npt.NDArray[np.int8], scale_Q: Doubles) -> Operand:
+    def _operand(self, codes_QD: npt.NDArray[np.int8], scale_Q: Doubles, closer: Closer) -> Operand:
         return Operand(
             codes_QD=codes_QD,
             packed=packed(codes_QD),
             start=start_of(codes_QD, self._kind),
             scale_Q=scale_Q,
+            closer=closer,
         )
 
-    def _select(self, operand: object, queries: npt.NDArray[np.intp]) -> Operand:
+    def _select(self, operand: object, queries: Places) -> Operand:
         assert isinstance(operand, Operand)
-        return self._operand(operand.codes_QD[queries], operand.scale_Q[queries])
+        picked = operand.codes_QD[queries], operand.scale_Q[queries]
+        return self._operand(*picked, operand.closer.pick(queries))
 
 
 def _spread(vectors: Vectors) -> Doubles:
@@ -207,7 +217,7 @@ def agrees_with_numpy(kind: Instructions, count: Callable[..., None], dim: int) 
     exact_QB = np.einsum("qd,bd->qb", codes_QD, numbers_BD).astype(np.float32) * scales_B[:num_rows]
     ordered_QB = np.sort(exact_QB, axis=1).astype(np.float64)
     limits = ordered_QB[:, 20], ordered_QB[:, 120]
-    found = ListedProducts(num_queries, num_rows, Room())
-    facts = scales_B, start_of(codes_QD, kind)
-    found.add(count, codes_BD, 0, num_rows, packed(codes_QD), limits, facts)
+    found = ListedProducts(count, num_queries, num_rows, Room())
+    facts, look = (scales_B, start_of(codes_QD, kind)), no_look(num_queries, num_rows, dim)
+    found.add(codes_BD, 0, num_rows, packed(codes_QD), limits, facts, look)
     return found.equals(exact_QB.astype(np.float64), limits)

@@ -100,27 +100,27 @@ def start_of(codes_QD: npt.NDArray[np.int8], kind: Instructions) -> npt.NDArray[
 
 
 def multiply(kind: Instructions) -> Any:
-    """A function for compiled code: (codes_BD, row, step, queries, group, query_step, num_steps,
-    sums, place, facts). Writes to 32 rows of `sums`, from `place` on, the products of rows `row` to
+    """A function for compiled code: (codes_BD, row, step, queries, group, num_steps, sums,
+    place, facts). Writes to 32 rows of `sums`, from `place` on, the products of rows `row` to
     `row + 31` with the 32 queries of a group: the sum of whole numbers, made float32 and multiplied
     by the row's scale.
 
     codes_BD: uint8, dim a multiple of 32. queries: `packed`. sums: float32 (rows, 32). facts:
     (scales_B, start), start being int32 (groups, 32) that the sums begin with. All contiguous. step
-    and query_step must be 0 and num_steps all there are.
+    must be 0 and num_steps all there are.
     """
 
     def typed(
         typing_context: Any, codes_BD: Any, row: Any, step: Any, queries: Any, group: Any,
-        query_step: Any, num_steps: Any, sums: Any, place: Any, facts: Any,
+        num_steps: Any, sums: Any, place: Any, facts: Any,
     ) -> Any:  # fmt: skip
         del typing_context
-        integers = (row, step, group, query_step, num_steps, place)
+        integers = (row, step, group, num_steps, place)
         if not all(isinstance(one, types.Integer) for one in integers):
             return None
         signature = types.void(
-            codes_BD, types.int64, types.int64, queries, types.int64, types.int64, types.int64,
-            sums, types.int64, facts,
+            codes_BD, types.int64, types.int64, queries, types.int64, types.int64, sums,
+            types.int64, facts,
         )  # fmt: skip
         return signature, _builder(kind)
 
@@ -134,13 +134,13 @@ def _builder(kind: Instructions) -> Any:
     columns = 2 * register_bytes
 
     def build(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-        _, row, _, _, group, _, num_steps, _, place, facts = arguments
+        _, row, _, _, group, num_steps, _, place, facts = arguments
         codes, numbers, out = (
-            data(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 7)
+            data(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 6)
         )
         scales, starts = (
             data(context, builder, one, builder.extract_value(facts, i))
-            for i, one in enumerate(signature.args[9])
+            for i, one in enumerate(signature.args[8])
         )
         dim = shape(context, builder, signature.args[0], arguments[0])[1]
         steps_of_group = shape(context, builder, signature.args[3], arguments[3])[1]

@@ -18,10 +18,10 @@ filter's sum over D terms, in any order, with or without fused multiply-add, err
 for the sum of absolute products), u the unit roundoff of its accumulator: 2^-24 in float32. Tensor
 cores of NVIDIA truncate while they align (Fasi, Higham, Mikaitis, Pranesh 2021; error analysis in
 Blanchard, Higham, Lopez, Mary, Pranesh 2020), for which 2^-22 is assumed. Results below the normal
-numbers may be flushed to zero; `_UNDERFLOW` bounds what that takes. Where the filter subtracts an
-offset o before its last rounding, one more operation adds gamma_n |o|. If the output is rounded to
-another format afterwards, nothing is added to the bound: rounding is monotone, so the thresholds
-are rounded to that format too, and v > round(T) implies p > T.
+numbers may be flushed to zero; `filters.UNDERFLOW` bounds what that takes. Where the filter
+subtracts an offset o before its last rounding, one more operation adds gamma_n |o|. If the output
+is rounded to another format afterwards, nothing is added to the bound: rounding is monotone, so the
+thresholds are rounded to that format too, and v > round(T) implies p > T.
 
 A filter may round the passages too and multiply with x' instead of x. Then |q'||x - x'| is added,
 with the largest |x - x'| of the block (`Block.left_out`), and L bounds |x'|. `byte_filter` says
@@ -46,16 +46,7 @@ import numpy.typing as npt
 from convsearch.errors import EngineError
 from retriever_server.cores import num_cores
 from retriever_server.dense import kernels
-from retriever_server.dense.filters import (
-    FLOAT32_UNIT,
-    Doubles,
-    Filter,
-    Ints,
-    NumpyFilter,
-    Places,
-    Prepared,
-    gamma,
-)
+from retriever_server.dense.filters import Doubles, Filter, Ints, NumpyFilter, Places, Prepared
 from retriever_server.dense.formats import Floats, bits_of
 from retriever_server.dense.vectors import Block, Vectors
 from retriever_server.parts import Golds
@@ -68,10 +59,6 @@ _BLOCKS_OF_A_THREAD = 8
 """At least, so that all end at nearly the same time."""
 MAX_QUERIES = 2048
 """Queries of one matrix product: beyond it, products outgrow the caches and nothing is won."""
-_UNDERFLOW = 2.0**-123
-"""Per term and unit of length: 8 times the smallest normal float32, for flushed operands, products
-and sums."""
-_DOUBLE_SLACK = 2.0**-52
 LARGEST_SCORE = 1e37
 """Where single precision is near its end, and the bounds with it."""
 _MANY_NEAR = 0.02
@@ -80,34 +67,6 @@ there are some such queries."""
 _NONE = np.empty(0, dtype=np.intp)
 _KEPT = 0.8
 """Queries are packed together once fewer than this share of them still count."""
-
-
-def thresholds(prepared: Prepared, block: Block, gold_Q: Doubles) -> tuple[Doubles, Doubles]:
-    """(low_Q, high_Q) in double precision: a product outside them lies on its side of the gold for
-    certain. See the module's proof."""
-    terms = prepared.terms + 1
-    length_Q = prepared.length_Q * block.longest
-    slack_Q = (
-        prepared.error_Q * block.farthest
-        + prepared.length_Q * block.left_out
-        + prepared.rounding_Q
-        + gamma(terms, prepared.unit) * (length_Q + np.abs(prepared.offset_Q))
-        + _UNDERFLOW * terms * (1 + prepared.length_Q) * (1 + block.longest)
-    )
-    centre_Q = gold_Q - prepared.shift_Q - prepared.offset_Q
-    # roundings in double precision: of the exact scores themselves, and of the lines above
-    weight_Q = np.abs(gold_Q) + np.abs(prepared.shift_Q) + np.abs(prepared.offset_Q) + length_Q
-    slack_Q = slack_Q * (1 + 1e-9) + 4 * terms * _DOUBLE_SLACK * weight_Q
-    return centre_Q - slack_Q, centre_Q + slack_Q
-
-
-def float32_slack(length_Q: Doubles, block: Block) -> Doubles:
-    """What products of a block's rows with queries of these lengths may err by in float32, compared
-    with their exact scores; both as they are stored."""
-    terms = block.raw_BD.shape[1] + 1  # one more is more than double precision errs by
-    relative_Q = gamma(terms, FLOAT32_UNIT) * length_Q * block.longest
-    flushed_Q = _UNDERFLOW * terms * (1 + length_Q) * (1 + block.longest)
-    return (relative_Q + flushed_Q) * (1 + 1e-6)
 
 
 def check_range(queries_QD: Doubles, vectors: Vectors) -> None:
@@ -240,9 +199,7 @@ class RankEngine:
         room_P: Ints,
     ) -> Ints:  # fmt: skip
         """What of one block comes before the gold of each query, exactly below room_P."""
-        taken = by.take(block)
-        low_P, high_P = thresholds(prepared, taken, call.golds.score_Q[places])
-        products = by.products(prepared, taken, low_P, high_P)
+        products = by.products(prepared, block, call.golds.score_Q[places])
         counts_P, near_P = products.count(self.pool, self.share)
         near_P = np.where(counts_P < room_P, near_P, 0)
         retried = crowded(near_P, block)

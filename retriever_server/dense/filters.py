@@ -16,7 +16,7 @@ import numpy as np
 import numpy.typing as npt
 
 from retriever_server.dense import kernels
-from retriever_server.dense.formats import CODES, Floats, bits_of
+from retriever_server.dense.formats import Floats, bits_of, code_of
 from retriever_server.dense.vectors import Block, Vectors
 
 Doubles = npt.NDArray[np.float64]
@@ -28,6 +28,11 @@ FLOAT32_UNIT = 2.0**-24
 """Unit roundoff of float32."""
 TENSOR_CORE_UNIT = 2.0**-22
 """Assumed of tensor cores, which truncate: see `exact_rank`."""
+
+UNDERFLOW = 2.0**-123
+"""Per term and unit of length: 8 times the smallest normal float32, for flushed operands, products
+and sums."""
+_DOUBLE_SLACK = 2.0**-52
 
 
 def gamma(terms: int, unit: float) -> float:
@@ -77,6 +82,36 @@ class Prepared:
         )
 
 
+def thresholds(
+    prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
+) -> tuple[Doubles, Doubles]:
+    """(low_Q, high_Q) in double precision: a product outside them lies on its side of the score for
+    certain; see the proof in `exact_rank`. listing: high_Q is infinite."""
+    terms = prepared.terms + 1
+    length_Q = prepared.length_Q * block.longest
+    slack_Q = (
+        prepared.error_Q * block.farthest
+        + prepared.length_Q * block.left_out
+        + prepared.rounding_Q
+        + gamma(terms, prepared.unit) * (length_Q + np.abs(prepared.offset_Q))
+        + UNDERFLOW * terms * (1 + prepared.length_Q) * (1 + block.longest)
+    )
+    centre_Q = score_Q - prepared.shift_Q - prepared.offset_Q
+    # roundings in double precision: of the exact scores themselves, and of the lines above
+    weight_Q = np.abs(score_Q) + np.abs(prepared.shift_Q) + np.abs(prepared.offset_Q) + length_Q
+    slack_Q = slack_Q * (1 + 1e-9) + 4 * terms * _DOUBLE_SLACK * weight_Q
+    return centre_Q - slack_Q, np.where(listing, np.inf, centre_Q + slack_Q)
+
+
+def float32_slack(length_Q: Doubles, block: Block) -> Doubles:
+    """What products of a block's rows with queries of these lengths may err by in float32, compared
+    with their exact scores; both as they are stored."""
+    terms = block.raw_BD.shape[1] + 1  # one more is more than double precision errs by
+    relative_Q = gamma(terms, FLOAT32_UNIT) * length_Q * block.longest
+    flushed_Q = UNDERFLOW * terms * (1 + length_Q) * (1 + block.longest)
+    return (relative_Q + flushed_Q) * (1 + 1e-6)
+
+
 class Products(Protocol):
     """Products of a block with all queries, held until what is in doubt has been settled."""
 
@@ -100,21 +135,12 @@ class Filter(Protocol):
         """gold_Q: scores near which the products should be most exact."""
         ...
 
-    def take(self, block: Block) -> Block:
-        """The block in the form that `products` wants, with bounds on lengths in that form."""
-        ...
-
     def products(
-        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
-    ) -> Products: ...
-
-
-class AsStored:
-    """Of filters that multiply with the stored numbers."""
-
-    def take(self, block: Block) -> Block:
-        """See `Filter`."""
-        return block
+        self, prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
+    ) -> Products:
+        """Of the rows of a block, compared with a score for each query. listing: none counts as
+        above it, so that all that are not below are listed."""
+        ...
 
 
 class HostProducts:
@@ -161,7 +187,7 @@ class Room(threading.local):
         return kept[:size].reshape(shape)
 
 
-class NumpyFilter(AsStored):
+class NumpyFilter:
     """Float32 by numpy's matrix product. Exact operands, so its doubt is rounding of sums alone."""
 
     finer: Filter | None = None
@@ -187,9 +213,10 @@ class NumpyFilter(AsStored):
         )
 
     def products(
-        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+        self, prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
     ) -> HostProducts:
         """See `Filter`; valid until this thread takes the next block."""
+        low_Q, high_Q = thresholds(prepared, block, score_Q, listing)
         queries_QD, shape = np.asarray(prepared.operand), block.raw_BD.shape
         rows_BD = as_float32(block, self._room.array("rows", shape, np.float32))
         products_QB = self._room.array("products", (len(queries_QD), shape[0]), np.float32)
@@ -205,6 +232,5 @@ def as_float32(block: Block, out_BD: Floats | None = None) -> Floats:
         return np.asarray(raw, dtype=np.float32)
     if out_BD is None:
         out_BD = np.empty(raw.shape, dtype=np.float32)
-    code = CODES["float16" if raw.dtype == np.float16 else "bfloat16"]
-    kernels.decode_rows(bits_of(raw), code, 0, len(raw), out_BD)
+    kernels.decode_rows(bits_of(raw), code_of(raw), 0, len(raw), out_BD)
     return out_BD

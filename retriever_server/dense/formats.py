@@ -59,3 +59,10 @@ def decode(raw: Raw, name: Format) -> Floats:
 def bits_of(raw: Raw) -> npt.NDArray[np.uint16 | np.uint32]:
     """The same memory as unsigned integers, which the compiled loops read."""
     return raw.view(np.uint32 if raw.dtype == np.float32 else np.uint16)
+
+
+def code_of(raw: Raw) -> int:
+    """See `CODES`."""
+    if raw.dtype == np.float32:
+        return CODES["float32"]
+    return CODES["float16" if raw.dtype == np.float16 else "bfloat16"]

@@ -210,16 +210,14 @@ def _put(scores, orders, positions, size, score, order, position):
 
 
 @njit(nogil=True, cache=True)
-def keep_best(bits_BD, code, queries_QD, near_QD, slack, queries, starts, columns, order_B,
-              first_position, next_at, sizes_Q, scores_QK, orders_QK, positions_QK, begin,
-              end):  # fmt: skip
+def keep_best(bits_BD, code, queries_QD, queries, starts, columns, order_B, first_position, next_at,
+              sizes_Q, scores_QK, orders_QK, positions_QK, begin, end):  # fmt: skip
     """Puts columns among the best of their queries, for the places begin to end of `queries`, by
     exact scores, or drops them.
 
-    near_QD: the queries in float32; slack: of each place, what `near_score` may be off by. The
-    columns of a place ascend. first_position: of the block's first row. next_at: room for a number
-    of each place. sizes_Q: how many of a query's best there are. Rows are taken in parts that the
-    second cache holds, because many queries ask for each.
+    The columns of a place ascend. first_position: of the block's first row. next_at: room for a
+    number of each place. sizes_Q: how many of a query's best there are. Rows are taken in parts
+    that the second cache holds, because many queries ask for each.
     """
     step = max(1, _PART_BYTES // (bits_BD.shape[1] * bits_BD.itemsize))
     next_at[begin:end] = starts[begin:end]
@@ -234,10 +232,6 @@ def keep_best(bits_BD, code, queries_QD, near_QD, slack, queries, starts, column
             while at < stop and columns[at] < last_row:
                 column = columns[at]
                 at += 1
-                if size == scores.shape[0]:
-                    near = np.float64(near_score(bits_BD[column], code, near_QD[q]))
-                    if near + slack[place] < scores[0]:
-                        continue
                 score = exact_score(bits_BD[column], code, queries_QD[q])
                 position = first_position + column
                 size = _put(scores, orders, positions, size, score, order_B[column], position)

@@ -1,7 +1,7 @@
 """Exact top lists with the filters of exact ranking: each block lists what can still be in them.
 
 The last score of the best topk so far is a bar: a passage below it cannot enter. A filter lists the
-rows of a block whose product is not certainly below (`exact_rank.thresholds`), these are scored by
+rows of a block whose product is not certainly below (`filters.thresholds`), these are scored by
 the definition, and the bar rises. After b blocks some topk / b rows of the next one pass, so about
 topk ln(N) of N passages are scored exactly. The first block, which has no bar, is taken in pieces
 that double. All cores or devices share the bar, and keep lists of their own until the end.
@@ -20,12 +20,9 @@ from retriever_server.dense.exact_rank import (
     LARGEST_SCORE,
     RankEngine,
     check_range,
-    crowded,
-    float32_slack,
     split,
-    thresholds,
 )
-from retriever_server.dense.filters import Doubles, Filter, Ints, Places, Prepared
+from retriever_server.dense.filters import Doubles, Filter, Prepared
 from retriever_server.dense.formats import Floats, bits_of
 from retriever_server.dense.lists import TopList
 from retriever_server.dense.vectors import Block
@@ -40,7 +37,6 @@ class _Best:
     """The best passages of each query so far, among those that one thread has seen."""
 
     def __init__(self, num_queries: int, depth: int) -> None:
-        self.num_seen = 0
         self.sizes_Q = np.zeros(num_queries, dtype=np.int64)
         self.scores_QK = np.empty((num_queries, depth))
         self.orders_QK = np.empty((num_queries, depth), dtype=np.int64)
@@ -64,9 +60,8 @@ class _Call:
     """The queries of one call, and the bar that all threads together have found."""
 
     def __init__(self, queries_QD: Floats, depth: int) -> None:
-        self.queries_QD, self.depth = np.ascontiguousarray(queries_QD), depth
+        self.queries_QD, self.depth = queries_QD, depth
         self.doubles_QD = queries_QD.astype(np.float64)
-        self.length_Q = np.linalg.norm(self.doubles_QD, axis=1)
         self.bar_Q = np.full(len(queries_QD), -LARGEST_SCORE)
         self._lock = threading.Lock()
 
@@ -101,8 +96,10 @@ class ThresholdLists:
     def _lists(self, id_order_N: npt.NDArray[np.integer], call: _Call) -> list[TopList]:
         engine, num_queries = self._engine, len(call.queries_QD)
         first, *rest = engine.vectors.blocks(engine.block_rows)
-        places = np.arange(num_queries)
-        prepared = {by: self._prepare(by, call, places) for by in set(engine.filters)}
+        prepared = {
+            by: by.prepare(call.queries_QD, engine.vectors, call.bar_Q)
+            for by in set(engine.filters)
+        }
         by, best = engine.filters[0], _Best(num_queries, call.depth)
         for piece in _pieces(first):
             self._add(by, piece, prepared[by], id_order_N, call, best, engine.threads)
@@ -113,9 +110,6 @@ class ThresholdLists:
         ]
         kept = [job.result() for job in waiting] or [best]
         return [_merged(kept, query, call.depth) for query in range(num_queries)]
-
-    def _prepare(self, by: Filter, call: _Call, places: Places) -> Prepared:
-        return by.prepare(call.queries_QD[places], self._engine.vectors, call.bar_Q[places])
 
     def _take(
         self, by: Filter, blocks: Sequence[Block], prepared: Prepared,
@@ -133,48 +127,22 @@ class ThresholdLists:
         """Takes what of a block reaches the bar into the best."""
         end = block.first + len(block.raw_BD)
         order_B = np.asarray(id_order_N[block.first : end], dtype=np.int64)
-        # as many as pass a bar that is exact, give or take; beyond that it is the filter's doubt
-        expected = 2 * call.depth * len(block.raw_BD) // max(1, best.num_seen)
-        for places, starts, columns in self._reaching(
-            by, block, prepared, call, np.arange(len(call.queries_QD)), expected
-        ):
-            edges = np.linspace(0, len(places), threads + 1).astype(int).tolist()
-            slack_P = float32_slack(call.length_Q[places], block)
-            next_at = np.empty(len(places), dtype=np.int64)
-
-            keep = partial(
-                kernels.keep_best, bits_of(block.raw_BD), self._engine.vectors.code,
-                call.doubles_QD, call.queries_QD, slack_P, places, starts, columns, order_B,
-                block.first, next_at, best.sizes_Q, best.scores_QK, best.orders_QK,
-                best.positions_QK,
-            )  # fmt: skip
-            if threads == 1:
-                keep(0, len(places))
-            else:
-                list(self._engine.pool.map(keep, edges[:-1], edges[1:]))
-        best.num_seen += len(block.raw_BD)
+        products = by.products(prepared, block, call.bar_Q, listing=True)
+        _, near_Q = products.count(self._engine.pool, self._engine.share)
+        queries = np.flatnonzero(near_Q)
+        starts = np.concatenate(([0], np.cumsum(near_Q[queries])))
+        columns = products.near_columns(queries, starts)
+        edges = np.linspace(0, len(queries), threads + 1).astype(int).tolist()
+        keep = partial(
+            kernels.keep_best, bits_of(block.raw_BD), self._engine.vectors.code, call.doubles_QD,
+            queries, starts, columns, order_B, block.first, np.empty(len(queries), dtype=np.int64),
+            best.sizes_Q, best.scores_QK, best.orders_QK, best.positions_QK,
+        )  # fmt: skip
+        if threads == 1:
+            keep(0, len(queries))
+        else:
+            list(self._engine.pool.map(keep, edges[:-1], edges[1:]))
         call.raise_bar(best.bar_Q)
-
-    def _reaching(
-        self, by: Filter, block: Block, prepared: Prepared, call: _Call, places: Places,
-        expected: int,
-    ) -> Iterator[tuple[Places, Ints, Ints]]:  # fmt: skip
-        """(queries, where the rows of each begin, rows) that are not certainly below the bar."""
-        engine = self._engine
-        taken = by.take(block)
-        low_P, _ = thresholds(prepared, taken, call.bar_Q[places])
-        products = by.products(prepared, taken, low_P, np.full(len(low_P), np.inf))
-        _, near_P = products.count(engine.pool, engine.share)
-        retried = crowded(near_P - expected, block)
-        if by.finer is not None and len(retried):
-            again = self._prepare(by.finer, call, places[retried])
-            yield from self._reaching(by.finer, block, again, call, places[retried], expected)
-            near_P = near_P.copy()
-            near_P[retried] = 0
-        queries = np.flatnonzero(near_P)
-        if len(queries):
-            starts = np.concatenate(([0], np.cumsum(near_P[queries])))
-            yield places[queries], starts, products.near_columns(queries, starts)
 
 
 def _pieces(block: Block) -> Iterator[Block]:

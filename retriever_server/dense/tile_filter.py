@@ -1,9 +1,7 @@
 """The filter for processors with AMX: products in bfloat16, in the loop of `counting`.
 
-The stored numbers are bfloat16 already. A query is rounded to one bfloat16 number for each of its
-own, or to the sum of two, which costs twice the products and errs 2^-8 times as much: `finer`. The
-sums are float32, rounded to nearest, as `exact_rank` assumes of a processor; with two terms the sum
-has 2 D products, and |q1||x| + |q2||x| bounds their sizes.
+The stored numbers are bfloat16 already, and queries are rounded to it. The sums are float32,
+rounded to nearest, as `exact_rank` assumes of a processor.
 """
 
 from collections.abc import Callable
@@ -15,28 +13,26 @@ import numpy.typing as npt
 from retriever_server.dense.counting import (
     CHUNK_ROWS,
     SIDE,
+    Closer,
     ListedProducts,
+    Look,
     Unit,
     aligned,
     counting_loop,
+    no_look,
 )
 from retriever_server.dense.filters import (
     FLOAT32_UNIT,
-    AsStored,
     Doubles,
     Filter,
+    Places,
     Prepared,
     Products,
     Room,
+    thresholds,
 )
 from retriever_server.dense.formats import Floats, decode, encode
-from retriever_server.dense.tiles import (
-    configuration,
-    configure,
-    multiply,
-    packed,
-    release,
-)
+from retriever_server.dense.tiles import configuration, configure, multiply, packed, release
 from retriever_server.dense.vectors import Block, Vectors
 
 _CONFIGURATION = configuration()
@@ -51,40 +47,36 @@ amx_count = counting_loop(Unit(configure, multiply, release, PART_STEPS))
 
 @dataclass(frozen=True, kw_only=True)
 class Operand:
-    """Queries as they are and as tiles; see `tiles.packed`."""
+    """Queries in bfloat16, these as tiles (see `tiles.packed`), and as they are."""
 
-    bits_QTD: npt.NDArray[np.uint16]
+    bits_QD: npt.NDArray[np.uint16]
     packed: npt.NDArray[np.uint16]
+    closer: Closer
 
 
-class TileFilter(AsStored):
+class TileFilter:
     """See `Filter`. The vectors must be stored as bfloat16, their dimension a multiple of 32."""
 
-    def __init__(self, count: Callable[..., None], terms: int = 1) -> None:
-        """count: from `counting_loop`. terms: bfloat16 numbers whose sum stands for one number of a
-        query."""
-        self._count, self._terms, self._room = count, terms, Room()
-        self.finer: Filter | None = None if terms > 1 else TileFilter(count, 2)
+    finer: Filter | None = None
+
+    def __init__(self, count: Callable[..., None]) -> None:
+        """count: from `counting_loop`."""
+        self._count, self._room = count, Room()
 
     def prepare(self, queries_QD: Floats, vectors: Vectors, gold_Q: Doubles) -> Prepared:
         """See `Filter`."""
-        error_QD = queries_QD.astype(np.float64)
-        bits_QTD = np.empty((len(queries_QD), self._terms, vectors.dim), dtype=np.uint16)
-        length_Q = np.zeros(len(queries_QD))
-        for term in range(self._terms):
-            raw_QD = encode(error_QD.astype(np.float32), "bfloat16")
-            rounded_QD = decode(raw_QD, "bfloat16").astype(np.float64)
-            bits_QTD[:, term] = raw_QD
-            error_QD -= rounded_QD
-            length_Q += np.linalg.norm(rounded_QD, axis=1)
+        raw_QD = encode(queries_QD, "bfloat16")
+        rounded_QD = decode(raw_QD, "bfloat16").astype(np.float64)
+        error_QD = queries_QD.astype(np.float64) - rounded_QD
+        bits_QD = raw_QD.view(np.uint16)
         zeros_Q = np.zeros(len(queries_QD))
         return Prepared(
-            operand=Operand(bits_QTD=bits_QTD, packed=packed(bits_QTD)),
+            operand=Operand(bits_QD=bits_QD, packed=packed(bits_QD), closer=Closer.of(queries_QD)),
             unit=FLOAT32_UNIT,
-            terms=self._terms * vectors.dim,
+            terms=vectors.dim,
             error_Q=np.linalg.norm(error_QD, axis=1) * (1 + 1e-9),
             shift_Q=np.einsum("qd,d->q", error_QD, vectors.mean_D.astype(np.float64)),
-            length_Q=length_Q * (1 + 1e-9),
+            length_Q=np.linalg.norm(rounded_QD, axis=1) * (1 + 1e-9),
             offset_Q=zeros_Q,
             scale_Q=zeros_Q + 1,
             rounding_Q=zeros_Q,
@@ -92,33 +84,34 @@ class TileFilter(AsStored):
         )
 
     def products(
-        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+        self, prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
     ) -> Products:
         """See `Filter`."""
         operand = prepared.operand
         assert isinstance(operand, Operand)
-        bits_BD = block.raw_BD.view(np.uint16)
-        return _counted(self._count, operand.packed, bits_BD, (low_Q, high_Q), self._room)
+        bounds = thresholds(prepared, block, score_Q, listing)
+        found = ListedProducts(self._count, len(score_Q), len(block.raw_BD), self._room)
+        look = operand.closer.look(block, score_Q, listing)
+        _add(found, operand.packed, block.raw_BD.view(np.uint16), bounds, look)
+        return found
 
 
-def _counted(
-    count: Callable[..., None], queries: npt.NDArray[np.uint16], bits_BD: npt.NDArray[np.uint16],
-    bounds: tuple[Doubles, Doubles], room: Room,
-) -> ListedProducts:  # fmt: skip
+def _add(
+    found: ListedProducts, queries: npt.NDArray[np.uint16], bits_BD: npt.NDArray[np.uint16],
+    bounds: tuple[Doubles, Doubles], look: Look,
+) -> None:  # fmt: skip
     """queries: `tiles.packed`; bits_BD: bfloat16."""
-    products = ListedProducts(len(bounds[0]), len(bits_BD), room)
     whole = len(bits_BD) // SIDE * SIDE
     rest_BD = aligned((SIDE, bits_BD.shape[1]), np.uint16)
     rest_BD[: len(bits_BD) - whole] = bits_BD[whole:]
-    products.add(count, bits_BD, 0, whole, queries, bounds, _CONFIGURATION)
-    products.add(count, rest_BD, whole, len(bits_BD) - whole, queries, bounds, _CONFIGURATION)
-    return products
+    for rows_BD, first, num_rows in ((bits_BD, 0, whole), (rest_BD, whole, len(bits_BD) - whole)):
+        found.add(rows_BD, first, num_rows, queries, bounds, _CONFIGURATION, look)
 
 
-def _select(operand: object, queries: npt.NDArray[np.intp]) -> object:
+def _select(operand: object, queries: Places) -> Operand:
     assert isinstance(operand, Operand)
-    bits_QTD = operand.bits_QTD[queries]
-    return Operand(bits_QTD=bits_QTD, packed=packed(bits_QTD))
+    bits_QD = operand.bits_QD[queries]
+    return Operand(bits_QD=bits_QD, packed=packed(bits_QD), closer=operand.closer.pick(queries))
 
 
 def agrees_with_numpy(count: Callable[..., None], dim: int) -> bool:
@@ -135,5 +128,6 @@ def agrees_with_numpy(count: Callable[..., None], dim: int) -> bool:
         encode(values, "bfloat16").view(np.uint16) for values in (queries_QD, block_BD)
     )
     bounds = ordered_QB[:, 20], ordered_QB[:, 120]
-    products = _counted(count, packed(query_bits[:, None]), block_bits, bounds, Room())
-    return products.equals(exact_QB, bounds)
+    found = ListedProducts(count, num_queries, num_rows, Room())
+    _add(found, packed(query_bits), block_bits, bounds, no_look(num_queries, num_rows, dim))
+    return found.equals(exact_QB, bounds)

@@ -48,16 +48,16 @@ def configuration() -> npt.NDArray[np.uint8]:
     return content
 
 
-def packed(bits_QTD: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
-    """Queries as the tiles of `multiply`: (groups of 32, T D / 32 steps, 2 halves, 16 pairs of
+def packed(bits_QD: npt.NDArray[np.uint16]) -> npt.NDArray[np.uint16]:
+    """Queries as the tiles of `multiply`: (groups of 32, D / 32 steps, 2 halves, 16 pairs of
     numbers, 16 queries, 2), the last group filled up with zeros.
 
-    bits_QTD: bfloat16 bits of T terms of each query; D a multiple of 32.
+    bits_QD: bfloat16 bits; D a multiple of 32.
     """
-    num_queries, terms, dim = bits_QTD.shape
-    groups, steps = -(-num_queries // SIDE), terms * dim // SIDE
-    full = np.zeros((groups * SIDE, terms * dim), dtype=np.uint16)
-    full[:num_queries] = bits_QTD.reshape(num_queries, -1)
+    num_queries, dim = bits_QD.shape
+    groups, steps = -(-num_queries // SIDE), dim // SIDE
+    full = np.zeros((groups * SIDE, dim), dtype=np.uint16)
+    full[:num_queries] = bits_QD
     out = aligned((groups, steps, 2, _HALF, _HALF, 2), np.uint16)
     parts = full.reshape(groups, 2, _HALF, steps, _HALF, 2)
     out[:] = parts.transpose(0, 3, 1, 4, 2, 5)
@@ -100,22 +100,22 @@ release: Any = intrinsic(_release)
 
 def _multiply(
     typing_context: Any, bits_BD: Any, row: Any, step: Any, queries: Any, group: Any,
-    query_step: Any, num_steps: Any, sums: Any, place: Any, facts: Any,
+    num_steps: Any, sums: Any, place: Any, facts: Any,
 ) -> Any:  # fmt: skip
     """Adds to 32 rows of `sums`, from `place` on, the products of rows `row` to `row + 31` with the
-    32 queries of a group, over some steps of 32 numbers; where the queries' first step is 0 the
-    sums begin at zero.
+    32 queries of a group, over some steps of 32 numbers; with the first step the sums begin at
+    zero.
 
     bits_BD: uint16, dim a multiple of 32. queries: `packed`. sums: float32 (rows, 32). All
-    contiguous. step, query_step: the first of each. facts: not used.
+    contiguous. step: the first of num_steps. facts: not used.
     """
     del typing_context
-    integers = (row, step, group, query_step, num_steps, place)
+    integers = (row, step, group, num_steps, place)
     if not all(isinstance(kind, types.Integer) for kind in integers):
         return None
     signature = types.void(
-        bits_BD, types.int64, types.int64, queries, types.int64, types.int64, types.int64, sums,
-        types.int64, facts,
+        bits_BD, types.int64, types.int64, queries, types.int64, types.int64, sums, types.int64,
+        facts,
     )  # fmt: skip
     return signature, _build_multiply
 
@@ -124,14 +124,14 @@ multiply: Any = intrinsic(_multiply)
 
 
 def _build_multiply(context: Any, builder: Any, signature: Any, arguments: Any) -> Any:
-    _, row, step, _, group, query_step, num_steps, _, place, _ = arguments
+    _, row, step, _, group, num_steps, _, place, _ = arguments
     rows, numbers, out = (
-        data(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 7)
+        data(context, builder, signature.args[i], arguments[i]) for i in (0, 3, 6)
     )
     dim = shape(context, builder, signature.args[0], arguments[0])[1]
     row_bytes = builder.mul(dim, I64(2))
     steps_of_group = shape(context, builder, signature.args[3], arguments[3])[1]
-    first_step = builder.add(builder.mul(group, steps_of_group), query_step)
+    first_step = builder.add(builder.mul(group, steps_of_group), step)
     offset = builder.add(builder.mul(row, row_bytes), builder.mul(step, I64(_STEP_BYTES)))
     rows = at(builder, rows, offset)
     numbers = at(builder, numbers, builder.mul(first_step, I64(2 * _TILE_BYTES)))
@@ -139,7 +139,7 @@ def _build_multiply(context: Any, builder: Any, signature: Any, arguments: Any) 
     halves = [(i, j) for i in range(2) for j in range(2)]
     corners = [at(builder, out, I64(_HALF * (i * _ROW_BYTES + j * 4))) for i, j in halves]
     stride = I64(_ROW_BYTES)
-    with builder.if_else(builder.icmp_unsigned("==", query_step, I64(0))) as (begin, go_on):
+    with builder.if_else(builder.icmp_unsigned("==", step, I64(0))) as (begin, go_on):
         with begin:
             for tile in range(4):
                 _tile(builder, "tilezero", I8(tile))

@@ -15,7 +15,6 @@ import torch
 from convsearch.errors import ConfigError
 from retriever_server.dense.filters import (
     TENSOR_CORE_UNIT,
-    AsStored,
     Doubles,
     Filter,
     Ints,
@@ -23,6 +22,7 @@ from retriever_server.dense.filters import (
     Prepared,
     Products,
     Share,
+    thresholds,
 )
 from retriever_server.dense.formats import Floats, Raw
 from retriever_server.dense.vectors import Block, Vectors
@@ -40,7 +40,7 @@ class Operand:
     minus_offset_Q1: torch.Tensor
 
 
-class TorchFilter(AsStored):
+class TorchFilter:
     """See `Filter`. The vectors must be stored as bfloat16 or float16."""
 
     def __init__(self, vectors: Vectors, device: str = "cpu") -> None:
@@ -111,9 +111,10 @@ class TorchFilter(AsStored):
         )
 
     def products(
-        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+        self, prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
     ) -> Products:
         """See `Filter`."""
+        low_Q, high_Q = thresholds(prepared, block, score_Q, listing)
         operand = prepared.operand
         assert isinstance(operand, Operand)
         block_BD = self._on_device(block)

@@ -20,7 +20,7 @@ import torch
 import triton  # pyright: ignore[reportMissingImports] - torch for CPUs comes without
 import triton.language as tl  # pyright: ignore[reportMissingImports]
 
-from retriever_server.dense.filters import Doubles, Ints, Prepared, Products, Share
+from retriever_server.dense.filters import Doubles, Ints, Prepared, Products, Share, thresholds
 from retriever_server.dense.torch_filter import DeviceProducts, Operand, TorchFilter
 from retriever_server.dense.vectors import Block, Vectors
 
@@ -117,9 +117,10 @@ class TritonFilter(TorchFilter):
         return agrees_with_torch(self._device, self._dtype, self._dim)
 
     def products(
-        self, prepared: Prepared, block: Block, low_Q: Doubles, high_Q: Doubles
+        self, prepared: Prepared, block: Block, score_Q: Doubles, listing: bool = False
     ) -> Products:
         """See `Filter`."""
+        low_Q, high_Q = thresholds(prepared, block, score_Q, listing)
         operand = prepared.operand
         assert isinstance(operand, Operand)
         low, high = (

@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,15 +9,13 @@ import numpy as np
 import pytest
 from counting_filters import BYTE_KINDS, byte_loops
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
-from plain_tiles import hidden_order
 
 from convsearch.cli.checks import dense_products
 from retriever_server.dense import dots, units
 from retriever_server.dense.byte_codes import UNKNOWN, code_rows
 from retriever_server.dense.byte_filter import ByteFilter, agrees_with_numpy, byte_loop
 from retriever_server.dense.dots import Instructions
-from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, thresholds
-from retriever_server.dense.filters import NumpyFilter, as_float32
+from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine
 from retriever_server.dense.formats import CODES, FORMATS, Floats, Format, bits_of, decode, encode
 from retriever_server.dense.units import choose_filters
 
@@ -58,32 +55,12 @@ def test_without_the_bound_ranks_are_wrong(case, kind: Instructions) -> None:
             prepared.error_Q[:] = 0
             return prepared
 
-        def take(self, block):
-            return replace(super().take(block), left_out=0.0)
+        def coded(self, block):
+            return replace(super().coded(block), left_out=0.0)
 
     engine = RankEngine(vectors, order_N, [Careless(kind, byte_loops[kind], vectors)])
     expected = brute_ranks(values_ND, order_N, queries_QD, golds, 100)
     assert ranks_of(engine, queries_QD, golds, 100) != expected
-
-
-def test_products_stay_within_the_bound(case, kind: Instructions) -> None:
-    vectors, _, _, queries_QD, golds = case
-    gold_Q = np.asarray([vectors.scores(q, np.asarray(g))[0]
-                         for q, g in zip(queries_QD, golds, strict=True)])  # fmt: skip
-    by = ByteFilter(kind, byte_loops[kind], vectors)
-    prepared = by.prepare(queries_QD, vectors, gold_Q)
-    doubtful = 0
-    for block in vectors.blocks(BLOCK_ROWS):
-        exact_QB = queries_QD.astype(np.float64) @ as_float32(block).astype(np.float64).T
-        taken = by.take(block)
-        products = by.products(prepared, taken, *thresholds(prepared, taken, gold_Q))
-        with ThreadPoolExecutor(1) as pool:
-            above_Q, near_Q = products.count(pool, lambda items: iter([(0, items)]))
-        better_Q = (exact_QB > gold_Q[:, None]).sum(axis=1)
-        assert (above_Q <= better_Q).all()
-        assert (better_Q <= above_Q + near_Q).all()
-        doubtful += int(near_Q.sum())
-    assert doubtful < 0.15 * NUM * QUERIES
 
 
 def strange_rows(dim: int) -> Iterator[Floats]:
@@ -125,7 +102,7 @@ def test_rows_beyond_single_precision_have_no_bound(tmp_path: Path, kind: Instru
     vectors, order_N = make_vectors(tmp_path / "v", values_ND), np.arange(600)
     by = ByteFilter(kind, byte_loops[kind], vectors)
     [block] = vectors.blocks(BLOCK_ROWS)
-    assert by.take(block).left_out == UNKNOWN
+    assert by.coded(block).left_out == UNKNOWN
     queries_QD, golds = hard_queries(hard_values(600, 64, "bfloat16"), 40)
     queries_QD *= np.float32(1e-3)
     queries_QD[3] = 0
@@ -144,24 +121,6 @@ def test_dimensions_of_all_sizes(tmp_path: Path, kind: Instructions) -> None:
     engine = RankEngine(vectors, order_N, [ByteFilter(kind, byte_loops[kind], vectors)])
     expected = brute_ranks(values_ND, order_N, queries_QD, golds, 6000)
     assert ranks_of(engine, queries_QD, golds, 6000) == expected
-
-
-def test_much_in_doubt_goes_to_float32(tmp_path: Path, kind: Instructions) -> None:
-    asked = []
-
-    class Watched(NumpyFilter):
-        def prepare(self, *arguments):
-            asked.append(len(arguments[0]))
-            return super().prepare(*arguments)
-
-    values_ND, queries_QD = hidden_order(9000, 40)
-    golds = [[int(gold)] for gold in np.random.default_rng(6).integers(0, 9000, 40)]
-    vectors, order_N = make_vectors(tmp_path / "v", values_ND), np.arange(9000)
-    by = ByteFilter(kind, byte_loops[kind], vectors)
-    by.finer = Watched()
-    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 9000)
-    assert ranks_of(RankEngine(vectors, order_N, [by]), queries_QD, golds, 9000) == expected
-    assert asked
 
 
 def test_queries_lie_as_the_instruction_reads_them() -> None:

@@ -7,10 +7,12 @@ import numpy as np
 import pytest
 from counting_filters import FILTERS, Make
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
+from plain_tiles import hidden_order
 
-from retriever_server.dense import exact_rank
+from retriever_server.dense import counting, exact_rank
 from retriever_server.dense.counting import CHUNK_ROWS, SIDE
-from retriever_server.dense.exact_rank import RankEngine
+from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine
+from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import decode, encode
 from retriever_server.dense.tile_filter import PART_STEPS
 
@@ -107,3 +109,45 @@ def test_equal_passages_are_ordered_by_id(tmp_path: Path, make: Make) -> None:
     golds = [[5], [2999], [17, 1800, 4]]
     ranks = ranks_of(engine, np.full((3, 64), 1 / 3, np.float32), golds, 5000)
     assert ranks == [int(min(order_N[gold])) + 1 for gold in golds]
+
+
+def test_what_is_counted_is_certain_and_what_is_not_is_listed(case, make: Make) -> None:
+    """The scores in double precision say so, for each query and block."""
+    vectors, _, _, queries_QD, golds = case
+    gold_Q = np.asarray([vectors.scores(q, np.asarray(g))[0]
+                         for q, g in zip(queries_QD, golds, strict=True)])  # fmt: skip
+    by, listed = make(vectors), 0
+    prepared = by.prepare(queries_QD, vectors, gold_Q)
+    with ThreadPoolExecutor(1) as pool:
+        for block in vectors.blocks(BLOCK_ROWS):
+            exact_QB = queries_QD.astype(np.float64) @ as_float32(block).astype(np.float64).T
+            products = by.products(prepared, block, gold_Q)
+            above_Q, near_Q = products.count(pool, lambda items: iter([(0, items)]))
+            starts = np.concatenate(([0], np.cumsum(near_Q)))
+            columns = products.near_columns(np.arange(QUERIES), starts)
+            for q in range(QUERIES):
+                rest = np.setdiff1d(
+                    np.arange(exact_QB.shape[1]), columns[starts[q] : starts[q + 1]]
+                )
+                assert (exact_QB[q, rest] > gold_Q[q]).sum() == above_Q[q]
+            listed += len(columns)
+    assert QUERIES <= listed < 0.1 * NUM * QUERIES, "golds at least, and the bound is of use"
+
+
+def test_almost_everything_in_doubt(tmp_path: Path, make: Make) -> None:
+    values_ND, queries_QD = hidden_order(9000, 40)
+    golds = [[int(gold)] for gold in np.random.default_rng(6).integers(0, 9000, 40)]
+    vectors, order_N = make_vectors(tmp_path / "v", values_ND), np.arange(9000)
+    engine = RankEngine(vectors, order_N, [make(vectors)])
+    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 9000)
+    assert ranks_of(engine, queries_QD, golds, 9000) == expected
+
+
+def test_without_the_second_look_s_bound_ranks_are_wrong(case, make: Make) -> None:
+    """The control: what float32 rounds is left out there. Near ties and copies are among them."""
+    vectors, values_ND, order_N, queries_QD, golds = case
+    by = make(vectors)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(counting, "float32_slack", lambda length_Q, block: np.zeros(len(length_Q)))
+        found = ranks_of(RankEngine(vectors, order_N, [by]), queries_QD, golds, 1000)
+    assert found != brute_ranks(values_ND, order_N, queries_QD, golds, 1000)

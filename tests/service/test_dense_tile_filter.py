@@ -3,17 +3,15 @@ where this one has it."""
 
 import logging
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
 import pytest
 from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
-from plain_tiles import COUNTS, Watched, hidden_order, plain_count, wrong_count
+from plain_tiles import COUNTS, plain_count, wrong_count
 
 from retriever_server.dense import dots, tiles, units
-from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, thresholds
-from retriever_server.dense.filters import as_float32
+from retriever_server.dense.exact_rank import RankEngine
 from retriever_server.dense.tile_filter import TileFilter, agrees_with_numpy
 from retriever_server.dense.units import choose_filters
 
@@ -51,49 +49,14 @@ def test_without_the_bound_ranks_are_wrong(case, count: Count) -> None:
     assert ranks_of(engine, queries_QD, golds, 100) != expected
 
 
-def test_products_stay_within_the_bound_and_two_terms_narrow_it(case, count: Count) -> None:
-    vectors, _, _, queries_QD, golds = case
-    gold_Q = np.asarray([vectors.scores(q, np.asarray(g))[0]
-                         for q, g in zip(queries_QD, golds, strict=True)])  # fmt: skip
-    one = TileFilter(count)
-    assert isinstance(one.finer, TileFilter)
-    in_doubt = []
-    for by in (one, one.finer):
-        prepared = by.prepare(queries_QD, vectors, gold_Q)
-        doubtful = 0
-        for block in vectors.blocks(BLOCK_ROWS):
-            exact_QB = queries_QD.astype(np.float64) @ as_float32(block).astype(np.float64).T
-            low_Q, high_Q = thresholds(prepared, block, gold_Q)
-            products = by.products(prepared, block, low_Q, high_Q)
-            with ThreadPoolExecutor(1) as pool:
-                above_Q, near_Q = products.count(pool, lambda items: iter([(0, items)]))
-            better_Q = (exact_QB > gold_Q[:, None]).sum(axis=1)
-            assert (above_Q <= better_Q).all()
-            assert (better_Q <= above_Q + near_Q).all()
-            doubtful += int(near_Q.sum())
-        in_doubt.append(doubtful)
-    assert in_doubt[1] < 0.7 * in_doubt[0] < 0.1 * NUM * QUERIES
-
-
-def test_much_in_doubt_goes_to_two_terms(tmp_path: Path, count: Count) -> None:
-    values_ND, queries_QD = hidden_order(9000, 40)
-    golds = [[int(gold)] for gold in np.random.default_rng(6).integers(0, 9000, 40)]
-    vectors, order_N = make_vectors(tmp_path / "v", values_ND), np.arange(9000)
-    by = TileFilter(count)
-    by.finer = watched = Watched(count, 2)
-    expected = brute_ranks(values_ND, order_N, queries_QD, golds, 9000)
-    assert ranks_of(RankEngine(vectors, order_N, [by]), queries_QD, golds, 9000) == expected
-    assert watched.asked == [40, 40, 40], "all queries, in each of the three shards"
-
-
 def test_queries_lie_in_tiles_as_the_instruction_reads_them() -> None:
-    bits_QTD = np.arange(40 * 2 * 64, dtype=np.uint16).reshape(40, 2, 64)
-    found = tiles.packed(bits_QTD)
-    assert found.shape == (2, 4, 2, 16, 16, 2)
+    bits_QD = np.arange(40 * 64, dtype=np.uint16).reshape(40, 64)
+    found = tiles.packed(bits_QD)
+    assert found.shape == (2, 2, 2, 16, 16, 2)
     assert found.ctypes.data % 64 == 0
-    for query, term, d in ((0, 0, 0), (17, 1, 33), (39, 1, 63)):
-        place = (query // 32, 2 * term + d // 32, query % 32 // 16, d % 32 // 2, query % 16, d % 2)
-        assert found[place] == bits_QTD[query, term, d]
+    for query, d in ((0, 0), (17, 33), (39, 63)):
+        place = (query // 32, d // 32, query % 32 // 16, d % 32 // 2, query % 16, d % 2)
+        assert found[place] == bits_QD[query, d]
     assert not found[1, :, 0, :, 8:].any(), "the last group is filled up with zeros"
 
 

@@ -9,7 +9,7 @@ from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ran
 
 from convsearch.errors import ConfigError
 from retriever_server.dense import torch_filter
-from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, split, thresholds
+from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, split
 from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import Format, decode, encode
 from retriever_server.dense.torch_filter import TorchFilter
@@ -77,8 +77,7 @@ def test_products_stay_within_the_bound(case) -> None:
     prepared = half.prepare(queries_QD, vectors, gold_Q)
     for block in vectors.blocks(BLOCK_ROWS):
         exact_QB = doubles_QD @ as_float32(block).astype(np.float64).T
-        low_Q, high_Q = thresholds(prepared, block, gold_Q)
-        products = half.products(prepared, block, low_Q, high_Q)
+        products = half.products(prepared, block, gold_Q)
         above_Q, near_Q = products.count(engine.pool, engine.share)
         better_Q = (exact_QB > gold_Q[:, None]).sum(axis=1)
         assert (above_Q <= better_Q).all()
