@@ -12,7 +12,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from live_server import serving
+from live_server import serving, until
 from small_corpus import random_passages
 
 from convsearch.retrieval.memory import InMemoryRetriever
@@ -56,13 +56,6 @@ def post(url: str, body: object, path: str = "/retrieve", **more) -> httpx.Respo
 def metric(url: str, name: str) -> float:
     lines = httpx.get(url + "/metrics").text.splitlines()
     return sum(float(line.split()[-1]) for line in lines if line.startswith(name))
-
-
-def until(condition, what: str) -> None:
-    deadline = time.monotonic() + 30
-    while not condition():
-        assert time.monotonic() < deadline, f"waited 30 s for {what}"
-        time.sleep(0.01)
 
 
 def test_the_figures_of_the_contract() -> None:
@@ -348,7 +341,7 @@ def test_a_defect_is_500_with_id_and_line(log: list[str]) -> None:
     with serving(create_app(Broken(PASSAGES))) as url:
         answer = post(url, {"query": "amber"})
         assert (answer.status_code, "RuntimeError" in answer.text) == (500, True)
-    [line] = [json.loads(entry) for entry in log]
+    [line] = [found for entry in log if "request_id" in (found := json.loads(entry))]
     assert (line["status"], line["request_id"]) == (500, answer.headers["x-request-id"])
 
 
@@ -376,7 +369,8 @@ def test_a_stopping_server_is_not_ready_and_refuses(engine: Gated) -> None:
     with serving(app) as url:
         assert post(url, {"query": "amber"}).status_code == 200
         app.state.stopping = True
-        assert httpx.get(url + "/readyz").status_code == 503
+        stopping = httpx.get(url + "/readyz")
+        assert (stopping.status_code, stopping.headers["retry-after"]) == (503, "1")
         refused = post(url, {"query": "amber"})
         assert (refused.status_code, "is stopping" in refused.text) == (503, True)
         assert httpx.get(url + "/livez").status_code == 200
