@@ -35,7 +35,7 @@ from retriever_server.answers import (
     ranks_body,
 )
 from retriever_server.auth import ApiKey
-from retriever_server.corpora import Corpora, Corpus
+from retriever_server.corpora import Corpora, Corpus, NotReady
 from retriever_server.integrity import BackgroundCheck
 from retriever_server.limits import BodyLimit, Deadline, InFlightLimit, Limits
 from retriever_server.metrics import Metrics
@@ -203,9 +203,9 @@ def _add_health(app: FastAPI, corpora: Corpora, check: BackgroundCheck, metrics:
 
     @app.get("/readyz", response_model=ReadyResponse, responses=_READY_ERRORS)
     async def readyz(index: IndexName = None) -> Response:
-        reason = "the server is stopping" if app.state.stopping else corpora.not_ready
-        if reason is not None:
-            return error(503, reason, headers={"Retry-After": "1"})
+        why = NotReady("the server is stopping") if app.state.stopping else corpora.not_ready
+        if why is not None:
+            return error(503, why.reason, headers={} if why.lasting else {"Retry-After": "1"})
         facts = {"ready": True, **corpora[index].card.model_dump(), "indexes": corpora.cards}
         return json_response(ReadyResponse.model_validate(facts).model_dump_json().encode())
 

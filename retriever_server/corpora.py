@@ -3,9 +3,11 @@
 import asyncio
 import hashlib
 import json
+import logging
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from functools import partial
 
 from fastapi import HTTPException
 
@@ -20,6 +22,7 @@ from retriever_server.metrics import Metrics
 from retriever_server.parts import DegradedError, PartlyAnswering
 from retriever_server.store import PassageStore
 
+_log = logging.getLogger(__name__)
 _SELF_QUERY = "is anyone there"
 _AGAIN_S = 0.5
 
@@ -30,6 +33,15 @@ class Corpus:
 
     engine: Retriever
     qrels: Qrels | None = None
+
+
+@dataclass(frozen=True)
+class NotReady:
+    """Why queries cannot be answered."""
+
+    reason: str
+    lasting: bool = False
+    """Whether it stays so however long one waits."""
 
 
 class ServedCorpus:
@@ -99,15 +111,16 @@ class ServedCorpus:
         self.queue.close()
 
     @property
-    def not_ready(self) -> str | None:
-        """Why it cannot answer yet, or None."""
+    def not_ready(self) -> NotReady | None:
+        """Why it cannot answer, or None."""
         task = self._self_query
         if task is None or not task.done():
-            return "the engine has not answered its first query yet; try again"
+            return NotReady("the engine has not answered its first query yet; try again")
         if task.cancelled():
-            return "the server is stopping"
+            return NotReady("the server is stopping")
         if failure := task.exception():
-            return f"the engine failed at its first query: {failure}; read the log"
+            reason = f"the engine failed at its first query: {failure}; read the log"
+            return NotReady(reason, lasting=True)
         return None
 
     def golds_of(self, qid: str) -> list[str]:
@@ -162,7 +175,10 @@ class Corpora:
         """Starts the first queries. The task ends when all are answered, with the first failure."""
 
         async def all_answered() -> None:
-            await asyncio.gather(*(served.open() for served in self._served.values()))
+            opened = {name: served.open() for name, served in self._served.items()}
+            for name, task in opened.items():
+                task.add_done_callback(partial(_log_failure, name))
+            await asyncio.gather(*opened.values())
 
         return asyncio.create_task(all_answered())
 
@@ -178,12 +194,16 @@ class Corpora:
         return any(served.queue.searching for served in self._served.values())
 
     @property
-    def not_ready(self) -> str | None:
-        """Why one of them cannot answer yet, or None."""
+    def not_ready(self) -> NotReady | None:
+        """Why one of them cannot answer, or None; what lasts before what passes."""
+        found: list[NotReady] = []
         for name, served in self._served.items():
-            if reason := self._damage(name) or served.not_ready:
-                return reason if len(self._served) == 1 else f"index {name!r}: {reason}"
-        return None
+            damage = self._damage(name)
+            one = NotReady(damage, lasting=True) if damage else served.not_ready
+            if one is not None:
+                prefix = f"index {name!r}: " if len(self._served) > 1 else ""
+                found.append(replace(one, reason=prefix + one.reason))
+        return min(found, key=lambda one: not one.lasting, default=None)
 
     @property
     def cards(self) -> dict[str, dict[str, object]]:
@@ -207,6 +227,11 @@ class Corpora:
                 initializer=give_way if device == CPU else None,
             )
         return self._threads[key]
+
+
+def _log_failure(name: str, first_queries: "asyncio.Task[None]") -> None:
+    if not first_queries.cancelled() and (failure := first_queries.exception()):
+        _log.error("index %r failed at its first query", name, exc_info=failure)
 
 
 def _fingerprint(qrels: Qrels) -> str:

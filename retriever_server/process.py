@@ -9,8 +9,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 
+import httpx
+
 from convsearch.errors import RetrieverError
-from convsearch.retrieval.client import RetrieverClient
+from convsearch.retrieval.transport import explain
 
 READY_TIMEOUT_S = 180.0
 """Loading the index and the first query: seconds, more on a busy laptop."""
@@ -18,7 +20,9 @@ STOP_TIMEOUT_S = 10.0
 """Between asking the server to end and ending it."""
 _DOOR = Path(__file__).with_name("server.py")
 _TAIL_LINES = 20
-_POLL_S = 0.5
+_POLL_S = 0.25
+_ATTEMPT_S = 5.0
+"""Longest wait for one answer about readiness, so that the end of the process is seen."""
 
 
 class ServerProcess:
@@ -62,10 +66,27 @@ class ServerProcess:
         flags: Sequence[str] = (),
         ready_timeout_s: float = READY_TIMEOUT_S,
     ) -> str:
-        """Starts the server on a free loopback port and returns its URL once it is ready.
+        """`launch` and `wait_ready`; where that raises, the server is stopped."""
+        url = self.launch(index_dir, qrels_path, log_path, encoder_path=encoder_path, flags=flags)
+        try:
+            self.wait_ready(url, ready_timeout_s)
+        except BaseException:
+            self.stop()
+            raise
+        return url
+
+    def launch(
+        self,
+        index_dir: Path,
+        qrels_path: Path | None,
+        log_path: Path,
+        *,
+        encoder_path: Path | None = None,
+        flags: Sequence[str] = (),
+    ) -> str:
+        """Starts the server on a free loopback port and returns its URL, on which it answers later.
 
         flags: further ones of `server.py`.
-        Raises RetrieverError with the end of the log where it ends or is not ready in time.
         """
         if self.pid is not None:
             raise RetrieverError("this server is running already; stop it first")
@@ -95,12 +116,42 @@ class ServerProcess:
                 start_new_session=True,
             )
         self._log_path = log_path
-        try:
-            self._wait_ready(url, ready_timeout_s)
-        except BaseException:
-            self.stop()
-            raise
         return url
+
+    def wait_ready(self, url: str, timeout_s: float = READY_TIMEOUT_S) -> None:
+        """Returns once the server can answer queries.
+
+        Raises RetrieverError with the end of the log where it ends, is not ready in time, or names
+        a reason that lasts: 503 without Retry-After.
+        """
+        deadline = time.monotonic() + timeout_s
+        reason = "it did not answer"
+        with httpx.Client(trust_env=False) as client:
+            while self.pid is not None:
+                left = deadline - time.monotonic()
+                if left <= 0:
+                    raise RetrieverError(
+                        f"the retrieval server was not ready within {timeout_s:g} s ({reason})"
+                        f"{self._tail()}"
+                    )
+                try:
+                    response = client.get(f"{url}/readyz", timeout=min(left, _ATTEMPT_S))
+                except httpx.TransportError as error:
+                    reason = str(error) or type(error).__name__
+                else:
+                    if response.status_code == httpx.codes.OK:
+                        return
+                    reason = f"it answered {response.status_code}: {explain(response)}"
+                    if (
+                        response.status_code == httpx.codes.SERVICE_UNAVAILABLE
+                        and "Retry-After" not in response.headers
+                    ):
+                        raise RetrieverError(
+                            f"the retrieval server cannot become ready ({reason}){self._tail()}"
+                        )
+                time.sleep(min(_POLL_S, left))
+        code = self._process.returncode if self._process else None
+        raise RetrieverError(f"the retrieval server ended with code {code}{self._tail()}")
 
     def stop(self) -> None:
         """Ends the server: asks, waits, then kills. Does nothing where none runs."""
@@ -114,22 +165,6 @@ class ServerProcess:
                 self._process.kill()
         self._process.wait()
         self._process = None
-
-    def _wait_ready(self, url: str, timeout_s: float) -> None:
-        deadline = time.monotonic() + timeout_s
-        with RetrieverClient(url) as client:
-            while self._process is not None and self._process.poll() is None:
-                try:
-                    client.wait_ready(min(_POLL_S, max(0.01, deadline - time.monotonic())))
-                    return
-                except RetrieverError as error:
-                    if time.monotonic() >= deadline:
-                        raise RetrieverError(
-                            f"the retrieval server was not ready within {timeout_s:g} s ({error})"
-                            f"{self._tail()}"
-                        ) from None
-        code = self._process.returncode if self._process else None
-        raise RetrieverError(f"the retrieval server ended with code {code}{self._tail()}")
 
     def _tail(self) -> str:
         if self._log_path is None or not self._log_path.is_file():

@@ -8,7 +8,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from pathlib import Path
 
@@ -49,6 +49,14 @@ def door(*flags: str, port: int = 0) -> Iterator[tuple[subprocess.Popen[str], st
     """`python3 retriever_server/server.py` with these flags."""
     with started([*DOOR, *flags, "--port", str(port)]) as found:
         yield found
+
+
+def until(condition: Callable[[], bool], what: str) -> None:
+    """Returns once it holds. No test is faster for giving up soon, and a busy machine is slow."""
+    deadline = time.monotonic() + START_S
+    while not condition():
+        assert time.monotonic() < deadline, f"waited {START_S} s for {what}"
+        time.sleep(0.01)
 
 
 def refusal(flags: list[str]) -> tuple[object, str, str]:

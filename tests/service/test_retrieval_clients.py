@@ -2,13 +2,14 @@
 
 import asyncio
 import socket
+import threading
 import time
 from collections.abc import Awaitable, Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
+import uvicorn
 from live_server import serving
 from small_corpus import random_passages, random_queries
 from starlette.responses import HTMLResponse, JSONResponse, Response
@@ -308,37 +309,29 @@ def test_a_server_that_hangs_meets_the_deadline(call: Call) -> None:
         with pytest.raises(RetrieverError, match=f"{address}/retrieve: no usable answer"):
             call(address, ["amber"], [["p1"]], timeout_s=0.7)
         assert 0.5 < time.monotonic() - start < 20
-    assert app.requests == 1
+    assert app.requests <= 1  # none where the connection took as long
 
 
 @both
 def test_a_server_that_comes_back_is_found(call: Call) -> None:
     queries, golds = random_queries(2), [["p1"], ["p2"]]
+    server = uvicorn.Server(uvicorn.Config(create_app(ENGINE), log_level="error"))
 
-    @contextmanager
-    def late(address_of: list[str]) -> Iterator[None]:
-        with socket.socket() as free:
-            free.bind(("127.0.0.1", 0))
-            address_of.append(f"http://127.0.0.1:{free.getsockname()[1]}")
-            import threading
+    def run() -> None:
+        time.sleep(0.3)  # bound but not listening: connections are refused until then
+        server.run(sockets=[listener])
 
-            import uvicorn
-
-            server = uvicorn.Server(uvicorn.Config(create_app(ENGINE), log_level="error"))
-
-            def run() -> None:
-                time.sleep(0.3)  # bound but not listening: connections are refused until then
-                server.run(sockets=[free])
-
-            thread = threading.Thread(target=run)
-            thread.start()
-            yield
+    with socket.socket() as listener:
+        listener.bind(("127.0.0.1", 0))
+        thread = threading.Thread(target=run)
+        thread.start()
+        try:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            found = call(url, queries, golds, attempts=12)  # a minute, should it start slowly
+        finally:
             server.should_exit = True
-            thread.join(10)
-
-    address: list[str] = []
-    with late(address):
-        assert call(address[0], queries, golds) == ENGINE.ranks(queries, golds, 60)
+            thread.join(60)
+    assert found == ENGINE.ranks(queries, golds, 60)
 
 
 @pytest.mark.parametrize(

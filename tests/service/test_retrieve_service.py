@@ -7,15 +7,17 @@ from concurrent.futures import ThreadPoolExecutor
 
 import httpx
 import pytest
-from live_server import serving
+from live_server import serving, until
 from small_corpus import random_passages, random_queries, write_corpus
 
+from convsearch.errors import RetrieverError
 from convsearch.retrieval.client import RetrieverClient
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.retrieval.wire import MAX_QUERIES
 from convsearch.types import Hit
 from retriever_server.app import create_app
 from retriever_server.backends.bm25 import Bm25Backend
+from retriever_server.corpora import Corpus
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.limits import Limits
 
@@ -266,6 +268,7 @@ def test_not_ready_until_a_query_of_its_own_was_answered() -> None:
     with serving(create_app(engine)) as address:
         early = httpx.get(address + "/readyz")
         assert (early.status_code, "not answered its first query" in early.text) == (503, True)
+        assert early.headers["retry-after"] == "1"
         assert httpx.get(address + "/livez").status_code == 200
         engine.gate.set()
         with RetrieverClient(address) as client:
@@ -273,15 +276,25 @@ def test_not_ready_until_a_query_of_its_own_was_answered() -> None:
         assert httpx.get(address + "/readyz").json()["engine"] == "memory"
 
 
-def test_an_engine_that_fails_is_never_ready_and_answers_500_as_json() -> None:
-    engine = _Gated(failure=RuntimeError("disk on fire"))
-    engine.gate.set()
-    with serving(create_app(engine)) as address:
-        with RetrieverClient(address) as client, pytest.raises(Exception, match="disk on fire"):
+def test_an_engine_that_fails_is_never_ready_and_answers_500_as_json(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """Found although the first index has not answered yet."""
+    engine, other = _Gated(), _Gated(failure=RuntimeError("disk on fire"))
+    other.gate.set()
+    with serving(create_app(engine, further={"other": Corpus(other)})) as address:
+        until(lambda: "disk on fire" in httpx.get(address + "/readyz").text, "the failure")
+        refused = httpx.get(address + "/readyz")
+        assert (refused.status_code, "retry-after" in refused.headers) == (503, False)
+        assert "index 'other': the engine failed at its first query: disk on fire" in refused.text
+        with RetrieverClient(address) as client, pytest.raises(RetrieverError, match="on fire"):
             client.wait_ready(1)
-        answer = post(address, {"query": "amber"})
+        engine.gate.set()
+        answer = post(address, {"query": "amber"}, "/retrieve?index=other")
         assert answer.status_code == 500
         assert "internal error (RuntimeError)" in answer.json()["error"]
+    assert "index 'other' failed at its first query" in caplog.text
+    assert "RuntimeError: disk on fire" in caplog.text
 
 
 def test_health_is_answered_while_searches_run(url: str) -> None:

@@ -7,7 +7,7 @@ import httpx
 import pytest
 import schemathesis
 from hypothesis import HealthCheck, given, settings
-from live_server import serving
+from live_server import START_S, serving
 from schemathesis import GenerationMode
 from schemathesis.checks import not_a_server_error
 from schemathesis.specs.openapi.checks import (
@@ -20,6 +20,7 @@ from schemathesis.specs.openapi.checks import (
 )
 from small_corpus import random_passages
 
+from convsearch.retrieval.client import RetrieverClient
 from convsearch.retrieval.memory import InMemoryRetriever
 from retriever_server.app import create_app
 
@@ -47,6 +48,8 @@ def contract() -> Iterator[schemathesis.BaseSchema]:
     passages = random_passages(20)
     app = create_app(InMemoryRetriever(passages), qrels={"q": {passages[0].doc_id: 1}})
     with serving(app) as url:
+        with RetrieverClient(url) as client:
+            client.wait_ready(START_S)
         yield schemathesis.openapi.from_url(f"{url}/openapi.json")
 
 

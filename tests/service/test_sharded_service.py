@@ -38,6 +38,8 @@ PASSAGES = random_passages(12_500)
 FEW = PASSAGES[:3_500]
 QUERIES = [*random_queries(40), "amber amber amber", "nothing known here", ""]
 GOLDS = [[p.doc_id for p in FEW[i : i + 1 + i % 3]] for i in range(len(QUERIES))]
+LOSSES = 5
+"""Times that a shard is killed at most: it may be back before all that is asked meanwhile."""
 KILLED_INSTANCE = """
 import time
 from retriever_server.shards.instance import own_instance
@@ -169,22 +171,29 @@ def test_a_killed_shard_is_refused_by_clients_and_comes_back(
                 assert [rank if rank > 0 else None for rank in answer.json()["result"]] == expected
         return answer
 
+    def refusal() -> str:
+        """What a client that asks once is told; empty where it gets its ranks."""
+        try:
+            with RetrieverClient(url, attempts=1) as hasty:
+                assert hasty.ranks(QUERIES, GOLDS, 100) == expected
+        except RetrieverError as error:
+            return str(error)
+        return ""
+
     with ThreadPoolExecutor(3) as pool:
         askers = [pool.submit(ask_on) for _ in range(3)]
         try:
             until_seen(200)
-            _shard_process(process, 2).kill()
-            refused = until_seen(503).json()
-            partial = raw(allow_degraded=True).json()
-            with (
-                RetrieverClient(url, attempts=1) as hasty,
-                RetrieverClient(url, allow_degraded=True) as generous,
-            ):
-                if partial.get("degraded"):  # still: the shard may be back already
-                    with pytest.raises(RetrieverError, match="of the passages can be searched"):
-                        hasty.ranks(QUERIES, GOLDS, 100)
-                lists = generous.search(QUERIES, 5)
-            until_seen(200)
+            for _ in range(LOSSES):
+                _shard_process(process, 2).kill()
+                refused = until_seen(503).json()
+                partial = raw(allow_degraded=True).json()
+                with RetrieverClient(url, allow_degraded=True) as generous:
+                    lists = generous.search(QUERIES, 5)
+                told = refusal()
+                until_seen(200)
+                if told:  # it was away all the time
+                    break
             before = len(found)
             deadline = time.monotonic() + START_S
             while len(found) < before + 6 and not any(asking.done() for asking in askers):
@@ -194,6 +203,7 @@ def test_a_killed_shard_is_refused_by_clients_and_comes_back(
             enough.set()
         for asking in askers:
             asking.result()
+    assert "of the passages can be searched" in told
     assert refused["degraded"] is True
     assert refused["coverage"] == pytest.approx(1 - 4096 / len(PASSAGES))
     assert partial["degraded"] is True

@@ -233,7 +233,7 @@ def read_object(response: httpx.Response) -> dict[str, object]:
         named = response.headers.get(REQUEST_ID_HEADER)
         name = f" (request {named})" if named else ""
         sentence = (
-            f"{response.request.url} answered {response.status_code}: {_explain(response)}{name}"
+            f"{response.request.url} answered {response.status_code}: {explain(response)}{name}"
         )
         if response.status_code in RETRIED_STATUS:
             raise TransientError(sentence, retry_after_s=_retry_after_s(response))
@@ -273,11 +273,11 @@ def _coverage(answer: Mapping[str, object]) -> float:
 def _not_ours(response: httpx.Response) -> str:
     return (
         f"{response.request.url} answered with something that is not a retrieval result "
-        f"({_explain(response)}); check that the URL is that of the retrieval server"
+        f"({explain(response)}); check that the URL is that of the retrieval server"
     )
 
 
-def _explain(response: httpx.Response) -> str:
+def explain(response: httpx.Response) -> str:
     """The server's own sentence, or the beginning of whatever it sent."""
     try:
         return str(json.loads(response.content)["error"])

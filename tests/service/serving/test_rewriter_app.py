@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import httpx
 import pytest
-from live_server import serving
+from live_server import serving, until
 
 from convsearch.errors import EngineError
 from convsearch.infer import Generation, SamplingParams
@@ -242,8 +242,7 @@ def test_requests_that_wait_are_answered_together():
             return client.post("/rewrite", json={"question": question, "seed": 1}).json()["query"]
 
         first = threads.submit(ask, "first")
-        while not engine.batches:
-            pass
+        until(lambda: bool(engine.batches), "the first batch")
         others = [threads.submit(ask, f"q{i}") for i in range(4)]
         greedy = threads.submit(
             client.post, "/v1/chat/completions", json=chat_body("greedy", temperature=0)
@@ -272,18 +271,28 @@ def test_an_engine_that_fails_is_503_and_health_tells():
         assert client.get("/health").status_code == 200
 
 
-def test_a_deadline_is_504_and_a_full_house_503():
+def test_a_full_house_is_503():
+    with service(max_in_flight=1) as (engine, client), ThreadPoolExecutor(1) as threads:
+        engine.go_on.clear()
+        slow = threads.submit(client.post, "/rewrite", json={"question": "slow?"})
+        until(lambda: bool(engine.batches), "the first batch")
+        full = client.post("/rewrite", json={"question": "why?"})
+        assert "1 requests are being worked on" in error_of(full, 503)
+        engine.go_on.set()
+        assert slow.result(30).status_code == 200
+
+
+def test_a_deadline_is_504_and_gives_the_room_back():
     with service(deadline_s=0.5, max_in_flight=1) as (engine, client):
         engine.go_on.clear()
-        with ThreadPoolExecutor(1) as threads:
-            slow = threads.submit(client.post, "/rewrite", json={"question": "slow?"})
-            while not engine.batches:
-                pass
-            full = client.post("/rewrite", json={"question": "why?"})
-            assert "1 requests are being worked on" in error_of(full, 503)
-            assert "within 0.5 s" in error_of(slow.result(30), 504)
+        slow = client.post("/rewrite", json={"question": "slow?"})
+        assert "within 0.5 s" in error_of(slow, 504)
         engine.go_on.set()
-        assert client.post("/rewrite", json={"question": "why?"}).status_code == 200
+
+        def is_answered() -> bool:
+            return client.post("/rewrite", json={"question": "why?"}).status_code == 200
+
+        until(is_answered, "an answer within the deadline")
 
 
 def test_the_key_and_the_size_of_a_request():

@@ -2,10 +2,10 @@
 
 import subprocess
 import sys
-import time
 from pathlib import Path
 
 import pytest
+from live_server import until
 
 from convsearch.errors import StageError
 from convsearch.train.launch import MARKER, first_error, run_logged, run_processes
@@ -53,9 +53,14 @@ def test_a_failure_names_the_stage_the_log_and_the_cause(tmp_path: Path) -> None
 
 
 def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:
+    log_path = tmp_path / "toy.log"
+
+    def wait_for_both() -> None:
+        until(lambda: "started" in log_path.read_text(), "the grandchild")
+
     with pytest.raises(StageError, match="not done after 2 s"):
-        run(WITH_ID + RUNS_AWAY, tmp_path / "toy.log", time_limit_s=2.0)
-    assert run_processes(run_id_in(tmp_path / "toy.log")) == []
+        run(WITH_ID + RUNS_AWAY, log_path, time_limit_s=2.0, on_tick=wait_for_both)
+    assert run_processes(run_id_in(log_path)) == []
 
 
 def test_an_interrupt_ends_the_whole_tree(tmp_path: Path) -> None:
@@ -89,16 +94,11 @@ def test_the_child_dies_with_its_parent(tmp_path: Path) -> None:
             f" log_path=Path({str(log_path)!r}))",
         ]
     )
-    deadline = time.monotonic() + 30
-    while not log_path.exists() or "id=" not in log_path.read_text():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: log_path.exists() and "\n" in log_path.read_text(), "the child")
     run_id = run_id_in(log_path)
     parent.kill()
     parent.wait()
-    while run_processes(run_id):
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
+    until(lambda: run_processes(run_id) == [], "the end of the child")
 
 
 def test_the_first_known_error_explains_a_log(tmp_path: Path) -> None:
