@@ -1,6 +1,6 @@
 """What `convsearch ann` says that an index will take, and what building it takes.
 
-    python3 benchmarks/ann_forecast.py            # an hour on two cores
+    python3 benchmarks/ann_forecast.py            # half an hour on two cores
     python3 benchmarks/ann_forecast.py --quick    # two factories over 20,000 vectors, a minute
 
 Vectors are random, around a common mean; those of one size stay in `runs/bench/ann`. Each index is
@@ -31,7 +31,7 @@ CASES = (
     (100_000, 256, ("HNSW32", "OPQ16,IVF256,PQ16")),
     (200_000, 256, ("OPQ16_64,IVF1024,PQ16",)),
     (200_000, 768, ("IVF1024,PQ48", "PQ96x10np")),
-    (30_000, 256, ("PQ32", "OPQ64,PQ64")),
+    (20_000, 256, ("PQ32", "OPQ64,PQ64")),
 )
 QUICK = ((20_000, 64, ("IVF64,SQ8", "OPQ16,IVF16,PQ16x4")),)
 

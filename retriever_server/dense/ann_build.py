@@ -66,10 +66,10 @@ class Snapshots:
         self.whole = folder / "whole"
         self.path = self.whole / INDEX
         self.whole.mkdir(exist_ok=True)
+        self._written.unlink(missing_ok=True)  # of a process that was killed
 
     def load(self) -> Any | None:
         """The FAISS index of the last one, None where there is none that can be trusted."""
-        self._written.unlink(missing_ok=True)  # of a process that was killed
         if not self.path.is_file() or sha256_of(self.path) not in self._known():
             return None
         index = import_faiss().read_index(str(self.path))

@@ -17,6 +17,7 @@ import numpy as np
 from retriever_server import memory
 from retriever_server.dense.ann_build import ADD_ROWS, decoded, train_positions
 from retriever_server.dense.ann_memory import adding_bytes, training_bytes
+from retriever_server.dense.ann_size import bytes_without_lists, lists_bytes
 from retriever_server.dense.faiss_index import coder, import_faiss, new_index, transforms
 from retriever_server.dense.forecast import check_disk, duration, gigabytes
 from retriever_server.dense.formats import Floats
@@ -148,12 +149,12 @@ def _tried(index: Any, sample_ND: Floats, num_vectors: int, train_rows: int) -> 
     half = min(_FIRST_ROWS, len(sample_ND) // 2)
     first, added = np.split(sample_ND[: _FIRST_ROWS + _ADDED_ROWS], [half])
     index.add(first)
-    before = _size(index)
+    before = bytes_without_lists(index)
     add_s = _seconds(lambda: index.add(added))
-    a_vector = (_size(index) - before) / len(added)
+    a_vector = (bytes_without_lists(index) - before) / len(added)
     left = num_vectors - len(first)
     return {
-        "index_bytes": before + round(a_vector * left),
+        "index_bytes": before + round(a_vector * left) + lists_bytes(index, num_vectors),
         "train_s": train_s,
         "add_s": add_s * left / len(added),
         "tried_rows": len(sample_ND),
@@ -246,11 +247,3 @@ def _seconds(work: Callable[[], object]) -> float:
     start = time.perf_counter()
     work()
     return time.perf_counter() - start
-
-
-def _size(index: Any) -> int:
-    """Bytes of the index as it is written."""
-    sizes: list[int] = []
-    faiss = import_faiss()
-    faiss.write_index(index, faiss.PyCallbackIOWriter(lambda data: sizes.append(len(data))))
-    return sum(sizes)

@@ -44,7 +44,17 @@ def made(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 @pytest.mark.parametrize(
     "factory",
-    ["Flat", "SQ8", "IVF64,SQ8", "IVF64,PQ12np", "HNSW16", "PCA12,IVF16,SQ8", "IVF16,SQ8,RFlat"],
+    [
+        "Flat",
+        "SQ8",
+        "IVF64,SQ8",
+        "IVF2048,SQ8",
+        "IVF64,PQ6x4fs",
+        "IVF64,PQ4np",
+        "HNSW16",
+        "PCA12,IVF16,SQ8",
+        "IVF16,SQ8,RFlat",
+    ],
 )
 def test_the_size_on_disk_is_what_was_said(vectors: Vectors, tmp_path: Path, factory: str) -> None:
     said = forecast_ann(vectors, factory)
