@@ -103,8 +103,8 @@ def main() -> None:
     for number, dim, factories in QUICK if quick else CASES:
         folder = stored_vectors(number, dim)
         for factory in factories:
-            out = FOLDER / "made"
-            shutil.rmtree(out, ignore_errors=True)
+            out = FOLDER / "made" / "ann"
+            shutil.rmtree(out.parent, ignore_errors=True)  # or a killed build would go on
             (row, began, before_mb), samples = in_a_process(measure, folder, out, factory)
             most_mb = max(sample.private_mb for sample in samples if sample.at_s > began)
             seconds, trial = row.pop("s"), row.pop("s of the trial")
