@@ -15,7 +15,7 @@ _ORDER_COPIES = 4
 """Squares of doubles, codes x codes, in `PolysemousTraining`."""
 _ROW_COPIES = 3
 """Of a block that is added: as it is, transformed, and less its centroid."""
-_FIXED = 48 << 20
+_FIXED = 64 << 20
 """What BLAS and threads take beside that."""
 
 
