@@ -9,23 +9,19 @@ import json
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from types import ModuleType
-from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
+from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.files import atomic_write
 from convsearch.passport import sha256_of
-from retriever_server.dense.filters import as_float32
-from retriever_server.dense.formats import Floats, decode
+from retriever_server.dense.faiss_index import import_faiss, reason
+from retriever_server.dense.formats import Floats
 from retriever_server.dense.vectors import Vectors
 
-ANN = "ann"
-_INDEX, _CARD = "index.faiss", "ann.json"
-_TRAIN_ROWS = 262_144
-_ADD_ROWS = 16_384
+ANN, INDEX = "ann", "index.faiss"
+_CARD = "ann.json"
 _REMEDY = 'build it again with "convsearch ann"'
 
 
@@ -56,31 +52,6 @@ class RankError:
         )
 
 
-def import_faiss() -> ModuleType:
-    """FAISS. Raises DependencyError."""
-    try:
-        import faiss
-    except ImportError:
-        raise DependencyError(
-            "faiss is not installed; run pip install 'convsearch[retriever]'"
-        ) from None
-    return faiss
-
-
-def new_index(dim: int, factory: str) -> Any:
-    """An empty FAISS index. Raises ConfigError where FAISS cannot read the factory string."""
-    faiss = import_faiss()
-    try:
-        return faiss.index_factory(dim, factory, faiss.METRIC_INNER_PRODUCT)
-    except RuntimeError as error:
-        raise ConfigError(f"FAISS cannot build {factory!r}: {_reason(error)}") from None
-
-
-def train_positions(num_vectors: int) -> npt.NDArray[np.int64]:
-    """The vectors that an index is trained on: 262,144 at most, at even steps."""
-    return np.arange(0, num_vectors, max(1, -(-num_vectors // _TRAIN_ROWS)))
-
-
 class AnnIndex:
     """A FAISS index over the stored vectors, positions as its ids. Safe for threads."""
 
@@ -93,28 +64,13 @@ class AnnIndex:
                 faiss.ParameterSpace().set_index_parameters(index, search)
             except RuntimeError as error:
                 raise ConfigError(
-                    f"search parameters {search!r} do not fit this FAISS index: {_reason(error)}"
+                    f"search parameters {search!r} do not fit this FAISS index: {reason(error)}"
                 ) from None
 
     @classmethod
-    def build(cls, vectors: Vectors, factory: str) -> "AnnIndex":
-        """Trains on an even sample and adds all vectors. factory: such as `IVF1024,SQ8`.
-
-        Raises ConfigError where FAISS cannot read the factory string or cannot train it.
-        """
-        index = new_index(vectors.dim, factory)
-        positions = train_positions(len(vectors))
-        try:
-            index.train(decode(vectors.gather(positions), vectors.format))
-            for block in vectors.blocks(_ADD_ROWS):
-                index.add(as_float32(block))
-        except RuntimeError as error:
-            raise ConfigError(f"FAISS cannot build {factory!r}: {_reason(error)}") from None
-        return cls(index, "")
-
-    def with_search(self, search: str) -> "AnnIndex":
-        """The same index with other search parameters, which this one has then too."""
-        return AnnIndex(self._index, search)
+    def read(cls, path: Path, search: str) -> "AnnIndex":
+        """From the file of a FAISS index, with no other parameters than these and its own."""
+        return cls(import_faiss().read_index(str(path)), search)
 
     def lists(
         self, vectors: Vectors, id_order_N: npt.NDArray[np.integer], queries_QD: Floats, depth: int
@@ -125,7 +81,7 @@ class AnnIndex:
             _, found_QK = self._index.search(queries_QD, min(depth, len(vectors)))  # type: ignore[attr-defined]
         except RuntimeError as error:  # of a setting that FAISS took, such as nprobe=-1
             raise EngineError(
-                f"FAISS cannot search with {self.search_parameters!r}: {_reason(error)}"
+                f"FAISS cannot search with {self.search_parameters!r}: {reason(error)}"
             ) from None
         lists = []
         for query_D, found in zip(queries_QD, found_QK, strict=True):
@@ -135,16 +91,15 @@ class AnnIndex:
             lists.append((near[order], scores[order]))
         return lists
 
-    def save(self, folder: Path, vectors: Vectors, factory: str, error: RankError) -> None:
-        """Writes both files; the card last."""
-        folder.mkdir(exist_ok=True)
-        (folder / _CARD).unlink(missing_ok=True)
-        import_faiss().write_index(self._index, str(folder / _INDEX))
+    @staticmethod
+    def write_card(folder: Path, vectors: Vectors, factory: str, error: RankError) -> None:
+        """Beside the file that `ann_build` has written. error: with the search parameters that the
+        index will be opened with."""
         card = {
             "factory": factory,
-            "search": self.search_parameters,
+            "search": error.search,
             "vectors_sha256": sha256_of(vectors.folder / "vectors.json"),
-            "index_sha256": sha256_of(folder / _INDEX),
+            "index_sha256": sha256_of(folder / INDEX),
             "rank_error": asdict(error),
         }
         with atomic_write(folder / _CARD) as out:
@@ -168,10 +123,10 @@ class AnnIndex:
             raise DataError(f"{folder / _CARD}: missing or damaged; {_REMEDY}") from None
         if made_of != sha256_of(vectors_dir / "vectors.json"):
             raise DataError(f"{folder}: made of other vectors than {vectors_dir}; {_REMEDY}")
-        path = folder / _INDEX
+        path = folder / INDEX
         if not path.is_file() or sha256_of(path) != wanted:
             raise DataError(f"{path}: missing, or not what was written; {_REMEDY}")
-        return cls(import_faiss().read_index(str(path)), search), error, sha256_of(folder / _CARD)
+        return cls.read(path, search), error, sha256_of(folder / _CARD)
 
 
 def rank_error(
@@ -191,8 +146,3 @@ def rank_error(
         queries_per_s=round(queries_per_s, 1),
         exact_queries_per_s=round(exact_queries_per_s, 1),
     )
-
-
-def _reason(error: RuntimeError) -> str:
-    """FAISS' own words without its C++ place."""
-    return str(error).splitlines()[0].split("Error: ")[-1]

@@ -26,8 +26,8 @@ from typing import Any, Protocol
 import numpy as np
 import numpy.typing as npt
 
-from retriever_server.dense.ann import import_faiss
 from retriever_server.dense.exact_rank import split
+from retriever_server.dense.faiss_index import import_faiss
 from retriever_server.dense.filters import TENSOR_CORE_UNIT, as_float32, gamma
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.lists import Ints, TopList, top_lists

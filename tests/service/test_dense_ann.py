@@ -99,7 +99,7 @@ def test_bad_settings_are_sentences(world: Path, factory: str, search: str, sent
         build_ann_index(
             world / "index", encoder_path=world / "encoder", factory=factory, searches=[search]
         )
-    assert not (world / "index" / "ann").exists()
+    assert not [*(world / "index").glob("ann*")]
 
 
 def test_a_setting_that_fails_only_in_a_search_is_a_sentence(world: Path) -> None:
@@ -109,6 +109,21 @@ def test_a_setting_that_fails_only_in_a_search_is_a_sentence(world: Path) -> Non
             searches=["nprobe=-1"],
         )  # fmt: skip
     assert not (world / "index" / "ann").exists()
+    found: list[int] = []
+    build_ann_index(
+        world / "index", encoder_path=world / "encoder", factory="IVF4,Flat", searches=["nprobe=2"],
+        on_resume=found.append,
+    )  # fmt: skip
+    assert found == [len(PASSAGES)], "it is not built again for that"
+
+
+def test_what_is_measured_is_what_is_opened(world: Path) -> None:
+    whole, last = build_ann_index(
+        world / "index", encoder_path=world / "encoder", factory="IVF32,Flat",
+        searches=["nprobe=32", ""], num_samples=200,
+    )  # fmt: skip
+    assert whole.equal == 1.0
+    assert last.equal < 1.0, "nprobe=32 does not outlive its turn"
 
 
 @pytest.mark.parametrize("harm", ["index", "card", "search", "vectors"])

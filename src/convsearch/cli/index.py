@@ -1,18 +1,14 @@
 """`convsearch index`: corpus -> index folder."""
 
-import itertools
 import os
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Annotated, Literal
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
 
+from convsearch.cli.bars import bars
 from convsearch.errors import ConfigError
 
 _ENGINES_OF = {
@@ -72,7 +68,7 @@ def command(
 
         forecast = forecast_bm25(corpus, workers=workers)
         print(forecast, file=sys.stderr)
-        with _bars({"analysing": forecast.num_passages, "merging": 1.0}) as report:
+        with bars({"analysing": forecast.num_passages, "merging": 1.0}) as report:
             manifest = build_bm25_index(
                 corpus, out, k1=k1, b=b, workers=workers, on_progress=report
             )
@@ -83,7 +79,7 @@ def command(
 
         forecast = forecast_lucene(corpus, heap_mb=heap_bytes(java_heap) / 1e6)
         print(forecast, file=sys.stderr)
-        with _bars({"indexing": forecast.num_passages}) as report:
+        with bars({"indexing": forecast.num_passages}) as report:
 
             def resumed(done: int) -> None:
                 print(forecast.after(done), file=sys.stderr)
@@ -129,27 +125,6 @@ def _refuse_options_of_others(context: typer.Context, engine: str) -> None:
                 f"--{name.replace('_', '-')} is not for a {engine} index; leave it out, or say "
                 f"--engine {' or '.join(engines)}"
             )
-
-
-@contextmanager
-def _bars(work: Mapping[str, float]) -> Iterator[Callable[[str, float], None]]:
-    """A bar with the time that is left, on stderr, for each piece of work and how much it is, one
-    after the other. Gives what is called with (piece, done of it)."""
-    columns = (TextColumn("{task.description}"), BarColumn(), TaskProgressColumn())
-    with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bars:
-        tasks = {
-            what: bars.add_task(what, total=total, start=not number)
-            for number, (what, total) in enumerate(work.items())
-        }
-
-        def report(what: str, done: float) -> None:
-            for earlier in itertools.takewhile(lambda name: name != what, tasks):
-                bars.update(tasks[earlier], completed=work[earlier])
-            if not bars.tasks[tasks[what]].started:
-                bars.start_task(tasks[what])
-            bars.update(tasks[what], completed=min(done, work[what]))
-
-        yield report
 
 
 class _DenseLines:
