@@ -135,8 +135,8 @@ class ThresholdLists:
         edges = np.linspace(0, len(queries), threads + 1).astype(int).tolist()
         keep = partial(
             kernels.keep_best, bits_of(block.raw_BD), self._engine.vectors.code, call.doubles_QD,
-            queries, starts, columns, order_B, block.first, np.empty(len(queries), dtype=np.int64),
-            best.sizes_Q, best.scores_QK, best.orders_QK, best.positions_QK,
+            queries, starts, columns, order_B, block.first, best.sizes_Q, best.scores_QK,
+            best.orders_QK, best.positions_QK,
         )  # fmt: skip
         if threads == 1:
             keep(0, len(queries))
