@@ -54,7 +54,7 @@ from retriever_server.parts import Golds
 BLOCK_ROWS = 8192
 LARGEST_BLOCK = 32_768
 """What threads that share one filter take at once: between two blocks each holds the interpreter,
-and all others wait: 0.6 ms for 8,192 rows, 1.1 ms for these (1,024 queries)."""
+and all others wait, for 0.6 ms (1,024 queries)."""
 _BLOCKS_OF_A_THREAD = 8
 """At least, so that all end at nearly the same time."""
 MAX_QUERIES = 2048
