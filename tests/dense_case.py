@@ -50,6 +50,16 @@ def hard_queries(values_ND: Floats, num: int, seed: int = 1) -> tuple[Floats, li
     return (wanted_QD + noise_QD).astype(np.float32), golds
 
 
+def ranked_case(
+    folder: Path, name: Format = "bfloat16"
+) -> tuple[Vectors, Floats, np.ndarray, Floats, list[list[int]]]:
+    """(vectors, values, id order, queries, golds): 9,001 passages of 96 dimensions, 150 queries."""
+    values_ND = hard_values(9001, 96, name)
+    queries_QD, golds = hard_queries(values_ND, 150)
+    order_N = np.random.default_rng(3).permutation(len(values_ND))
+    return make_vectors(folder / "v", values_ND, name), values_ND, order_N, queries_QD, golds
+
+
 def brute_ranks(
     values_ND: Floats, id_order_N: np.ndarray, queries_QD: Floats, golds: list[list[int]], topk: int
 ) -> list[int | None]:

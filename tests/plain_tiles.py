@@ -5,19 +5,15 @@ import pytest
 from numba import njit
 
 from retriever_server.dense import tiles
-from retriever_server.dense.counting import SIDE, Unit, counting_loop
+from retriever_server.dense.counting import (
+    SIDE,
+    Unit,
+    counting_loop,
+    nothing_to_begin,
+    nothing_to_end,
+)
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.tile_filter import PART_STEPS, amx_count
-
-
-@njit(nogil=True)
-def _begin(facts):
-    pass
-
-
-@njit(nogil=True)
-def _end():
-    pass
 
 
 @njit(nogil=True)
@@ -43,8 +39,8 @@ def _multiply_wrongly(bits_BD, row, step, queries, group, num_steps, sums, place
     sums[place + SIDE - 1, SIDE - 1] += np.float32(1e6)
 
 
-plain_count = counting_loop(Unit(_begin, _multiply, _end, PART_STEPS))
-wrong_count = counting_loop(Unit(_begin, _multiply_wrongly, _end, PART_STEPS))
+plain_count = counting_loop(Unit(nothing_to_begin, _multiply, nothing_to_end, PART_STEPS))
+wrong_count = counting_loop(Unit(nothing_to_begin, _multiply_wrongly, nothing_to_end, PART_STEPS))
 
 COUNTS = [
     pytest.param(plain_count, id="plain"),

@@ -15,7 +15,6 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from numba import njit
 
 from retriever_server.dense.byte_codes import code_rows
 from retriever_server.dense.counting import (
@@ -26,6 +25,8 @@ from retriever_server.dense.counting import (
     Unit,
     counting_loop,
     no_look,
+    nothing_to_begin,
+    nothing_to_end,
 )
 from retriever_server.dense.dots import LARGEST_DIM, Instructions, multiply, packed, start_of
 from retriever_server.dense.filters import (
@@ -52,19 +53,10 @@ _LEAST_SPREAD = 2.0**-6
 _DOUBLE_UNIT = 2.0**-53
 
 
-@njit(nogil=True)
-def _begin(facts):
-    pass
-
-
-@njit(nogil=True)
-def _end():
-    pass
-
-
 def byte_loop(kind: Instructions) -> Callable[..., None]:
     """The counting loop of some instructions, which this processor must have."""
-    return counting_loop(Unit(_begin, multiply(kind), _end, LARGEST_DIM // SIDE))
+    all_steps = LARGEST_DIM // SIDE
+    return counting_loop(Unit(nothing_to_begin, multiply(kind), nothing_to_end, all_steps))
 
 
 @dataclass(frozen=True, kw_only=True)

@@ -45,6 +45,16 @@ class Unit(NamedTuple):
     """Steps of 32 numbers that are multiplied for all rows of a chunk before the next."""
 
 
+@njit(nogil=True)
+def nothing_to_begin(facts):
+    """Of a unit that needs no preparation."""
+
+
+@njit(nogil=True)
+def nothing_to_end():
+    """Of a unit that leaves nothing behind."""
+
+
 def counting_loop(unit: Unit) -> Callable[..., None]:
     """The compiled loop around a unit's products. Compiled in each process, in 0.6 s: numba's cache
     does not know a function again that holds others."""

@@ -76,7 +76,9 @@ def _tile_filters(vectors: Vectors) -> list[Filter]:
     if vectors.format != "bfloat16" or vectors.dim % SIDE or not available():
         return []
     if not agrees_with_numpy(amx_count, vectors.dim):
-        _log.warning("products in AMX tiles are not what they should be here; float32 is used")
+        _log.warning(
+            "products in AMX tiles are not what they should be here; bytes or float32 are used"
+        )
         return []
     return [TileFilter(amx_count)]
 

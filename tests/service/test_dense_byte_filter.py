@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from counting_filters import BYTE_KINDS, byte_loops
-from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
+from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranked_case, ranks_of
 
 from convsearch.cli.checks import dense_products
 from retriever_server.dense import dots, units
@@ -19,8 +19,6 @@ from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine
 from retriever_server.dense.formats import CODES, FORMATS, Floats, Format, bits_of, decode, encode
 from retriever_server.dense.units import choose_filters
 
-NUM, DIM, QUERIES = 9001, 96, 150
-
 
 @pytest.fixture(scope="module", params=BYTE_KINDS)
 def kind(request: pytest.FixtureRequest) -> Instructions:
@@ -29,12 +27,7 @@ def kind(request: pytest.FixtureRequest) -> Instructions:
 
 @pytest.fixture(scope="module", params=FORMATS)
 def case(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory):
-    """(vectors, values, id order, queries, golds)."""
-    values_ND = hard_values(NUM, DIM, request.param)
-    queries_QD, golds = hard_queries(values_ND, QUERIES)
-    order_N = np.random.default_rng(3).permutation(NUM)
-    vectors = make_vectors(tmp_path_factory.mktemp("bytes") / "v", values_ND, request.param)
-    return vectors, values_ND, order_N, queries_QD, golds
+    return ranked_case(tmp_path_factory.mktemp("bytes"), request.param)
 
 
 @pytest.mark.parametrize("topk", [1, 100, 100_000])

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from counting_filters import FILTERS, Make
-from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
+from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranked_case, ranks_of
 from plain_tiles import hidden_order
 
 from retriever_server.dense import counting, exact_rank
@@ -16,8 +16,6 @@ from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import decode, encode
 from retriever_server.dense.tile_filter import PART_STEPS
 
-NUM, DIM, QUERIES = 9001, 96, 150
-
 
 @pytest.fixture(scope="module", params=FILTERS)
 def make(request: pytest.FixtureRequest) -> Make:
@@ -26,12 +24,7 @@ def make(request: pytest.FixtureRequest) -> Make:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory):
-    """(vectors, values, id order, queries, golds)."""
-    values_ND = hard_values(NUM, DIM, "bfloat16")
-    queries_QD, golds = hard_queries(values_ND, QUERIES)
-    order_N = np.random.default_rng(3).permutation(NUM)
-    vectors = make_vectors(tmp_path_factory.mktemp("counted") / "v", values_ND)
-    return vectors, values_ND, order_N, queries_QD, golds
+    return ranked_case(tmp_path_factory.mktemp("counted"))
 
 
 @pytest.mark.parametrize("topk", [1, 100, 100_000])
@@ -124,14 +117,16 @@ def test_what_is_counted_is_certain_and_what_is_not_is_listed(case, make: Make) 
             products = by.products(prepared, block, gold_Q)
             above_Q, near_Q = products.count(pool, lambda items: iter([(0, items)]))
             starts = np.concatenate(([0], np.cumsum(near_Q)))
-            columns = products.near_columns(np.arange(QUERIES), starts)
-            for q in range(QUERIES):
+            columns = products.near_columns(np.arange(len(queries_QD)), starts)
+            for q in range(len(queries_QD)):
                 rest = np.setdiff1d(
                     np.arange(exact_QB.shape[1]), columns[starts[q] : starts[q + 1]]
                 )
                 assert (exact_QB[q, rest] > gold_Q[q]).sum() == above_Q[q]
             listed += len(columns)
-    assert QUERIES <= listed < 0.1 * NUM * QUERIES, "golds at least, and the bound is of use"
+    assert len(queries_QD) <= listed < 0.1 * len(vectors) * len(queries_QD), (
+        "golds at least, and the bound is of use"
+    )
 
 
 def test_almost_everything_in_doubt(tmp_path: Path, make: Make) -> None:

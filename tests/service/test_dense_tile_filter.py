@@ -7,7 +7,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ranks_of
+from dense_case import brute_ranks, hard_values, make_vectors, ranked_case, ranks_of
 from plain_tiles import COUNTS, plain_count, wrong_count
 
 from retriever_server.dense import dots, tiles, units
@@ -16,7 +16,6 @@ from retriever_server.dense.tile_filter import TileFilter, agrees_with_numpy
 from retriever_server.dense.units import choose_filters
 
 Count = Callable[..., None]
-NUM, DIM, QUERIES = 9001, 96, 150
 
 
 @pytest.fixture(scope="module", params=COUNTS)
@@ -26,12 +25,7 @@ def count(request: pytest.FixtureRequest) -> Count:
 
 @pytest.fixture(scope="module")
 def case(tmp_path_factory: pytest.TempPathFactory):
-    """(vectors, values, id order, queries, golds)."""
-    values_ND = hard_values(NUM, DIM, "bfloat16")
-    queries_QD, golds = hard_queries(values_ND, QUERIES)
-    order_N = np.random.default_rng(3).permutation(NUM)
-    vectors = make_vectors(tmp_path_factory.mktemp("tiles") / "v", values_ND)
-    return vectors, values_ND, order_N, queries_QD, golds
+    return ranked_case(tmp_path_factory.mktemp("counted"))
 
 
 def test_without_the_bound_ranks_are_wrong(case, count: Count) -> None:
