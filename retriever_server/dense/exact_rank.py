@@ -29,9 +29,10 @@ what stands for q, x and m where the numbers are bytes.
 
 Hence a product above the upper threshold is certainly better than the gold, one below the lower
 certainly not, and what lies between is scored again by the definition. The gold passage itself
-always lies between; its score then equals g, and so it does not compete with itself. Where too many
-lie between, the queries concerned take a finer filter first, whose e is smaller or 0. So the count
-never depends on the filter, on blocks, on threads or on the company of other queries.
+always lies between; its score then equals g, and so it does not compete with itself. Before that,
+filters on the processor look again at what lies between, with the stored numbers and the query in
+float32, where e is 0; for those on GPUs the queries with much in doubt take a finer filter. So the
+count never depends on the filter, on blocks, on threads or on the company of other queries.
 """
 
 import itertools
