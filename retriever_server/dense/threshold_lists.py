@@ -1,11 +1,10 @@
 """Exact top lists with the filters of exact ranking: each block lists what can still be in them.
 
 The last score of the best topk so far is a bar: a passage below it cannot enter. A filter lists the
-rows of a block whose product is not certainly below (`filters.thresholds`), these are scored by the
-definition, and the bar rises. After b blocks some topk / b rows of the next one pass, so about
-topk ln(N) of N passages are scored exactly. Each core has blocks of its own, the first of them in
-pieces that double, because it has no bar yet. All share the bar, and keep lists of their own until
-the end.
+rows of a block whose product is not certainly below (`filters.thresholds`), these are scored by
+the definition, and the bar rises. After b blocks some topk / b rows of the next one pass, so about
+topk ln(N) of N passages are scored exactly. The first block, which has no bar, is taken in pieces
+that double. All cores or devices share the bar, and keep lists of their own until the end.
 """
 
 import threading
@@ -17,7 +16,12 @@ import numpy as np
 import numpy.typing as npt
 
 from retriever_server.dense import kernels
-from retriever_server.dense.exact_rank import LARGEST_SCORE, RankEngine, check_range, split
+from retriever_server.dense.exact_rank import (
+    LARGEST_SCORE,
+    RankEngine,
+    check_range,
+    split,
+)
 from retriever_server.dense.filters import Doubles, Filter, Prepared
 from retriever_server.dense.formats import Floats, bits_of
 from retriever_server.dense.lists import TopList
@@ -37,6 +41,13 @@ class _Best:
         self.scores_QK = np.empty((num_queries, depth))
         self.orders_QK = np.empty((num_queries, depth), dtype=np.int64)
         self.positions_QK = np.empty((num_queries, depth), dtype=np.int64)
+
+    def copy(self) -> "_Best":
+        """What another thread goes on from."""
+        other = _Best(0, 0)
+        for name, value in vars(self).items():
+            setattr(other, name, np.copy(value) if isinstance(value, np.ndarray) else value)
+        return other
 
     @property
     def bar_Q(self) -> Doubles:
@@ -76,36 +87,36 @@ class ThresholdLists:
         depth = min(topk, engine.vectors.rows.size)
         if not depth:
             return [(np.empty(0, dtype=np.int64), np.empty(0)) for _ in queries_QD]
-        step = max(1, _ROOM_BYTES // (_ENTRY_BYTES * depth * len(engine.filters)))
+        step = max(1, _ROOM_BYTES // (_ENTRY_BYTES * depth * (len(engine.filters) + 1)))
         found: list[TopList] = []
         for first in range(0, len(queries_QD), step):
             found += self._lists(id_order_N, _Call(queries_QD[first : first + step], depth))
         return found
 
     def _lists(self, id_order_N: npt.NDArray[np.integer], call: _Call) -> list[TopList]:
-        engine = self._engine
+        engine, num_queries = self._engine, len(call.queries_QD)
+        first, *rest = engine.vectors.blocks(engine.block_rows)
         prepared = {
             by: by.prepare(call.queries_QD, engine.vectors, call.bar_Q)
             for by in set(engine.filters)
         }
-        parts = split(list(engine.vectors.blocks(engine.block_rows)), len(engine.filters))
+        by, best = engine.filters[0], _Best(num_queries, call.depth)
+        for piece in _pieces(first):
+            self._add(by, piece, prepared[by], id_order_N, call, best, engine.threads)
         waiting = [
-            engine.devices.submit(self._take, by, part, prepared[by], id_order_N, call)
-            for by, part in zip(engine.filters, parts, strict=True)
+            engine.devices.submit(self._take, by, part, prepared[by], id_order_N, call, best.copy())
+            for by, part in zip(engine.filters, split(rest, len(engine.filters)), strict=True)
             if part
         ]
-        kept = [job.result() for job in waiting]
-        return [_merged(kept, query, call.depth) for query in range(len(call.queries_QD))]
+        kept = [job.result() for job in waiting] or [best]
+        return [_merged(kept, query, call.depth) for query in range(num_queries)]
 
     def _take(
         self, by: Filter, blocks: Sequence[Block], prepared: Prepared,
-        id_order_N: npt.NDArray[np.integer], call: _Call,
+        id_order_N: npt.NDArray[np.integer], call: _Call, best: _Best,
     ) -> _Best:  # fmt: skip
-        """The best of a run of blocks, of those that can be in a list."""
-        best = _Best(len(call.queries_QD), call.depth)
         threads = max(1, self._engine.threads // len(self._engine.filters))
-        first, *rest = blocks
-        for block in (*_pieces(first), *rest):
+        for block in blocks:
             self._add(by, block, prepared, id_order_N, call, best, threads)
         return best
 
@@ -144,10 +155,11 @@ def _pieces(block: Block) -> Iterator[Block]:
 
 
 def _merged(kept: Sequence[_Best], query: int, depth: int) -> TopList:
-    """The list of a query, from what each thread has of it."""
+    """The list of a query, from what each thread has of it; what all began with is in each."""
     parts = [(best, slice(best.sizes_Q[query])) for best in kept]
     scores = np.concatenate([best.scores_QK[query, part] for best, part in parts])
     orders = np.concatenate([best.orders_QK[query, part] for best, part in parts])
     positions = np.concatenate([best.positions_QK[query, part] for best, part in parts])
-    order = np.lexsort((orders, -scores))[:depth]
+    order = np.lexsort((orders, -scores))
+    order = order[np.diff(orders[order], prepend=-1) != 0][:depth]
     return positions[order], scores[order]

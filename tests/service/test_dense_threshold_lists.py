@@ -92,7 +92,7 @@ def test_many_queries_and_callers_at_once(case, make, monkeypatch: pytest.Monkey
     vectors, _, queries_QD = case
     lists = ThresholdLists(RankEngine(vectors, ORDER_N, [make(vectors)] * 2, threads=2))
     together = lists.top_lists(ORDER_N, queries_QD, 20)
-    monkeypatch.setattr(threshold_lists, "_ROOM_BYTES", 24 * 20 * 2 * 16)  # 16 queries at a time
+    monkeypatch.setattr(threshold_lists, "_ROOM_BYTES", 24 * 20 * 3 * 16)  # 16 queries at a time
     parts = lists.top_lists(ORDER_N, queries_QD, 20)
     with ThreadPoolExecutor(6) as pool:
         alone = list(pool.map(lambda q: lists.top_lists(ORDER_N, q[None], 20)[0], queries_QD))
