@@ -1,6 +1,6 @@
 """How a BM25 index grows: time, memory and disk of a build, and speed, up to 5 million passages.
 
-    python3 benchmarks/growth.py            # 10,000 to 5,000,000 passages: an hour on two cores
+    python3 benchmarks/growth.py            # 10,000 to 5,000,000 passages: 11 minutes to an hour
     python3 benchmarks/growth.py --quick    # 10,000 and 100,000, two minutes
 
 Each corpus is the beginning of the largest one, made as for `bm25.py`; corpora stay in
