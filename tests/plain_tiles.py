@@ -5,8 +5,8 @@ import pytest
 from numba import njit
 
 from retriever_server.dense import tiles
+from retriever_server.dense.bands import SIDE
 from retriever_server.dense.counting import (
-    SIDE,
     Unit,
     counting_loop,
     nothing_to_begin,

@@ -210,7 +210,7 @@ class DenseBackend:
 
     def encode(self, queries: Sequence[str]) -> Floats:
         """Vectors of queries, one row each. Raises EngineError where one is not finite."""
-        if self._encoded.keys() >= set(queries):
+        if self._encoded and self._encoded.keys() >= set(queries):
             return np.stack([self._encoded[query] for query in queries])
         vectors_QD = self._encoder.encode(
             queries, is_query=True, max_length=self._query_length, batch_size=_QUERY_BATCH

@@ -16,10 +16,10 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from retriever_server.dense.bands import SIDE
 from retriever_server.dense.byte_codes import code_rows
 from retriever_server.dense.counting import (
     CHUNK_ROWS,
-    SIDE,
     Closer,
     ListedProducts,
     Unit,

@@ -10,14 +10,13 @@ from dataclasses import dataclass
 import numpy as np
 import numpy.typing as npt
 
+from retriever_server.dense.bands import SIDE, aligned
 from retriever_server.dense.counting import (
     CHUNK_ROWS,
-    SIDE,
     Closer,
     ListedProducts,
     Look,
     Unit,
-    aligned,
     counting_loop,
     no_look,
 )

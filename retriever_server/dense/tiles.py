@@ -19,7 +19,7 @@ from llvmlite import ir
 from numba.core import cgutils, types
 from numba.extending import intrinsic
 
-from retriever_server.dense.counting import SIDE, aligned
+from retriever_server.dense.bands import SIDE, aligned
 from retriever_server.dense.llvm_parts import I8, I64, at, call, data, features_here, shape
 
 _HALF = SIDE // 2

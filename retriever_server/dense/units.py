@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 from retriever_server.cores import num_cores
 from retriever_server.dense import dots
+from retriever_server.dense.bands import SIDE
 from retriever_server.dense.byte_filter import ByteFilter, byte_loop
 from retriever_server.dense.byte_filter import agrees_with_numpy as bytes_agree
-from retriever_server.dense.counting import SIDE
 from retriever_server.dense.exact_rank import BLOCK_ROWS, split
 from retriever_server.dense.filters import Filter
 from retriever_server.dense.tile_filter import TileFilter, agrees_with_numpy, amx_count

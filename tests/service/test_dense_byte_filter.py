@@ -137,6 +137,7 @@ def test_eight_bits_are_too_many_for_avx2() -> None:
     assert not agrees_with_numpy(eight, byte_loop(eight), 96)
 
 
+@pytest.mark.skipif(not dots.here(), reason="no such instructions here")
 def test_which_vectors_take_bytes(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -10,7 +10,8 @@ from dense_case import brute_ranks, hard_queries, hard_values, make_vectors, ran
 from plain_tiles import hidden_order
 
 from retriever_server.dense import counting, exact_rank
-from retriever_server.dense.counting import CHUNK_ROWS, SIDE
+from retriever_server.dense.bands import SIDE
+from retriever_server.dense.counting import CHUNK_ROWS
 from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine
 from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import decode, encode

@@ -13,7 +13,6 @@ from retriever_server.dense.exact_rank import BLOCK_ROWS, RankEngine, split
 from retriever_server.dense.filters import as_float32
 from retriever_server.dense.formats import Format, decode, encode
 from retriever_server.dense.torch_filter import TorchFilter
-from retriever_server.dense.units import choose_filters
 from retriever_server.dense.vectors import Vectors
 
 HALF: tuple[Format, ...] = ("bfloat16", "float16")
@@ -106,8 +105,7 @@ def test_the_probe_tells_one_rounding_from_two(monkeypatch: pytest.MonkeyPatch) 
     assert not torch_filter.subtracts_before_rounding(device, torch.bfloat16, 64)
 
 
-def test_float32_vectors_take_the_plain_way(tmp_path: Path) -> None:
+def test_float32_vectors_are_refused(tmp_path: Path) -> None:
     vectors: Vectors = make_vectors(tmp_path / "v", np.ones((4, 8), np.float32), "float32")
-    assert choose_filters(vectors) == []
     with pytest.raises(ConfigError, match="these are float32"):
         TorchFilter(vectors)

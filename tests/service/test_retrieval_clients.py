@@ -307,9 +307,9 @@ def test_a_server_that_hangs_meets_the_deadline(call: Call) -> None:
     with serving(app) as address:
         start = time.monotonic()
         with pytest.raises(RetrieverError, match=f"{address}/retrieve: no usable answer"):
-            call(address, ["amber"], [["p1"]], timeout_s=0.7)
-        assert 0.5 < time.monotonic() - start < 20
-    assert app.requests <= 1  # none where the connection took as long
+            call(address, ["amber"], [["p1"]], timeout_s=2)
+        assert 1.5 < time.monotonic() - start < 20
+    assert app.requests == 1
 
 
 @both

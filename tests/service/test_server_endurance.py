@@ -77,7 +77,7 @@ def test_sigterm_lets_work_finish_and_leaves_nothing(tmp_path: Path) -> None:
         process.terminate()
         sent = time.monotonic()
         until(lambda: refuses(url), "its refusal")
-        assert time.monotonic() - sent < 10, "1 s on an idle machine"
+        assert time.monotonic() - sent < 2, "1 s on an idle machine"
         assert not late.done()
         with contextlib.suppress(httpx.TransportError):  # the listening socket is closed
             assert httpx.post(url + "/retrieve", json={"query": "a"}).status_code == 503
