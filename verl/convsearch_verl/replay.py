@@ -34,6 +34,9 @@ METRICS: Mapping[str, tuple[str, tuple[str, ...]]] = {
 """Reward manager -> prefix of the metrics added to every training step, and the numbers of its
 scores whose means are among them."""
 
+MOST_REPLACED = 2
+"""Flat groups that a step may replace (`algorithm.filter_groups`), as a multiple of its prompts."""
+
 
 def strict_replay_buffer(**arguments: Any) -> ReplayBuffer:
     """What verl calls in place of its replay buffer's class (`trainer.v1.sampler.custom_sampler`).
@@ -58,6 +61,7 @@ def strict_replay_buffer(**arguments: Any) -> ReplayBuffer:
     poll_interval = float(extra["poll_interval_s"])
     made = buffer(**arguments, **_group_filter(extra), poll_interval=poll_interval)
     made.squeezing = SqueezeMeter()
+    made.replaced = {}
     made.reward_manager = str(extra["reward_manager"])
     made.mini_batch = int(extra["mini_batch"]) if platform_cpu.selected() else 0
     return made
@@ -85,6 +89,7 @@ def group_metrics(
     `rewrite_score` and `agent_reward`).
 
     `flat_groups` is the share of groups whose rewards are all equal: they teach nothing.
+    `drawn_groups` counts the groups.
     `squeezed_share` is there where a squeezer was asked.
     """
     groups: dict[str, list[float]] = defaultdict(list)
@@ -94,7 +99,12 @@ def group_metrics(
     prefix, names = METRICS[reward_manager]
     means = {name: statistics.fmean(score[name] for score in scores) for name in names}
     spread = statistics.fmean(statistics.pstdev(rewards) for rewards in groups.values())
-    values = {"flat_groups": flat / len(groups), "reward_std_in_group": spread, **means}
+    values = {
+        "drawn_groups": float(len(groups)),
+        "flat_groups": flat / len(groups),
+        "reward_std_in_group": spread,
+        **means,
+    }
     calls, failures = squeezer_calls(scores)
     if calls:
         values["squeezed_share"] = 1 - failures / calls
@@ -129,6 +139,10 @@ class _Strict(ReplayBuffer):
     mini_batch = 0
     """Groups in one update, where their order matters; else 0."""
     reward_manager = "rewrite_r1"
+    replaced: dict[str, Mapping[str, float]]
+    """Sample -> score of the flat groups that this step has replaced by others."""
+    _flat_kept: frozenset[str] = frozenset()
+    """Flat groups that stay because enough were replaced."""
 
     def _terminal_eviction_reasons(
         self, global_steps: int, partition_id: str
@@ -140,33 +154,67 @@ class _Strict(ReplayBuffer):
                 "or in its reward; the first error above this line says why; mend it and start "
                 "again to go on from the last checkpoint"
             )
-        return super()._terminal_eviction_reasons(global_steps, partition_id)
+        stale, flat, lost, values = super()._terminal_eviction_reasons(global_steps, partition_id)
+        room = MOST_REPLACED * self.train_batch_size - len(set(map(_uid, self.replaced)))
+        in_order = [uid for uid in self.prompt_global_steps[partition_id] if uid in flat]
+        self._flat_kept = frozenset(in_order[room:])
+        return stale, flat - self._flat_kept, lost, values
+
+    def _evict_terminal_groups(
+        self,
+        global_steps: int,
+        partition_id: str,
+        eviction_reasons: tuple[set[str], set[str], set[str], Counter],
+    ) -> tuple[set[str], int, int, dict[str, Any]]:
+        flat = eviction_reasons[1]
+        keys = [key for key in self.partitions[partition_id] if _uid(key) in flat]
+        if keys:
+            self.replaced.update(zip(keys, _scores(keys, partition_id), strict=True))
+        return super()._evict_terminal_groups(global_steps, partition_id, eviction_reasons)
+
+    def _select_prompt_uids(
+        self, partition_id: str, sampleable_keys: set[str], batch_size: int
+    ) -> tuple[list[str], dict[str, dict], dict[str, int]]:
+        """The oldest first and flat groups last; verl's own order among equals is that of a set,
+        another one in every process."""
+        steps = dict(self.prompt_global_steps[partition_id])
+        arrived = {uid: i for i, uid in enumerate(steps)}
+        ordered = sorted(
+            sampleable_keys,
+            key=lambda uid: (uid in self._flat_kept, steps.get(uid, 0), arrived.get(uid, 0)),
+        )
+        return ordered[:batch_size], dict(self.partitions[partition_id]), steps
 
     def sample(
         self, global_steps: int, partition_id: str, batch_size: int
     ) -> tuple[KVBatchMeta, dict[str, Any]]:
+        self.replaced = {}
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if partition_id != "val":
-            scores = _scores(batch, partition_id)
-            metrics.update(group_metrics(_uids(batch), scores, self.reward_manager))
+            of_batch = zip(batch.keys, _scores(batch.keys, partition_id), strict=True)
+            drawn = {**self.replaced, **dict(of_batch)}
+            scores = list(drawn.values())
+            metrics.update(group_metrics(list(map(_uid, drawn)), scores, self.reward_manager))
             self.squeezing.add(*squeezer_calls(scores))
             if self.mini_batch:
                 lengths = [tag["prompt_len"] for tag in batch.tags]
-                batch.reorder(grouped_order(_uids(batch), lengths, self.mini_batch))
+                uids = [_uid(key) for key in batch.keys]
+                batch.reorder(grouped_order(uids, lengths, self.mini_batch))
         return batch, metrics
 
 
-def _scores(batch: KVBatchMeta, partition_id: str) -> list[Mapping[str, float]]:
-    """What the reward manager said of each sample of a batch."""
+def _scores(keys: list[str], partition_id: str) -> list[Mapping[str, float]]:
+    """What the reward manager said of each of these samples."""
     data: Any = tq.kv_batch_get(
-        keys=batch.keys, partition_id=partition_id, select_fields=["extra_fields"]
+        keys=keys, partition_id=partition_id, select_fields=["extra_fields"]
     )
     extra_fields = [getattr(value, "data", value) for value in data["extra_fields"]]
     return [fields["reward_extra_info"] for fields in extra_fields]
 
 
-def _uids(batch: KVBatchMeta) -> list[str]:
-    return [key.split("_")[0] for key in batch.keys]
+def _uid(key: str) -> str:
+    """Of the prompt that a sample belongs to."""
+    return key.split("_")[0]
 
 
 class _StrictSync(_Strict):

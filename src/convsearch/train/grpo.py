@@ -81,6 +81,10 @@ class GrpoSettings:
     """Tokens; a longer prompt loses its beginning, which verl logs."""
     max_response_length: int = 1024
     """Tokens."""
+    filter_groups: bool = False
+    """Train on groups whose rewards differ only (DAPO, arXiv 2503.14476): groups of equal rewards
+    teach nothing and are replaced by further prompts, at most twice as many as a step has; beyond
+    that they stay."""
     topk: int = 100
     """Depth to which the server looks for gold passages."""
     reward: RewardShape = "piecewise"
@@ -128,6 +132,7 @@ def grpo_overrides(settings: GrpoSettings) -> list[str]:
     pairs: dict[str, Value] = {
         "algorithm.adv_estimator": "grpo",
         "algorithm.use_kl_in_reward": False,
+        "algorithm.filter_groups.enable": settings.filter_groups,
         "algorithm.rollout_correction.bypass_mode": not settings.recompute_log_probs,
         "reward_model.reward_manager": "rewrite_r1",
         "reward.num_workers": 1 if settings.device == "cpu" else 8,
