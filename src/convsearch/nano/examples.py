@@ -39,6 +39,9 @@ class SpanSettings:
     """A word whose idf is above this is a content word: it is in fewer than one passage in 20."""
     idf_power: float = 3.0
     """Weight of a span is the idf of its first word, less the floor, to this power."""
+    title_weight: float = 20.0
+    """A span that is the title of a passage, word by word, weighs so many times as much: what
+    passages are about is what people come back to."""
     pool: int = 4
     """Only so many spans of a conversation, the heaviest, are ever drawn."""
     max_question_words: int = 16
@@ -55,12 +58,16 @@ class WordStatistics:
     num_passages: int
     messages: Counter[str] = field(default_factory=Counter)
     num_messages: int = 0
+    titles: frozenset[tuple[str, ...]] = frozenset()
+    """Titles of the passages, as words."""
 
     @classmethod
     def of(cls, passages: Iterable[Passage], messages: Iterable[str] = ()) -> "WordStatistics":
         """Counts each word once a passage, titles included, and once a message."""
-        in_passages, num_passages = _document_frequencies(f"{p.title} {p.text}" for p in passages)
-        return cls(in_passages, num_passages, *_document_frequencies(messages))
+        held = list(passages)
+        in_passages, num_passages = _document_frequencies(f"{p.title} {p.text}" for p in held)
+        titles = frozenset(tuple(words(p.title)) for p in held if p.title)
+        return cls(in_passages, num_passages, *_document_frequencies(messages), titles)
 
     def idf(self, word: str) -> float:
         """ln(N / (df + 1)), at least 0, in passages or messages, whichever is lower.
@@ -110,6 +117,28 @@ def content_spans(
     return spans
 
 
+def title_spans(
+    text: str, stats: WordStatistics, settings: SpanSettings
+) -> list[tuple[list[str], float]]:
+    """The titles of passages that a message names, the longest at each place, with their weights.
+
+    A title without a content word is none: it may be a common word that stands there by chance.
+    """
+    said = words(text)
+    spans: list[tuple[list[str], float]] = []
+    start = 0
+    while start < len(said):
+        longest = min(settings.max_span_words, len(said) - start)
+        sizes = range(longest, 0, -1)
+        size = next((n for n in sizes if tuple(said[start : start + n]) in stats.titles), 0)
+        weight = max((stats.idf(w) for w in said[start : start + size]), default=0.0)
+        if weight > settings.idf_floor:
+            value = (weight - settings.idf_floor) ** settings.idf_power
+            spans.append((said[start : start + size], settings.title_weight * value))
+        start += max(1, size)
+    return spans
+
+
 def span_target(
     turn: Turn, stats: WordStatistics, settings: SpanSettings, rng: random.Random
 ) -> str:
@@ -121,7 +150,8 @@ def span_target(
     spans: list[tuple[list[str], float]] = []
     *shown, _ = rewrite_messages(turn, "nano")[-1]["content"].split("\n")
     for line in shown:
-        for span in content_spans(line.partition(": ")[2], stats, settings):
+        text = line.partition(": ")[2]
+        for span in title_spans(text, stats, settings) + content_spans(text, stats, settings):
             if all(span[0] != other for other, _ in spans):
                 spans.append(span)
     pool = sorted(range(len(spans)), key=lambda i: -spans[i][1])[: settings.pool]
