@@ -57,6 +57,7 @@ def grpo_settings(folder: Path, *, total_steps: int, out: str) -> GrpoSettings:
         lr_warmup_steps=0,
         kl_coef=0.001,
         temperature=1.0,
+        filter_groups=True,
         max_prompt_length=64,
         max_response_length=48,
         num_gpus=1,

@@ -26,6 +26,7 @@ from tensordict import TensorDict
 from tiny_model import make_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer
 from verl import DataProto
+from verl.trainer.ppo.v1.replay_buffer import ReplayBuffer
 from verl.utils import tensordict_utils as tu
 from verl.workers.config import RolloutConfig
 from verl.workers.engine.fsdp.transformer_impl import FSDPEngineWithLMHead
@@ -253,6 +254,40 @@ def test_the_sampler_takes_verls_group_filter(url: str) -> None:
     assert strict_replay_buffer(**sampler_arguments(url)).filter_groups_metric is None
 
 
+def filtered(url: str, groups: dict[str, float | None]) -> ReplayBuffer:
+    """A sampler of steps of 4 prompts for which these groups are done: name -> the reward that all
+    its samples have, None where they differ."""
+    buffer = strict_replay_buffer(**sampler_arguments(url, enable=True))
+    buffer.prompt_global_steps["train"] = dict.fromkeys(groups, 3)
+    buffer.finished_keys["train"] = set(groups)
+    buffer._dapo_classification_cache["train"] = dict(groups)
+    return buffer
+
+
+def test_groups_of_equal_rewards_are_replaced(url: str) -> None:
+    buffer = filtered(url, {"a": None, "b": 0.0, "c": None, "d": 2.0})
+    _, flat, _, values = buffer._terminal_eviction_reasons(3, "train")
+    assert flat == {"b", "d"}
+    assert values == {0.0: 1, 2.0: 1}
+
+
+def test_no_more_than_twice_a_step_is_replaced_and_what_stays_comes_last(url: str) -> None:
+    buffer = filtered(url, {"a": 2.0, "b": 2.0, "c": None, "d": 0.0, "e": None, "f": None})
+    buffer.replaced = {f"{uid}_{i}_0": {"score": 2.0} for uid in "tuvwxyz" for i in range(2)}
+    reasons = buffer._terminal_eviction_reasons(3, "train")
+    assert reasons[1] == {"a"}, "seven of eight were replaced already"
+    ready = buffer._sampleable_terminal_keys("train", reasons)
+    assert buffer._select_prompt_uids("train", ready, 4)[0] == ["c", "e", "f", "b"]
+
+
+def test_which_groups_are_taken_does_not_depend_on_the_order_of_a_set(url: str) -> None:
+    names = [f"{i:x}" for i in range(40)]
+    buffer = filtered(url, dict.fromkeys(names))
+    reasons = buffer._terminal_eviction_reasons(3, "train")
+    ready = buffer._sampleable_terminal_keys("train", reasons)
+    assert buffer._select_prompt_uids("train", ready, 24)[0] == names[:24]
+
+
 def test_no_server_ends_the_run_before_it_starts(dead_url: str) -> None:
     with pytest.raises(ConfigError, match="RETRIEVER_URL"):
         strict_replay_buffer(**sampler_arguments(None))
@@ -267,6 +302,7 @@ def test_metrics_of_groups() -> None:
     )
     assert values == pytest.approx(
         {
+            "rewrite/drawn_groups": 2,
             "rewrite/flat_groups": 0.5,
             "rewrite/reward_std_in_group": 0.25,
             "rewrite/malformed": 0.5,
