@@ -48,6 +48,9 @@ def command(
     max_response_length: Annotated[
         int, typer.Option(help="tokens")
     ] = GrpoSettings.max_response_length,
+    filter_groups: Annotated[
+        bool, typer.Option(help="replace groups of equal rewards by further prompts (DAPO)")
+    ] = GrpoSettings.filter_groups,
     topk: Annotated[int, typer.Option(help="depth of the search")] = GrpoSettings.topk,
     reward: Annotated[
         RewardShape, typer.Option(help="how a rank becomes a reward; the paper's is piecewise")
@@ -68,6 +71,9 @@ def command(
     val_freq: Annotated[
         int, typer.Option(help="steps between validations, 0 for none")
     ] = GrpoSettings.val_freq,
+    keep_best: Annotated[
+        bool, typer.Option(help="publish the step with the best reward on --val-file")
+    ] = GrpoSettings.keep_best,
     dump_rollouts: Annotated[
         bool, typer.Option(help="write every response with its reward to OUT/rollouts")
     ] = GrpoSettings.dump_rollouts,
@@ -101,6 +107,7 @@ def command(
         temperature=temperature,
         max_prompt_length=max_prompt_length,
         max_response_length=max_response_length,
+        filter_groups=filter_groups,
         topk=topk,
         reward=reward,
         device=device,
@@ -109,6 +116,7 @@ def command(
         recompute_log_probs=recompute_log_probs,
         save_freq=save_freq,
         val_freq=val_freq,
+        keep_best=keep_best,
         dump_rollouts=dump_rollouts,
         seed=seed,
         threads=threads,

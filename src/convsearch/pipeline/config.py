@@ -37,6 +37,9 @@ class DataSettings:
     """Draw candidates for no more training turns than this; 0 is all."""
     grpo_turns: int = 0
     """Train GRPO on no more turns than this; 0 is all."""
+    grpo_val_turns: int = 0
+    """So many of them are held out, as whole conversations, and the best step of GRPO is the one
+    with the highest mean reward on them; 0 holds none out and takes the last step."""
 
 
 @dataclass(frozen=True, kw_only=True)

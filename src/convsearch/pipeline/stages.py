@@ -176,12 +176,15 @@ class Stages:
 
     def _grpo(self) -> Stage:
         config, layout = self._config, self._layout
-        train_file = layout.grpo / "grpo.parquet"
+        train_file, val_file = layout.grpo / "grpo.parquet", layout.grpo / "val.parquet"
+        chooses = config.data.grpo_val_turns > 0
         settings = filled(
             config.grpo,
             model_path=layout.model("sft"),
             train_file=train_file,
-            val_file=None,
+            val_file=val_file if chooses else None,
+            val_freq=config.grpo.save_freq if chooses else 0,
+            keep_best=chooses,
             out_dir=layout.grpo,
             seed=config.seed,
         )
@@ -191,14 +194,20 @@ class Stages:
             from convsearch.train.grpo import run_grpo
 
             turns = self._turns("train", config.data.grpo_turns)
+            files = {train_file: turns}
+            if chooses:
+                held_out = draw_conversations(turns, config.data.grpo_val_turns, seed=config.seed)
+                qids = {turn.qid for turn in held_out}
+                files = {train_file: [t for t in turns if t.qid not in qids], val_file: held_out}
             layout.grpo.mkdir(parents=True, exist_ok=True)
-            write_grpo_parquet(
-                train_file,
-                turns,
-                self._dataset.qrels,
-                style=config.style,
-                data_source=config.dataset,
-            )
+            for path, rows in files.items():
+                write_grpo_parquet(
+                    path,
+                    rows,
+                    self._dataset.qrels,
+                    style=config.style,
+                    data_source=config.dataset,
+                )
             run_grpo(
                 settings,
                 self._url,
@@ -214,6 +223,7 @@ class Stages:
             settings={
                 **config.section("grpo"),
                 "turns": config.data.grpo_turns,
+                "val_turns": config.data.grpo_val_turns,
                 "style": config.style,
                 "seed": config.seed,
             },

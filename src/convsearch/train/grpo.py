@@ -10,6 +10,7 @@ from pathlib import Path
 from convsearch.errors import ConfigError, StageError
 from convsearch.passport import write_passport
 from convsearch.rewards.shapes import RewardShape, check_shape
+from convsearch.train.best_step import KEEPER, best_step
 from convsearch.train.checkpoint import latest_step, publish, require_model
 from convsearch.train.device import (
     Device,
@@ -20,7 +21,7 @@ from convsearch.train.device import (
     require_verl,
 )
 from convsearch.train.launch import run_logged
-from convsearch.train.metrics import MetricsFollower, ProgressCallback
+from convsearch.train.metrics import MetricsFollower, ProgressCallback, read_metrics
 from convsearch.train.overrides import Value, override
 from convsearch.train.rows import count_rows
 
@@ -102,6 +103,8 @@ class GrpoSettings:
     """Steps between checkpoints; the last step is always saved."""
     val_freq: int = 0
     """Steps between validations; 0 for none."""
+    keep_best: bool = False
+    """Publish the step with the highest mean reward on `val_file`, not the last one."""
     dump_rollouts: bool = False
     """Write every response with its reward to `out_dir/rollouts/<step>.jsonl`."""
     seed: int = 0
@@ -123,6 +126,13 @@ class GrpoSettings:
             raise ConfigError("grpo.prompts_per_step must be a multiple of mini_batch")
         if (self.mini_batch or self.prompts_per_step) * self.rollouts % self.num_gpus:
             raise ConfigError("grpo.mini_batch x rollouts must be a multiple of num_gpus")
+        if self.keep_best and (
+            self.val_file is None or not self.val_freq or self.val_freq % self.save_freq
+        ):
+            raise ConfigError(
+                "grpo.keep_best needs a val_file, and a val_freq that is a multiple of save_freq: "
+                "only a step that is validated and saved can be chosen"
+            )
 
 
 def grpo_overrides(settings: GrpoSettings) -> list[str]:
@@ -165,6 +175,8 @@ def grpo_overrides(settings: GrpoSettings) -> list[str]:
         "hydra.run.dir": out_dir / CHECKPOINTS,
         "hydra.output_subdir": None,
     }
+    if settings.keep_best:
+        pairs["trainer.checkpoint_callback_class"] = KEEPER
     lines = [override(key, value) for key, value in pairs.items()]
     lines += _policy_overrides(settings) + _rollout_overrides(settings)
     return lines + (_cpu_overrides(settings) if settings.device == "cpu" else [])
@@ -283,14 +295,16 @@ def run_grpo(
         raise StageError(
             f"{STAGE}: ended after step {step} of {settings.total_steps} (log: {log_path})"
         )
-    source = checkpoints / f"global_step_{step}" / "actor" / "huggingface"
+    chosen, source = step, checkpoints / f"global_step_{step}" / "actor" / "huggingface"
+    if settings.keep_best:
+        chosen, source = best_step(read_metrics(metrics_path), checkpoints)
     publish(source, target, like=settings.model_path)
     write_passport(
         settings.out_dir / "run.json",
         stage=STAGE,
         settings=asdict(settings),
         inputs=[settings.model_path, settings.train_file],
-        counts={"prompts": rows, "steps": step},
+        counts={"prompts": rows, "steps": step, "published_step": chosen},
         seed=settings.seed,
     )
     shutil.rmtree(checkpoints)
