@@ -155,7 +155,7 @@ class _Strict(ReplayBuffer):
                 "again to go on from the last checkpoint"
             )
         stale, flat, lost, values = super()._terminal_eviction_reasons(global_steps, partition_id)
-        room = MOST_REPLACED * self.train_batch_size - len(set(map(_uid, self.replaced)))
+        room = MOST_REPLACED * (self.train_batch_size or 0) - len(set(map(_uid, self.replaced)))
         in_order = [uid for uid in self.prompt_global_steps[partition_id] if uid in flat]
         self._flat_kept = frozenset(in_order[room:])
         return stale, flat - self._flat_kept, lost, values
