@@ -15,6 +15,7 @@ from convsearch.nano.examples import (
     content_spans,
     random_word_example,
     span_target,
+    title_spans,
     words,
 )
 from convsearch.prompts import parse_rewrite, rewrite_messages
@@ -49,6 +50,23 @@ def test_a_target_is_the_question_then_spans_of_the_history(seed: int) -> None:
     assert len(rewritten) > len(question)
     prompt = rewrite_messages(TURN, "nano")[-1]["content"]
     assert count_copied(prompt, parsed.rewrite) == (len(rewritten), len(rewritten))
+
+
+def test_the_longest_title_at_a_place_is_a_span_and_common_words_are_none() -> None:
+    named = [Passage(doc_id=t, title=t, text="") for t in ("Mill", "Quillbark Mill", "the")]
+    stats, settings = WordStatistics.of([*PASSAGES, *named]), SpanSettings(idf_floor=1.0)
+    spans = title_spans("the Quillbark Mill and the Mill and Quillbark", stats, settings)
+    assert [" ".join(span) for span, _ in spans] == ["Quillbark Mill", "Mill", "Quillbark"]
+    assert title_spans("quillbark mill", stats, settings) == [], "a name has its capitals"
+
+
+def test_a_title_is_drawn_before_other_rare_words() -> None:
+    stats = WordStatistics.of([*PASSAGES, Passage(doc_id="x", title="", text="zephyr quokka")])
+    said = Message(role="user", text="a zephyr and the Quillbark and a quokka")
+    turn = replace(TURN, history=(said, TURN.history[1]))
+    settings = SpanSettings(max_spans=1, max_gap=0)
+    drawn = [span_target(turn, stats, settings, random.Random(i)) for i in range(200)]
+    assert sum("Quillbark" in response for response in drawn) > 150
 
 
 def test_only_what_the_prompt_shows_is_drawn() -> None:
