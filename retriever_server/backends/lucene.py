@@ -179,7 +179,7 @@ def read_raw(doc_id: str, raw: str) -> Passage:
     """
     try:
         record = json.loads(raw)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         return Passage(doc_id=doc_id, title="", text=raw)

@@ -41,7 +41,7 @@ def read_api_key(path: Path | None, variable: str) -> str | None:
     else:
         where = str(path)
         try:
-            key = path.read_text(encoding="utf-8", errors="replace").strip()
+            key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
         except OSError as error:
             raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
     if not key or not is_header_word(key):

@@ -1,6 +1,5 @@
 """What both HTTP clients share: the address, the key, what is tried again and when."""
 
-import json
 import os
 import random
 import time
@@ -10,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
-from convsearch.errors import ConfigError, RetrieverError
+from convsearch.errors import ConfigError, DataError, RetrieverError
 from convsearch.listening import is_header_word, is_loopback
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.wire import (
@@ -19,6 +18,7 @@ from convsearch.retrieval.wire import (
     REQUEST_ID_HEADER,
     IndexCard,
 )
+from convsearch.texts import json_value, parse_json
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 """Overload and broken servers; any other 4xx is the caller's mistake and is final."""
@@ -239,8 +239,8 @@ def read_object(response: httpx.Response) -> dict[str, object]:
             raise TransientError(sentence, retry_after_s=_retry_after_s(response))
         raise RetrieverError(sentence)
     try:
-        answer = json.loads(response.content)
-    except ValueError:
+        answer = json_value(response.content, str(response.request.url))
+    except DataError:
         answer = None
     if not isinstance(answer, dict):
         raise TransientError(_not_ours(response))
@@ -280,8 +280,8 @@ def _not_ours(response: httpx.Response) -> str:
 def explain(response: httpx.Response) -> str:
     """The server's own sentence, or the beginning of whatever it sent."""
     try:
-        return str(json.loads(response.content)["error"])
-    except (ValueError, KeyError, TypeError):
+        return str(parse_json(response.content, "")["error"])
+    except (DataError, KeyError):
         kind = response.headers.get("content-type", "no content type")
         text = " ".join(response.text.split())[:_EXCERPT_CHARS]
         return f"{kind}: {text!r}" if text else f"{kind}, empty"
