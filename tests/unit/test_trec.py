@@ -31,7 +31,7 @@ def test_whole_numbers_pass_however_written(tmp_path: Path, grade: str, value: i
         ("1e-1", "whole number"),
         ("nan", "whole number, found 'nan'"),
         ("1_0", "whole number, found '1_0'"),
-        ("１", "whole number"),
+        ("\uff11", "whole number"),
         ("0x1", "whole number"),
         ("9" * 20, "between -100,000 and 100,000"),
         ("2147483647", "between -100,000 and 100,000"),
