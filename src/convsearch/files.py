@@ -17,8 +17,10 @@ import gzip
 import io
 import json
 import os
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TypeVar
@@ -63,6 +65,25 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def appearing_together(folder: Path) -> Iterator[Path]:
+    """A folder to write files into, which are moved to `folder` when the block ends without an
+    error. An error leaves what `folder` held before, and no new folder."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
+    try:
+        yield staging
+        for file in sorted(staging.iterdir()):
+            file.replace(folder / file.name)
+        missing = []
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> int:

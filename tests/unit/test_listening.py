@@ -13,9 +13,7 @@ LOCAL = ["127.0.0.1", "127.3.2.1", "::1", "[::1]", "::ffff:127.0.0.1", "localhos
 OPEN = ["0.0.0.0", "::", "[::]", "10.0.0.1", "::ffff:10.0.0.1", "", "retriever.example"]
 
 
-@pytest.mark.parametrize(
-    "host", LOCAL
-)
+@pytest.mark.parametrize("host", LOCAL)
 def test_this_machine_needs_no_key(host: str) -> None:
     check_exposure(host, has_key=False, allowed=False, key_variable=KEY)
 

@@ -149,6 +149,7 @@ def evaluate_methods(
                 paper_compat=paper_compat,
                 relevance_level=relevance_level,
                 seed=seed,
+                golds=parts[0].golds,
             )
         else:
             cut = limits or QueryLimits()

@@ -9,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
-from convsearch.errors import ConfigError, DataError, RetrieverError
+from convsearch.errors import ConfigError, DataError, RefusedError, RetrieverError
 from convsearch.listening import is_header_word, is_loopback
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.wire import (
@@ -237,7 +237,7 @@ def read_object(response: httpx.Response) -> dict[str, object]:
         )
         if response.status_code in RETRIED_STATUS:
             raise TransientError(sentence, retry_after_s=_retry_after_s(response))
-        raise RetrieverError(sentence)
+        raise RefusedError(sentence, _unknown_ids(response))
     try:
         answer = json_value(response.content, str(response.request.url))
     except DataError:
@@ -260,6 +260,15 @@ def _retry_after_s(response: httpx.Response) -> float:
     """What the server asks for, in seconds; 0 where it does not, or names a date."""
     asked = response.headers.get("retry-after", "")
     return float(asked) if asked.isascii() and asked.isdigit() else 0.0
+
+
+def _unknown_ids(response: httpx.Response) -> list[str]:
+    """The ids of the request that the server says it does not have; none where it does not say."""
+    try:
+        named = parse_json(response.content, "").get("unknown")
+    except DataError:
+        return []
+    return [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
 
 
 def _coverage(answer: Mapping[str, object]) -> float:

@@ -228,3 +228,6 @@ class ErrorResponse(_Wire):
     coverage: float | None = Field(
         default=None, description="beside `degraded`: share of the passages that is there"
     )
+    unknown: list[str] | None = Field(
+        default=None, description="passage ids of the request that are not in the index"
+    )
