@@ -131,12 +131,17 @@ def refusal(error: ValueError | RecursionError) -> str:
 def whole_characters(value: object) -> object:
     """The same value, in every text and key of it "?" for each half of a surrogate pair."""
     if isinstance(value, str):
-        return value if value.isascii() else value.encode("utf-8", "replace").decode("utf-8")
+        return mended(value)
     if isinstance(value, list):
         return [whole_characters(item) for item in value]
     if isinstance(value, dict):
         return {whole_characters(key): whole_characters(item) for key, item in value.items()}
     return value
+
+
+def mended(text: str) -> str:
+    """The text with "?" for each half of a surrogate pair."""
+    return text if text.isascii() else text.encode("utf-8", "replace").decode("utf-8")
 
 
 def decoded(line: bytes, where: str) -> str:

