@@ -6,6 +6,7 @@ from dataclasses import asdict
 
 from fastapi import Response
 
+from convsearch.errors import UnknownPassageError
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import NOT_FOUND, RetrieveRequest
 from convsearch.types import Hit, Passage
@@ -19,6 +20,12 @@ def error(status: int, sentence: str, *, headers: Mapping[str, str] | None = Non
     return Response(
         _bytes({"error": sentence}), status, headers=dict(headers or {}), media_type=_JSON
     )
+
+
+def unknown_passages(failure: UnknownPassageError) -> Response:
+    """422 that names all ids of the request that the index does not have."""
+    body = {"error": str(failure), "unknown": list(failure.doc_ids)}
+    return Response(_bytes(body), 422, media_type=_JSON)
 
 
 def degraded(failure: DegradedError) -> Response:

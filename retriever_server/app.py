@@ -11,7 +11,7 @@ from fastapi import FastAPI, Query, Request, Response
 from fastapi.exceptions import RequestValidationError
 from starlette.exceptions import HTTPException
 
-from convsearch.errors import DataError
+from convsearch.errors import DataError, UnknownPassageError
 from convsearch.files import Qrels
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import (
@@ -33,6 +33,7 @@ from retriever_server.answers import (
     json_response,
     passages_body,
     ranks_body,
+    unknown_passages,
 )
 from retriever_server.auth import ApiKey
 from retriever_server.corpora import Corpora, Corpus, NotReady
@@ -255,6 +256,10 @@ def _answer_errors_with_sentences(app: FastAPI, metrics: Metrics) -> None:
     async def shards_missing(_: Request, failure: DegradedError) -> Response:
         metrics.rejected("degraded")
         return degraded(failure)
+
+    @app.exception_handler(UnknownPassageError)
+    async def unknown_ids(_: Request, failure: UnknownPassageError) -> Response:
+        return unknown_passages(failure)
 
     @app.exception_handler(DataError)
     async def bad_ids(_: Request, failure: DataError) -> Response:

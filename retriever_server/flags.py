@@ -7,6 +7,7 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError
 from convsearch.listening import read_api_key
+from convsearch.named_paths import named_path
 from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.loading import RETRIEVERS
 from retriever_server.settings import (
@@ -126,9 +127,8 @@ def named_indexes(
 def _by_name(flag: str, values: Sequence[str]) -> dict[str, Path]:
     paths: dict[str, Path] = {}
     for value in values:
-        name, equals, path = value.partition("=")
-        if not equals:
-            name, path = DEFAULT_INDEX, value
+        given, path = named_path(value)
+        name = DEFAULT_INDEX if given is None else given
         if not name or not path or name in paths:
             raise ConfigError(f"--{flag} {value}: give each index one path, as NAME=PATH")
         paths[name] = Path(path)

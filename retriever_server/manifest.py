@@ -12,6 +12,7 @@ from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import atomic_write
 from convsearch.passport import sha256_of
 from convsearch.retrieval.info import IndexInfo
+from convsearch.texts import read_json
 
 FORMAT = "convsearch-index"
 FORMAT_VERSION = 1
@@ -43,10 +44,7 @@ def read_manifest(folder: Path) -> Manifest:
         raise MissingFileError(
             f'{folder}: not an index folder ({_NAME} is missing); make one with "convsearch index"'
         )
-    try:
-        manifest = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise DataError(f'{path}: not valid JSON; rebuild it with "convsearch index"') from None
+    manifest = read_json(path, 'rebuild it with "convsearch index"')
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f'{path}: not a manifest of this project; rebuild with "convsearch index"')
     if manifest.get("format_version") != FORMAT_VERSION:

@@ -24,7 +24,7 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
 
 from convsearch.errors import ConvsearchError, DependencyError
 from convsearch.files import Qrels
-from convsearch.listening import check_exposure, listen
+from convsearch.listening import check_exposure, in_url, listen
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.flags import parser, settings_of
@@ -112,7 +112,7 @@ def _answer(
         check=_check_of(settings),
     )
     host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = f"http://{in_url(host)}:{port}"
 
     class AnnouncingServer(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:

@@ -23,6 +23,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import DataError
+from convsearch.retrieval.checks import refuse_unknown
 from convsearch.types import Passage
 
 _PASSAGES, _IDS = "passages.jsonl", "doc_ids.txt"
@@ -153,14 +154,11 @@ class PassageStore:
         return [ids[a : b - 1].decode() for a, b in zip(starts, ends, strict=True)]
 
     def positions(self, doc_ids: Sequence[str]) -> list[int]:
-        """Positions of these ids. Raises DataError for an id that is not in the index."""
+        """Positions of these ids. Raises UnknownPassageError for ids that are not in the index."""
         positions = self.find(doc_ids)
-        for doc_id, position in zip(doc_ids, positions, strict=True):
-            if position is None:
-                raise DataError(
-                    f"passage {doc_id!r} is not in the index; use gold ids of the corpus that was "
-                    "indexed"
-                )
+        refuse_unknown(
+            [doc_id for doc_id, at in zip(doc_ids, positions, strict=True) if at is None]
+        )
         return [position for position in positions if position is not None]
 
     def unknown(self, doc_ids: Sequence[str]) -> list[str]:

@@ -1,7 +1,6 @@
 """Text to vectors, with a model loaded from a folder: ANCE or any sentence-transformers model."""
 
 import hashlib
-import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
@@ -9,8 +8,9 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import CheckpointError, DependencyError, MissingFileError
+from convsearch.errors import CheckpointError, DataError, DependencyError, MissingFileError
 from convsearch.passport import sha256_of
+from convsearch.texts import read_json_object
 
 Vectors = npt.NDArray[np.float32]
 
@@ -95,10 +95,9 @@ def _check_is_roberta(folder: Path) -> None:
             "config.json of an ANCE checkpoint"
         )
     try:
-        config = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
-        raise CheckpointError(f"{path}: not valid JSON; download the checkpoint again") from None
-    kind = config.get("model_type") if isinstance(config, dict) else None
+        kind = read_json_object(path, "download the checkpoint again").get("model_type")
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     if kind != "roberta":
         raise CheckpointError(
             f"{path}: model_type is {kind!r}; an ANCE checkpoint is a roberta model, and any other "

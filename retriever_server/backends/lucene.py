@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convsearch.errors import ConfigError, DataError, EngineError, MissingFileError
-from convsearch.retrieval.checks import check_rank_call, check_topk
+from convsearch.retrieval.checks import check_rank_call, check_topk, refuse_unknown
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 from retriever_server.cores import num_cores
@@ -143,11 +143,7 @@ class LuceneBackend:
         return unpack(self._java.call(lambda _: self._search.missing(ids).tostring()))
 
     def _check_known(self, ids: bytes) -> None:
-        for doc_id in self._unknown(ids):
-            raise DataError(
-                f"passage {doc_id!r} is not in the index; use gold ids of the corpus that was "
-                "indexed"
-            )
+        refuse_unknown(self._unknown(ids))
 
     def _passage(self, doc_id: str, raw: str | None, contents: str | None) -> Passage:
         if raw is not None:
@@ -179,7 +175,7 @@ def read_raw(doc_id: str, raw: str) -> Passage:
     """
     try:
         record = json.loads(raw)
-    except json.JSONDecodeError:
+    except (ValueError, RecursionError):
         record = None
     if not isinstance(record, dict):
         return Passage(doc_id=doc_id, title="", text=raw)

@@ -3,12 +3,12 @@
 They belong to the index: its manifest holds both, and who opens the index cannot leave them out.
 """
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import CheckpointError, ConfigError, DataError
+from convsearch.texts import read_json_object
 from retriever_server.backends.encoder import Encoder, Vectors
 from retriever_server.manifest import Manifest
 
@@ -81,7 +81,7 @@ def _own_prompts(folder: Path) -> dict[str, object]:
     if not path.is_file():
         return {}
     try:
-        prompts = json.loads(path.read_text(encoding="utf-8")).get("prompts")
-    except (json.JSONDecodeError, UnicodeDecodeError, AttributeError):
-        raise CheckpointError(f"{path}: not valid JSON; download the model again") from None
+        prompts = read_json_object(path, "download the model again").get("prompts")
+    except DataError as error:
+        raise CheckpointError(str(error)) from None
     return prompts if isinstance(prompts, dict) else {}

@@ -13,9 +13,9 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
-from convsearch.files import read_lines
 from convsearch.passages import refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
+from convsearch.texts import read_lines
 from retriever_server.cores import num_cores
 from retriever_server.making import parts_and_whole
 from retriever_server.manifest import Manifest, file_table, write_manifest

@@ -14,8 +14,8 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.files import parse_json
 from convsearch.passages import parse_passage
+from convsearch.texts import parse_json
 from retriever_server.analyzer import Analyzer
 from retriever_server.bm25.arrays import BLOCK
 from retriever_server.bm25.similarity import length_codes

@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError
-from convsearch.files import parse_json, read_lines
 from convsearch.passages import parse_passage
+from convsearch.texts import parse_json, read_lines
 from retriever_server.cores import num_cores
 
 _SAMPLE = 2_000

@@ -4,6 +4,8 @@ Each class is also the standard-library error a caller would expect, so code tha
 this project can catch it. The command line turns them into one sentence and exit code 2.
 """
 
+from collections.abc import Sequence
+
 
 class ConvsearchError(Exception):
     """Base of all errors meant for the person at the keyboard."""
@@ -11,6 +13,14 @@ class ConvsearchError(Exception):
 
 class DataError(ConvsearchError, ValueError):
     """A file holds something it must not: a bad line, a wrong type, an unknown or repeated id."""
+
+
+class UnknownPassageError(DataError):
+    """Passages were asked for by ids that the index does not have."""
+
+    def __init__(self, message: str, doc_ids: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.doc_ids = tuple(doc_ids)
 
 
 class MissingFileError(ConvsearchError, FileNotFoundError):
@@ -35,6 +45,15 @@ class DownloadError(ConvsearchError, ConnectionError):
 
 class RetrieverError(ConvsearchError, ConnectionError):
     """The retrieval server failed after all retries. Never a reward, never an empty answer."""
+
+
+class RefusedError(RetrieverError):
+    """The retrieval server answered that the request cannot be met; asking again would not help."""
+
+    def __init__(self, message: str, unknown_ids: Sequence[str] = ()) -> None:
+        super().__init__(message)
+        self.unknown_ids = tuple(unknown_ids)
+        """Passage ids of the request that its index does not have, where it names them."""
 
 
 class HubError(ConvsearchError, ConnectionError):

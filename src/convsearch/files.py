@@ -3,49 +3,38 @@
 | noun | file | form |
 | --- | --- | --- |
 | turns | `turns.jsonl` | one `Turn` a line |
-| relevance | `qrels.trec` | `qid 0 doc_id relevance` |
+| relevance | `qrels.trec` | `qid 0 doc_id relevance`; or BEIR's three columns |
 | rewrites | `rewrites.jsonl` | one `Rewrite` a line |
 | topic switches | `turn_info.jsonl` | `qid`, `topic_switch` (true, false or null) |
 | ranking | `run.trec` | `qid Q0 doc_id rank score tag` |
 
-A name that ends in `.gz` is read and written compressed. Passages (`corpus.jsonl`) are in
-`passages.py`, passports in `passport.py`.
+A name that ends in `.gz` is read and written compressed. Bytes become lines and JSON in `texts.py`,
+the columns of TREC are taken apart in `trec.py`. Passages (`corpus.jsonl`) are in `passages.py`,
+passports in `passport.py`.
 """
 
 import gzip
 import io
 import json
-import math
 import os
-import zlib
+import shutil
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
 from typing import IO, TypeVar
 
-from convsearch.errors import DataError, MissingFileError
+from convsearch import trec
+from convsearch.errors import DataError
+from convsearch.texts import Record, read_jsonl, read_lines
+from convsearch.trec import Qrels, Run
 from convsearch.types import Hit, Message, Rewrite, Turn
 
-Record = dict[str, object]
-Qrels = dict[str, dict[str, int]]
-"""qid -> doc_id -> relevance (above 0 is relevant)."""
-Run = dict[str, list[Hit]]
-"""qid -> hits, best first."""
 T = TypeVar("T")
 
+_LARGEST_INT = 2**63 - 1
 _STATUSES = ("ok", "malformed", "failed")
-
-
-def open_text(path: Path) -> IO[str]:
-    """Opens for reading, through gzip where the name says so. Raises MissingFileError."""
-    if not path.is_file():
-        raise MissingFileError(
-            f"{path}: no such file; check the path or run the stage that makes it"
-        )
-    if path.suffix == ".gz":
-        return gzip.open(path, "rt", encoding="utf-8")
-    return path.open(encoding="utf-8")
 
 
 @contextmanager
@@ -78,36 +67,23 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def read_lines(path: Path) -> Iterator[tuple[str, str]]:
-    """Yields (`file:line`, line), empty ones left out. Raises DataError where bytes are damaged."""
-    number = 0
-    with open_text(path) as lines:
-        try:
-            for number, line in enumerate(lines, 1):
-                if line.strip():
-                    yield f"{path}:{number}", line
-        except (gzip.BadGzipFile, EOFError, zlib.error, UnicodeDecodeError) as error:
-            kind = "text in UTF-8" if isinstance(error, UnicodeDecodeError) else "a whole gzip file"
-            raise DataError(
-                f"{path}: not {kind} (after line {number}); copy or make it again"
-            ) from None
-
-
-def read_jsonl(path: Path) -> Iterator[tuple[str, Record]]:
-    """Yields (`file:line`, object). Raises DataError that names file and line."""
-    for where, line in read_lines(path):
-        yield where, parse_json(line, where)
-
-
-def parse_json(line: str, where: str) -> Record:
-    """One line of a `.jsonl` file. Raises DataError where it is no JSON object."""
+@contextmanager
+def appearing_together(folder: Path) -> Iterator[Path]:
+    """A folder to write files into, which are moved to `folder` when the block ends without an
+    error. An error leaves what `folder` held before, and no new folder."""
+    missing = [place for place in (folder, *folder.parents) if not place.exists()]
+    folder.mkdir(parents=True, exist_ok=True)
+    staging = Path(tempfile.mkdtemp(prefix=".making-", dir=folder))
     try:
-        record = json.loads(line)
-    except json.JSONDecodeError as error:
-        raise DataError(f"{where}: not valid JSON ({error.msg}); mend the line") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
-    return record
+        yield staging
+        for file in sorted(staging.iterdir()):
+            file.replace(folder / file.name)
+        missing = []
+    finally:
+        shutil.rmtree(staging, ignore_errors=True)
+        for place in missing:
+            with suppress(OSError):
+                place.rmdir()
 
 
 def write_jsonl(path: Path, records: Iterable[Mapping[str, object]]) -> int:
@@ -129,17 +105,24 @@ def field(record: Record, name: str, kind: type[T], where: str) -> T:
         raise DataError(
             f'{where}: field "{name}" must be {kind.__name__}, found {type(value).__name__}'
         )
+    if isinstance(value, int) and abs(value) > _LARGEST_INT:
+        raise DataError(f'{where}: field "{name}" must fit into 64 bits; mend the line')
     return value
 
 
 def id_field(record: Record, name: str, where: str) -> str:
     """An id: a non-empty string without white space, which TREC files cannot hold."""
     value = field(record, name, str, where)
-    if not value or value.split() != [value]:
+    if not is_id(value):
         raise DataError(
             f'{where}: field "{name}" must be a non-empty id without white space, found {value!r}'
         )
     return value
+
+
+def is_id(text: str) -> bool:
+    """Whether TREC files and trec_eval can hold it: not empty, no white space, no zero byte."""
+    return text.split() == [text] and "\0" not in text
 
 
 # --- turns ---------------------------------------------------------------------------------------
@@ -225,39 +208,9 @@ def write_turn_info(path: Path, switches: Mapping[str, bool | None]) -> int:
 # --- relevance and rankings ----------------------------------------------------------------------
 
 
-def _columns(path: Path, count: int, shape: str) -> Iterator[tuple[str, list[str]]]:
-    for where, line in read_lines(path):
-        parts = line.split()
-        if len(parts) != count:
-            raise DataError(f"{where}: expected {count} columns ({shape}), found {len(parts)}")
-        yield where, parts
-
-
-def _int(text: str, where: str, name: str) -> int:
-    try:
-        return int(text)
-    except ValueError:
-        raise DataError(f"{where}: {name} must be int, found {text!r}") from None
-
-
-def _float(text: str, where: str, name: str) -> float:
-    try:
-        value = float(text)
-    except ValueError:
-        raise DataError(f"{where}: {name} must be float, found {text!r}") from None
-    if math.isnan(value):
-        raise DataError(f"{where}: {name} must be a number, found {text!r}")
-    return value
-
-
 def read_qrels(path: Path) -> Qrels:
-    """Reads `qid 0 doc_id relevance` lines. Raises DataError for bad lines or none at all."""
-    qrels: Qrels = {}
-    for where, (qid, _, doc_id, relevance) in _columns(path, 4, "qid 0 doc_id relevance"):
-        qrels.setdefault(qid, {})[doc_id] = _int(relevance, where, "relevance")
-    if not qrels:
-        raise DataError(f"{path}: no relevance judgements in this file")
-    return qrels
+    """Reads judgements; see `trec.parse_qrels`. Raises DataError for bad lines or none at all."""
+    return trec.parse_qrels(lambda: read_lines(path), str(path))
 
 
 def write_qrels(path: Path, qrels: Qrels) -> None:
@@ -276,31 +229,25 @@ def gold_ids(qrels: Qrels, qid: str) -> list[str]:
 
 
 def write_run(path: Path, run: Mapping[str, Sequence[Hit]], *, tag: str) -> None:
-    """Writes six-column TREC lines; ranks are positions in `run`, from 1."""
+    """Writes six-column TREC lines; ranks are positions in `run`, from 1.
+
+    Raises DataError for an id that such a line cannot hold, as a server of another program may
+    send.
+    """
     with atomic_write(path) as out:
         for qid, hits in run.items():
             for rank, hit in enumerate(hits, 1):
+                if not is_id(hit.doc_id):
+                    raise DataError(
+                        f"{path}: passage {hit.doc_id!r} of qid {qid!r} cannot stand in a TREC "
+                        "run; ids must be texts without white space"
+                    )
                 out.write(f"{qid} Q0 {hit.doc_id} {rank} {hit.score:.6f} {tag}\n")
 
 
 def read_run(path: Path) -> Run:
-    """Reads a six-column TREC run, in the order of its rank column.
-
-    Raises DataError for a bad line and for a passage that is ranked twice for one query.
-    """
-    ranked: dict[str, list[tuple[int, Hit]]] = {}
-    seen: set[tuple[str, str]] = set()
-    shape = "qid Q0 doc_id rank score tag"
-    for where, (qid, _, doc_id, rank, score, _) in _columns(path, 6, shape):
-        hit = Hit(doc_id=doc_id, score=_float(score, where, "score"))
-        if (qid, doc_id) in seen:
-            raise DataError(f"{where}: passage {doc_id!r} of qid {qid!r} is ranked twice")
-        seen.add((qid, doc_id))
-        ranked.setdefault(qid, []).append((_int(rank, where, "rank"), hit))
-    return {
-        qid: [hit for _, hit in sorted(hits, key=lambda pair: pair[0])]
-        for qid, hits in ranked.items()
-    }
+    """Reads a six-column TREC run, in the order of its lines; see `trec.parse_run`."""
+    return trec.parse_run(read_lines(path))
 
 
 # --- rewrites ------------------------------------------------------------------------------------

@@ -2,24 +2,43 @@
 
 import ipaddress
 import os
+import re
 import socket
 from pathlib import Path
 
 from convsearch.errors import ConfigError, MissingFileError
 
 LOOPBACK = "127.0.0.1"
+_WITH_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*):\d+")
+
+
+def bare_host(host: str) -> str:
+    """The address without the brackets that it has in a URL: `::1` for `[::1]`."""
+    return host[1:-1] if host.startswith("[") and host.endswith("]") else host
+
+
+def in_url(host: str) -> str:
+    """The address as it stands in a URL: `[::1]` for `::1`."""
+    host = bare_host(host)
+    return f"[{host}]" if ":" in host else host
 
 
 def is_loopback(host: str) -> bool:
     """Whether only this machine reaches the address; names other than localhost count as open."""
+    host = bare_host(host)
     try:
-        return ipaddress.ip_address(host).is_loopback
+        address = ipaddress.ip_address(host)
     except ValueError:
-        return host == "localhost"
+        return host.lower() == "localhost"
+    mapped = address.ipv4_mapped if isinstance(address, ipaddress.IPv6Address) else None
+    return (mapped or address).is_loopback
 
 
 def check_exposure(host: str, *, has_key: bool, allowed: bool, key_variable: str) -> None:
-    """Raises ConfigError where strangers could reach a server that asks for no key."""
+    """Raises ConfigError where strangers could reach a server that asks for no key, and for an
+    address with a port."""
+    if _WITH_PORT.fullmatch(host):
+        raise ConfigError(f"--host {host}: the address alone; give the port as --port")
     if has_key or allowed or is_loopback(host):
         return
     raise ConfigError(
@@ -41,7 +60,7 @@ def read_api_key(path: Path | None, variable: str) -> str | None:
     else:
         where = str(path)
         try:
-            key = path.read_text(encoding="utf-8", errors="replace").strip()
+            key = path.read_text(encoding="utf-8-sig", errors="replace").strip()
         except OSError as error:
             raise MissingFileError(f"{path}: the API key cannot be read ({error})") from None
     if not key or not is_header_word(key):
@@ -57,17 +76,19 @@ def is_header_word(text: str) -> bool:
 
 
 def listen(host: str, port: int) -> socket.socket:
-    """A bound socket; port 0 takes a free one. Raises ConfigError."""
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    """A bound socket; port 0 takes a free one. host: with or without the brackets of a URL. Raises
+    ConfigError."""
+    address = bare_host(host)
+    family = socket.AF_INET6 if ":" in address else socket.AF_INET
     # asyncio sends small answers at once (TCP_NODELAY) only where the protocol is named; without
     # it every answer on a kept connection waits 40 ms for the client's delayed acknowledgement
     listener = socket.socket(family, socket.SOCK_STREAM, socket.IPPROTO_TCP)
     listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        listener.bind((host, port))
+        listener.bind((address, port))
     except (OSError, OverflowError) as error:
         listener.close()
         raise ConfigError(
-            f"cannot listen on {host}:{port} ({error}); choose another --host or --port"
+            f"cannot listen on {in_url(host)}:{port} ({error}); choose another --host or --port"
         ) from None
     return listener

@@ -12,6 +12,9 @@ LIBRARY = ROOT / "src" / "convsearch"
 RINGS = {
     "types": 0,
     "errors": 0,
+    "texts": 1,
+    "trec": 1,
+    "named_paths": 1,
     "files": 1,
     "passages": 1,
     "passport": 1,

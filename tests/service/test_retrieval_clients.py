@@ -271,12 +271,12 @@ def test_a_refusal_is_final_and_carries_the_servers_sentence(call: Call, status:
 
 @both
 def test_the_servers_own_refusals_reach_the_caller(url: str, call: Call) -> None:
-    with pytest.raises(RetrieverError, match="'nope' is not in the corpus"):
+    with pytest.raises(RetrieverError, match="'nope' is not in the index"):
         call(url, ["amber"], [["nope"]])
     with RetrieverClient(url) as client:
         with pytest.raises(RetrieverError, match="qid 'zzz' has no line"):
             client.ranks_by_qid(["amber"], ["zzz"], 10)
-        with pytest.raises(RetrieverError, match="'nope' is not in the corpus"):
+        with pytest.raises(RetrieverError, match="'nope' is not in the index"):
             client.passages(["nope"])
 
 

@@ -10,8 +10,9 @@ import pytest
 from live_server import serving, until
 from small_corpus import random_passages, random_queries, write_corpus
 
-from convsearch.errors import RetrieverError
+from convsearch.errors import RefusedError, RetrieverError
 from convsearch.retrieval.client import RetrieverClient
+from convsearch.retrieval.known import unknown_ids
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.retrieval.wire import MAX_QUERIES
 from convsearch.types import Hit
@@ -193,7 +194,7 @@ def test_empty_lists_and_long_queries_are_answered(url: str) -> None:
 def test_bad_requests_get_a_sentence(url: str, body: object, status: int, sentence: str) -> None:
     answer = post(url, body)
     assert answer.status_code == status
-    assert set(answer.json()) == {"error"}
+    assert set(answer.json()) - {"unknown"} == {"error"}
     assert sentence in answer.json()["error"]
 
 
@@ -306,3 +307,17 @@ def test_health_is_answered_while_searches_run(url: str) -> None:
         assert not any(search.done() for search in searches)
         engine.gate.set()
         assert [search.result().status_code for search in searches] == [200] * 4
+
+
+def test_all_unknown_ids_of_a_request_are_named(url: str) -> None:
+    golds = [["p1", "nope", "no"], ["gone"]]
+    answer = post(url, {"queries": ["a", "b"], "gold_ids": golds})
+    assert (answer.status_code, answer.json()["unknown"]) == (422, ["nope", "no", "gone"])
+    assert "(nor are 2 others)" in answer.json()["error"]
+    answer = post(url, {"doc_ids": ["p1", "nope"]}, "/passages")
+    assert (answer.status_code, answer.json()["unknown"]) == (422, ["nope"])
+    with RetrieverClient(url) as client:
+        assert unknown_ids(client, ["p1", "nope", "p2", "gone", "nope"]) == ["nope", "gone"]
+        assert unknown_ids(client, ["p1", "p2"]) == []
+        with pytest.raises(RefusedError, match="'nope' is not in the index"):
+            client.ranks(["a"], [["nope"]], 1)

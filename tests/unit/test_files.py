@@ -107,9 +107,9 @@ def test_compressed_files_repeat_to_the_byte(tmp_path: Path) -> None:
     assert (tmp_path / "one.jsonl.gz").read_bytes() == (tmp_path / "two.jsonl.gz").read_bytes()
 
 
-def test_a_run_is_read_in_the_order_of_its_ranks(tmp_path: Path) -> None:
+def test_a_run_is_read_in_the_order_of_its_lines(tmp_path: Path) -> None:
     path = tmp_path / "run.trec"
-    path.write_text("q Q0 second 2 9.0 t\n\nq Q0 first 1 8.0 t\n")
+    path.write_text("q Q0 first 2 9.0 t\n\nq Q0 second - 8.0 t\n")
     assert [hit.doc_id for hit in read_run(path)["q"]] == ["first", "second"]
 
 
@@ -294,8 +294,8 @@ def test_a_corpus_that_is_there_twice_is_refused_at_its_first_repeat(tmp_path: P
     [
         ("q 0 d", r":2: expected 4 columns \(qid 0 doc_id relevance\), found 3"),
         ("q 0 d 1 x", ":2: expected 4 columns"),
-        ("q 0 d yes", ":2: relevance must be int, found 'yes'"),
-        ("q 0 d 0.5", ":2: relevance must be int, found '0.5'"),
+        ("q 0 d yes", ":2: relevance must be a whole number, found 'yes'"),
+        ("q 0 d 0.5", ":2: relevance must be a whole number, found '0.5'; grades are whole"),
     ],
 )
 def test_a_bad_judgement_is_named(tmp_path: Path, line: str, sentence: str) -> None:
@@ -321,8 +321,7 @@ def test_an_unknown_query_is_named() -> None:
     ("line", "sentence"),
     [
         ("q Q0 d 1 2.0", ":2: expected 6 columns"),
-        ("q Q0 d one 2.0 t", ":2: rank must be int, found 'one'"),
-        ("q Q0 d 1 high t", ":2: score must be float, found 'high'"),
+        ("q Q0 d 1 high t", ":2: score must be a number, found 'high'"),
     ],
 )
 def test_a_bad_run_line_is_named(tmp_path: Path, line: str, sentence: str) -> None:

@@ -6,17 +6,22 @@ from pathlib import Path
 import pytest
 
 from convsearch.errors import ConfigError, MissingFileError
-from convsearch.listening import check_exposure, listen, read_api_key
+from convsearch.listening import bare_host, check_exposure, in_url, listen, read_api_key
 
 KEY = "SOME_API_KEY"
+LOCAL = ["127.0.0.1", "127.3.2.1", "::1", "[::1]", "::ffff:127.0.0.1", "localhost", "LOCALHOST"]
+OPEN = ["0.0.0.0", "::", "[::]", "10.0.0.1", "::ffff:10.0.0.1", "", "retriever.example"]
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "127.3.2.1", "::1", "localhost"])
+@pytest.mark.parametrize("host", LOCAL)
 def test_this_machine_needs_no_key(host: str) -> None:
     check_exposure(host, has_key=False, allowed=False, key_variable=KEY)
 
 
-@pytest.mark.parametrize("host", ["0.0.0.0", "::", "10.0.0.1", "", "retriever.example"])
+@pytest.mark.parametrize(
+    "host",
+    OPEN,
+)
 def test_others_need_a_key_or_a_word(host: str) -> None:
     with pytest.raises(ConfigError, match="--allow-unauthenticated"):
         check_exposure(host, has_key=False, allowed=False, key_variable=KEY)
@@ -45,3 +50,35 @@ def test_the_listener_sends_small_answers_at_once() -> None:
     with listen("127.0.0.1", 0) as listener:
         # what asyncio looks at before it sets TCP_NODELAY
         assert listener.proto == socket.IPPROTO_TCP
+
+
+@pytest.mark.parametrize("host", ["[::1]:8000", "localhost:8000", "127.0.0.1:80", ":80"])
+def test_an_address_with_a_port_is_named(host: str) -> None:
+    with pytest.raises(ConfigError, match="the address alone; give the port as --port"):
+        check_exposure(host, has_key=False, allowed=True, key_variable=KEY)
+
+
+@pytest.mark.parametrize(
+    ("host", "bare", "url"),
+    [
+        ("[::1]", "::1", "[::1]"),
+        ("::1", "::1", "[::1]"),
+        ("127.0.0.1", "127.0.0.1", "127.0.0.1"),
+        ("[fe80::1%eth0]", "fe80::1%eth0", "[fe80::1%eth0]"),
+    ],
+)
+def test_brackets_belong_to_urls(host: str, bare: str, url: str) -> None:
+    assert (bare_host(host), in_url(host)) == (bare, url)
+
+
+def test_an_address_in_brackets_is_listened_on() -> None:
+    try:
+        socket.create_server(("::1", 0), family=socket.AF_INET6).close()
+    except OSError:
+        pytest.skip("no IPv6 here")
+    with listen("[::1]", 0) as listener:
+        assert listener.getsockname()[0] == "::1"
+        port = listener.getsockname()[1]
+        listener.listen()
+        with pytest.raises(ConfigError, match=rf"cannot listen on \[::1\]:{port} "):
+            listen("[::1]", port)

@@ -12,6 +12,7 @@ from convsearch.data.questions import load_questions
 from convsearch.episodes.evaluation import score_run
 from convsearch.episodes.paired import PairedRow, paired_rows
 from convsearch.errors import ConfigError
+from convsearch.named_paths import named_path
 from convsearch.report.training_curves import read_run, write_curves
 
 
@@ -71,5 +72,5 @@ def paired_table(rows: list[PairedRow]) -> str:
 
 
 def _named(text: str) -> tuple[str, Path]:
-    name, equals, folder = text.partition("=")
-    return (name, Path(folder)) if equals else (Path(text).name, Path(text))
+    name, folder = named_path(text)
+    return (Path(folder).name if name is None else name), Path(folder)

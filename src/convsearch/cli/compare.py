@@ -13,6 +13,7 @@ from convsearch.errors import ConfigError
 from convsearch.eval.published import TABLES, published_rows, published_table
 from convsearch.eval.significance import PERMUTATIONS
 from convsearch.files import atomic_write, write_jsonl
+from convsearch.named_paths import named_path, path_list
 from convsearch.pipeline.comparison import (
     DEFAULT_METRICS,
     Method,
@@ -117,15 +118,14 @@ def _put(text: str, out: Path | None) -> None:
 def _read_methods(words: Sequence[str]) -> list[Method]:
     methods = []
     for word in words:
-        name, equals, paths = word.partition("=")
-        if not equals or Path(word).is_dir():
-            name, paths = Path(word).name, word
-        folders = [Path(path) for path in paths.split(",")]
-        if not name or not all(paths.split(",")):
+        given, paths = named_path(word)
+        name = Path(paths).name if given is None else given
+        folders = [Path(path) for path in path_list(paths)]
+        if not name or not all(path_list(paths)):
             raise ConfigError(f"{word}: expected FOLDER, NAME=FOLDER or NAME=FOLDER1,FOLDER2")
         if len(set(folders)) < len(folders):
             raise ConfigError(f"{word}: names one folder twice; seeds must be different runs")
-        if not equals and len(folders) > 1:
+        if given is None and len(folders) > 1:
             raise ConfigError(f"{word}: several seeds need a name: NAME={word}")
         methods.append(Method(name=name, seeds=tuple(map(read_evaluation, folders))))
     return methods

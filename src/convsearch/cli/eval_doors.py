@@ -1,7 +1,6 @@
 """`src/eval/get_metrics_using_{ance,bm25}.py`: the original's command lines for evaluation."""
 
 import argparse
-import json
 import sys
 import time
 from collections.abc import Sequence
@@ -34,6 +33,7 @@ from convsearch.pipeline.searched import (
     searched_queries,
     searched_rewrites,
 )
+from convsearch.texts import read_json_object
 
 NO_TURNS_NOTE = (
     "mean over all queries of the qrels, of whatever split; their questions are not at hand, so "
@@ -295,11 +295,10 @@ def _of_rewrites(request: EvalRequest, qrels: Qrels) -> tuple[list[Searched], bo
 def _turns_of_passport(rewrites: Path) -> Path | None:
     """The turns file that the rewrites were made from, if it is still there and unchanged."""
     try:
-        passport = json.loads(passport_path(rewrites).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
+        inputs = read_json_object(passport_path(rewrites)).get("inputs")
+    except (OSError, DataError):
         return None
-    inputs = passport.get("inputs", {}) if isinstance(passport, dict) else {}
-    for name, digest in inputs.items():
+    for name, digest in inputs.items() if isinstance(inputs, dict) else ():
         path = Path(name)
         if path.is_file() and sha256_of(path) == digest:
             return path

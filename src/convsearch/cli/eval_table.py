@@ -10,7 +10,7 @@ from convsearch.cli import options as o
 from convsearch.data.dataset import Dataset
 from convsearch.passport import write_passport
 from convsearch.pipeline.evaluation import Evaluation
-from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.evaluation_files import unknown_golds_line, write_evaluation
 from convsearch.pipeline.method_table import Row, markdown_table, write_table
 from convsearch.pipeline.methods import Method, MethodOptions, choose_methods, evaluate_methods
 from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
@@ -54,6 +54,7 @@ def make(request: Request) -> None:
         limits=request.limits,
     )
     rows: dict[str, Row] = {}
+    said: set[str] = set()
     shared = [data.turns_path, data.qrels_path]
     with open_retriever(**vars(request.search)) as retriever, ExitStack() as bars:
         settings = request.settings(retriever)
@@ -63,6 +64,7 @@ def make(request: Request) -> None:
             return bars.enter_context(o.progress_bar(f"searching {name}"))
 
         def done(method: Method, evaluation: Evaluation) -> None:
+            said.add(unknown_golds_line(evaluation.golds))
             record = write_evaluation(
                 request.out / method.folder,
                 evaluation,
@@ -105,4 +107,6 @@ def make(request: Request) -> None:
         seconds=round(time.monotonic() - started, 3),
     )
     o.say(markdown_table(ordered, title=title).rstrip())
+    for line in filter(None, said):
+        o.say(line)
     o.say(f"written to {request.out}")

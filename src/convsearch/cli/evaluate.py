@@ -16,7 +16,12 @@ from convsearch.eval import METRICS, RELEVANCE_LEVEL, metric_label
 from convsearch.files import Qrels, read_qrels, read_rewrites, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
-from convsearch.pipeline.evaluation_files import RUN_NAME, check_out, write_evaluation
+from convsearch.pipeline.evaluation_files import (
+    RUN_NAME,
+    check_out,
+    unknown_golds_line,
+    write_evaluation,
+)
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -125,6 +130,7 @@ def command(
             paper_compat=paper_compat,
             relevance_level=relevance_level,
             seed=seed,
+            corpus=judged.corpus,
         )
         write_evaluation(
             out,
@@ -212,6 +218,8 @@ class _Judged:
     turns: list[Turn] | None = None
     """None: every query of the qrels counts."""
     switches: Mapping[str, bool | None] | None = None
+    corpus: Path | None = None
+    """Of the data set, where there is one."""
     settings: dict[str, object] = field(default_factory=dict)
     """For the passport."""
 
@@ -224,6 +232,7 @@ def _judged(qrels: Path | None, dataset: Path | None, split: str) -> _Judged:
             inputs=[data.qrels_path],
             turns=data.turns(split),
             switches=data.topic_switches(),
+            corpus=data.corpus_path,
             settings={"dataset": data.name, "split": split},
         )
     if qrels is not None and dataset is None:
@@ -236,6 +245,8 @@ def show(evaluation: Evaluation, out: Path) -> None:
     counts = evaluation.counts
     o.say(", ".join(f"{name} {count}" for name, count in counts.items()))
     o.say(f"{evaluation.num_averaged} averaged: {evaluation.note}")
+    if said := unknown_golds_line(evaluation.golds):
+        o.say(said)
     for name in METRICS:
         tail = ""
         if evaluation.intervals:

@@ -26,6 +26,7 @@ from convsearch.data.cbor import CborError, read_paragraphs
 from convsearch.data.corpus_job import RawPassage
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import Record, field, read_jsonl, read_lines
+from convsearch.texts import decoded
 from convsearch.types import Passage
 
 _BUFFER_BYTES = 2**20
@@ -36,11 +37,12 @@ def read_marco_passages(path: Path, skipped: Set[str] = frozenset()) -> Iterator
     """`id`, tab, `text` a line. skipped: ids (`MARCO_...`) of near duplicates to leave out."""
     with _member(path, ".tsv") as stream:
         for number, line in enumerate(stream, 1):  # a text wrapper would want to seek
-            raw_id, tab, text = line.decode("utf-8").rstrip("\r\n").partition("\t")
+            where = f"{path}:{number}"
+            raw_id, tab, text = decoded(line, where).rstrip("\r\n").partition("\t")
             if not tab or not raw_id.isdigit():
-                raise DataError(f"{path}:{number}: expected an id, a tab and a text")
+                raise DataError(f"{where}: expected an id, a tab and a text")
             if f"MARCO_{raw_id}" not in skipped:
-                yield _made(f"MARCO_{raw_id}", "", text, f"{path}:{number}")
+                yield _made(f"MARCO_{raw_id}", "", text, where)
 
 
 def read_car(path: Path) -> Iterator[RawPassage]:

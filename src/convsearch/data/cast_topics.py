@@ -1,13 +1,13 @@
 """Topics of TREC CAsT: the questions of a year, what was answered before, and human rewrites."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from convsearch.errors import DataError, MissingFileError
-from convsearch.files import Record, field, read_lines
+from convsearch.errors import DataError
+from convsearch.files import Record, field
+from convsearch.texts import read_json, read_lines
 
 Year = Literal[2019, 2020, 2021]
 
@@ -38,12 +38,7 @@ def read_topics(year: Year, topics: Path, resolved: Path | None = None) -> list[
     2019 gives questions only, and rewrites in `resolved` (`topic_turn`, tab, text). 2020 names the
     passage that was the answer; 2021 holds its text. Raises MissingFileError or DataError.
     """
-    if not topics.is_file():
-        raise MissingFileError(f"{topics}: no such file; check the path")
-    try:
-        entries = json.loads(topics.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{topics}: not valid JSON ({error}); fetch it again") from None
+    entries = read_json(topics, "fetch it again")
     if not isinstance(entries, list) or not entries:
         raise DataError(f"{topics}: expected an array of topics")
     rewrites = _resolved(resolved) if resolved else {}

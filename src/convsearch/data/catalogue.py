@@ -1,12 +1,12 @@
 """What is downloaded from where: `data/downloads.json`, in a checkout and in an installed wheel."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import Record, field
+from convsearch.texts import read_json_object
 
 _PLACES = (
     Path(__file__).with_name("downloads.json"),  # in a wheel
@@ -48,12 +48,7 @@ def load_catalogue(path: Path | None = None) -> dict[str, RawSet]:
     where = path or next((place for place in _PLACES if place.is_file()), _PLACES[-1])
     if not where.is_file():
         raise MissingFileError(f"{where}: no such file; name a catalogue of downloads")
-    try:
-        record = json.loads(where.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}); mend it") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object of sets")
+    record = read_json_object(where)
     return {
         name: _raw_set(value, f"{where}: {name}")
         for name, value in record.items()

@@ -4,12 +4,12 @@ where topic switches are known `turn_info.jsonl`.
 All but the passport may be compressed (`.gz` after the name).
 """
 
-import json
 from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import Qrels, Record, gold_ids, read_qrels, read_turn_info, read_turns
+from convsearch.texts import read_json_object
 from convsearch.types import Turn
 
 TURNS = "turns.jsonl"
@@ -125,10 +125,7 @@ def _name(folder: Path) -> str:
 def _settings(folder: Path) -> Record:
     """Those in the passport. Raises DataError where it is not that of a data set."""
     path = folder / PASSPORT
-    try:
-        settings = json.loads(path.read_text(encoding="utf-8"))["settings"]
-        return {"name": settings["name"], **settings}
-    except (json.JSONDecodeError, KeyError, TypeError):
-        raise DataError(
-            f"{path}: not the passport of a data set (no settings.name); {_NEXT_STEP}"
-        ) from None
+    settings = read_json_object(path, _NEXT_STEP).get("settings")
+    if not isinstance(settings, dict) or "name" not in settings:
+        raise DataError(f"{path}: not the passport of a data set (no settings.name); {_NEXT_STEP}")
+    return settings

@@ -26,6 +26,7 @@ from convsearch.data.transfer import (
 )
 from convsearch.errors import DataError, DownloadError, MissingFileError
 from convsearch.files import atomic_write
+from convsearch.texts import read_json
 
 LOCK_FILE = "downloads.lock.json"
 _BLOCK_BYTES = 2**20
@@ -199,8 +200,8 @@ def read_lock(folder: Path) -> dict[str, dict[str, object]]:
     if not path.is_file():
         return {}
     try:
-        lock = json.loads(path.read_text(encoding="utf-8"))
-    except (json.JSONDecodeError, UnicodeDecodeError):
+        lock = read_json(path)
+    except DataError:
         lock = None
     if not isinstance(lock, dict) or not all(isinstance(v, dict) for v in lock.values()):
         raise DataError(f"{path}: not a record of downloads; remove it to record them anew")

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import IO
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import Record
+from convsearch.texts import Record, json_decoder, refusal, whole_characters
 
 BLOCK_CHARS = 2**20
 _GAP = re.compile(r"[\s,\ufeff]*")
@@ -29,7 +29,7 @@ def read_json_array(path: Path) -> Iterator[tuple[str, Record]]:
 
 
 def _entries(text: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
-    decoder = json.JSONDecoder()
+    decoder = json_decoder()
     number, buffer = 0, text.read(BLOCK_CHARS)
     while (at := _skip(buffer, 0)) == len(buffer) and (block := text.read(BLOCK_CHARS)):
         buffer += block
@@ -43,12 +43,14 @@ def _entries(text: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
                 raise DataError(f"{path}: goes on after its end; fetch it again")
             return
         try:
-            value, at = decoder.raw_decode(buffer, at)
-        except json.JSONDecodeError:
-            block = text.read(max(BLOCK_CHARS, len(buffer) - at))
+            found, at = decoder.raw_decode(buffer, at)
+            value = whole_characters(found)
+        except (ValueError, RecursionError) as error:
+            block = text.read(max(BLOCK_CHARS, len(buffer) - at)) if _may_go_on(error) else ""
             if not block:
                 raise DataError(
-                    f"{path}: damaged, or cut off, after entry {number}; fetch it again"
+                    f"{path}: damaged, or cut off, after entry {number} ({refusal(error)}); fetch "
+                    "it again"
                 ) from None
             buffer, at = buffer[at:] + block, 0
             continue
@@ -56,6 +58,11 @@ def _entries(text: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
         if not isinstance(value, dict):
             raise DataError(f"{path}: entry {number} is not an object; fetch it again")
         yield f"{path}: entry {number}", value
+
+
+def _may_go_on(error: ValueError | RecursionError) -> bool:
+    """Whether the entry may only be cut off by the end of the block."""
+    return isinstance(error, json.JSONDecodeError)
 
 
 def _skip(buffer: str, at: int) -> int:

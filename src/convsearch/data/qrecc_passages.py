@@ -4,7 +4,6 @@ The order is commoncrawl, wayback, wayback-backfill, within each that of the arc
 number in it, from 0, is its id here. Raw ids are addresses of web pages: long, and not unique.
 """
 
-import json
 import zipfile
 import zlib
 from collections.abc import Iterator
@@ -13,6 +12,7 @@ from pathlib import Path, PurePosixPath
 from convsearch.data.corpus_job import RawPassage
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import field
+from convsearch.texts import parse_json
 from convsearch.types import Passage
 
 FOLDERS = ("commoncrawl", "wayback", "wayback-backfill")
@@ -53,12 +53,7 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[str]:
 
 
 def _passage(line: bytes, number: int, where: str) -> RawPassage:
-    try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}); fetch the archive again") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
+    record = parse_json(line, where, "fetch the archive again")
     text = field(record, "contents", str, where)
     return RawPassage(
         raw_id=field(record, "id", str, where),

@@ -36,7 +36,7 @@ def read_segments(path: Path, quoting: Quoting = "auto") -> Iterator[RawPassage]
         raise MissingFileError(f"{path}: no such file; check the path")
     if quoting == "auto":
         quoting = guess_quoting(path)
-    with path.open(encoding="utf-8", newline="" if quoting == "csv" else "\n") as text:
+    with path.open(encoding="utf-8-sig", newline="" if quoting == "csv" else "\n") as text:
         try:
             for where, row in _rows(text, path, quoting):
                 if len(row) != len(_COLUMNS):
@@ -60,7 +60,7 @@ def read_segments(path: Path, quoting: Quoting = "auto") -> Iterator[RawPassage]
 def guess_quoting(path: Path) -> Quoting:
     """`none` where the first lines hold a quotation mark that a csv writer would not have left like
     that, else `csv`. Only lines of three columns are looked at: others may be parts of a field."""
-    with path.open(encoding="utf-8", newline="\n") as text:
+    with path.open(encoding="utf-8-sig", newline="\n") as text:
         for line in islice(text, SAMPLE_LINES):
             row = line.rstrip("\r\n").split("\t")
             if len(row) != len(_COLUMNS):

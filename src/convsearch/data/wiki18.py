@@ -19,8 +19,9 @@ from convsearch.data.published import check_counts
 from convsearch.data.questions import QUESTIONS
 from convsearch.data.raw_turns import Kept, RawSource
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import Record, field, id_field, parse_json
+from convsearch.files import Record, field, id_field
 from convsearch.passport import write_passport
+from convsearch.texts import parse_json
 from convsearch.types import Passage
 
 SET_NAME = "wiki18"
@@ -79,9 +80,7 @@ def read_wiki18(path: Path) -> Iterator[RawPassage]:
         for number, line in enumerate(_lines(path), 1):
             if line.strip():
                 where = f"{path}:{number}"
-                yield _passage(parse_json(line.decode("utf-8"), where), where)
-    except UnicodeDecodeError:
-        raise DataError(f"{path}:{number}: not UTF-8; fetch it again") from None
+                yield _passage(parse_json(line, where, "fetch it again"), where)
     except (gzip.BadGzipFile, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{path}: damaged after line {number} ({error}); fetch it again") from None
 

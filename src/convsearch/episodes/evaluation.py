@@ -15,6 +15,7 @@ from convsearch.eval import bootstrap_interval
 from convsearch.eval.answers import answer_f1, exact_match
 from convsearch.files import atomic_write, write_jsonl
 from convsearch.passport import write_passport
+from convsearch.texts import read_json
 from convsearch.types import Episode, Question
 
 DEPTHS = (5, 10, 20)
@@ -180,10 +181,7 @@ def read_passport(path: Path) -> dict[str, object] | None:
     """The passport beside a run; None where there is none. Raises DataError for a broken one."""
     if not path.is_file():
         return None
-    try:
-        found = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise DataError(f"{path}: not a passport; remove it or make the run again") from None
+    found = read_json(path, "remove this passport, or make the run again")
     return found if isinstance(found, dict) else None
 
 

@@ -15,29 +15,49 @@ _NO_PUNCTUATION = str.maketrans("", "", string.punctuation)
 
 def normalise_answer(text: str) -> str:
     """The form in which answers are compared."""
-    bare = text.lower().translate(_NO_PUNCTUATION)
-    return " ".join(_ARTICLES.sub(" ", bare).split())
+    return " ".join(_ARTICLES.sub(" ", _with_articles(text)).split())
 
 
 def exact_match(answer: str | None, golds: Sequence[str]) -> float:
     """1 where the answer equals an accepted one after normalising, else 0; None is no answer.
 
-    An answer of which nothing is left, such as "the", matches nothing.
+    Where nothing is left of an accepted answer ("The The", "A", "+"), it is compared before that:
+    with its articles, or where it has no word either, with its punctuation. So "the The!" is right
+    for "The The", and "the" for "A" is not. An accepted answer without any sign matches nothing.
     """
-    if answer is None:
-        return 0.0
-    given = normalise_answer(answer)
-    return float(bool(given) and any(given == normalise_answer(gold) for gold in golds))
+    return float(answer is not None and any(_equal(answer, gold) for gold in golds))
 
 
 def answer_f1(answer: str | None, golds: Sequence[str]) -> float:
     """Best F1 over words against the accepted answers; 0 for None or nothing in common.
 
-    Where either side is yes, no or noanswer, only an exact match counts (as in HotpotQA's script).
+    Where either side is yes, no or noanswer, only an exact match counts (as in HotpotQA's script),
+    and so does it for an accepted answer of which nothing is left after normalising.
     """
     if answer is None:
         return 0.0
-    return max((_f1(normalise_answer(answer), normalise_answer(gold)) for gold in golds), default=0)
+    return max((_f1_of(answer, gold) for gold in golds), default=0.0)
+
+
+def _f1_of(answer: str, gold: str) -> float:
+    wanted = normalise_answer(gold)
+    return _f1(normalise_answer(answer), wanted) if wanted else float(_equal(answer, gold))
+
+
+def _equal(answer: str, gold: str) -> bool:
+    """Compared in the first form that leaves something of the accepted answer."""
+    for form in (normalise_answer, _with_articles, _as_written):
+        if wanted := form(gold):
+            return form(answer) == wanted
+    return False
+
+
+def _with_articles(text: str) -> str:
+    return " ".join(text.lower().translate(_NO_PUNCTUATION).split())
+
+
+def _as_written(text: str) -> str:
+    return " ".join(text.lower().split())
 
 
 def _f1(given: str, gold: str) -> float:

@@ -10,6 +10,7 @@ import numpy as np
 
 from convsearch.errors import ConfigError, DataError
 from convsearch.files import Qrels
+from convsearch.trec import MAX_GRADE
 from convsearch.types import Hit
 
 METRICS = ("mrr", "ndcg_cut_3", "recall_5", "recall_10", "recall_20", "recall_100")
@@ -28,10 +29,10 @@ def metric_label(name: str, depth: int) -> str:
 
 def check_level(relevance_level: int) -> None:
     """Raises ConfigError for a grade that cannot be the lowest relevant one."""
-    if relevance_level < 1:
+    if not 1 <= relevance_level <= MAX_GRADE:
         raise ConfigError(
-            f"the lowest relevant grade must be 1 or more, got {relevance_level}: 0 is what is not "
-            "relevant"
+            f"the lowest relevant grade must be from 1 to {MAX_GRADE:,}, got {relevance_level}: 0 "
+            "is what is not relevant"
         )
 
 
@@ -45,8 +46,9 @@ def per_query_metrics(
 
     run: hits best first. relevance_level: lowest grade that counts as relevant for MRR and recall
     (trec_eval -l); NDCG takes every grade as its gain. A query without a passage of that grade has
-    MRR and recall 0. Raises DataError for a query that the qrels do not know and for a passage
-    that is ranked twice, ConfigError for a level below 1.
+    MRR and recall 0. Raises DataError for a query that the qrels do not know, for a passage that
+    is ranked twice, for a grade beyond MAX_GRADE, and for a query that has hits and no measure;
+    ConfigError for a level below 1.
     """
     import pytrec_eval
 
@@ -56,6 +58,9 @@ def per_query_metrics(
             raise DataError(f"the run holds qid {qid!r}, which has no line in the qrels")
         if len({hit.doc_id for hit in hits}) < len(hits):
             raise DataError(f"the run ranks a passage of qid {qid!r} twice")
+    for qid, docs in qrels.items():
+        if any(abs(grade) > MAX_GRADE for grade in docs.values()):
+            raise DataError(f"a grade of qid {qid!r} is beyond {MAX_GRADE:,}; mend the qrels")
     evaluator = pytrec_eval.RelevanceEvaluator(
         {qid: dict(docs) for qid, docs in qrels.items()},
         {_TREC_NAMES.get(name, name) for name in METRICS},
@@ -68,6 +73,12 @@ def per_query_metrics(
             if hits
         }
     )
+    lost = next((qid for qid, hits in run.items() if hits and qid not in measured), None)
+    if lost is not None:
+        raise DataError(
+            f"qid {lost!r} has hits and was not measured: it has no judgement in the qrels, or "
+            "memory ran out"
+        )
     return {
         qid: {name: measured[qid][_TREC_NAMES.get(name, name)] for name in METRICS}
         if qid in measured
@@ -99,6 +110,7 @@ def best_gold_rank(
 def trec_eval_order(hits: Sequence[Hit]) -> list[Hit]:
     """The order in which trec_eval looks at a run: score falling in single precision, equal scores
     by document id falling. The rank column plays no part in it."""
-    singles = np.array([hit.score for hit in hits], dtype=np.float32).tolist()
+    with np.errstate(over="ignore"):  # beyond single precision is infinite, as in trec_eval
+        singles = np.array([hit.score for hit in hits], dtype=np.float32).tolist()
     order = sorted(zip(singles, hits, strict=True), key=lambda p: (p[0], p[1].doc_id), reverse=True)
     return [hit for _, hit in order]

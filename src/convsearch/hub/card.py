@@ -8,6 +8,7 @@ from pathlib import Path
 from convsearch.errors import DataError, MissingFileError
 from convsearch.eval import METRICS, metric_label
 from convsearch.hub.provenance import Provenance, Step, shown_path
+from convsearch.texts import read_json_object, read_text
 
 STAGE_NAMES = {
     "sft": "fine-tuning on the model's own best rewrites (SFT)",
@@ -64,13 +65,7 @@ def read_evaluation(folder: Path) -> Measured:
             raise MissingFileError(
                 f'{path}: no such file; name a folder that "convsearch eval" made'
             )
-        try:
-            record = json.loads(path.read_text(encoding="utf-8"))
-        except ValueError as error:
-            raise DataError(f"{path}: not JSON ({error}); evaluate again") from None
-        if not isinstance(record, dict):
-            raise DataError(f"{path}: expected a JSON object; evaluate again")
-        records.append(record)
+        records.append(read_json_object(path, "evaluate again"))
     metrics, passport = records
     settings = passport.get("settings")
     if not isinstance(metrics.get("metrics"), dict) or not isinstance(settings, dict):
@@ -88,10 +83,7 @@ def read_card(path: Path) -> str:
     does not begin with the block of metadata that the hub reads."""
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; check the path")
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not UTF-8 text; name a card in Markdown") from None
+    text = read_text(path)
     if not text.startswith("---\n") or "\n---\n" not in text:
         raise DataError(
             f"{path}: no metadata; a card begins with lines of YAML between two lines of ---"

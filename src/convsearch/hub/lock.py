@@ -12,6 +12,7 @@ from pathlib import Path
 
 from convsearch.errors import DataError
 from convsearch.files import atomic_write, field
+from convsearch.texts import read_json_object
 
 LOCK_NAME = "hub.lock.json"
 _COMMIT = re.compile(r"[0-9a-f]{40}")
@@ -43,14 +44,7 @@ def read_lock(path: Path) -> dict[str, Locked]:
     """Entries by name; none where there is no file. Raises DataError for a damaged one."""
     if not path.is_file():
         return {}
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(
-            f"{path}: not JSON ({error}); restore it, or remove it to pin anew"
-        ) from None
-    if not isinstance(record, dict):
-        raise DataError(f"{path}: expected a JSON object; restore it, or remove it to pin anew")
+    record = read_json_object(path, "restore it, or remove it to pin anew")
     return {name: _parse(entry, f"{path}: {name}") for name, entry in record.items()}
 
 

@@ -1,11 +1,11 @@
 """Where a model comes from, read off the passports that its training left behind."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
+from convsearch.texts import read_json
 
 PASSPORT = "run.json"
 CARD = "README.md"
@@ -80,10 +80,7 @@ def read_passport(path: Path) -> dict[str, object]:
     """A passport of a training or a merging. Raises MissingFileError, DataError."""
     if not path.is_file():
         raise MissingFileError(f"{path}: no such passport; name the run.json of the training")
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError as error:
-        raise DataError(f"{path}: not JSON ({error}); make the model again") from None
+    record = read_json(path, "make the model again")
     if not isinstance(record, dict) or record.get("stage") not in _KNOWN:
         stage = record.get("stage") if isinstance(record, dict) else None
         raise DataError(

@@ -28,6 +28,7 @@ from convsearch.infer.journal import (
 from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
 from convsearch.prompts import PromptStyle, parse_response
+from convsearch.texts import mended
 from convsearch.types import Rewrite, Turn
 
 Progress = Callable[[int, int], None]
@@ -251,8 +252,7 @@ def _answers(
 
 
 def _rewrite(plan: Plan, number: int, generation: Generation) -> Rewrite:
-    # Half of a surrogate pair is legal in JSON and illegal in UTF-8 files.
-    response = generation.text.encode("utf-8", "replace").decode("utf-8")
+    response = mended(generation.text)
     parsed = None if generation.error else parse_response(plan.style, response)
     qid, candidate = plan.key(number)
     return Rewrite(

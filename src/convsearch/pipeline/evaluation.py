@@ -7,6 +7,7 @@ is searched with its raw question, as a system in use would, and is counted.
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 from convsearch.errors import ConfigError, DataError
 from convsearch.eval import (
@@ -20,10 +21,9 @@ from convsearch.eval import (
 from convsearch.files import Qrels, gold_ids
 from convsearch.pipeline.searched import Searched, searched_queries, searched_rewrites
 from convsearch.retrieval import Retriever
+from convsearch.retrieval.known import unknown_ids
 from convsearch.types import Hit, Rewrite, Turn
 
-CORPUS_SAMPLE = 8
-"""Relevant passages that are looked up in the index before anything is searched."""
 QUERIES_PER_CALL = 128
 """Queries that are searched by one call of the retriever."""
 PAPER_COMPAT_NOTE = (
@@ -42,6 +42,16 @@ Intervals = dict[str, tuple[float, float]]
 """Metric -> 95 % bootstrap interval of its mean, by conversation."""
 Progress = Callable[[int, int], None]
 """(queries searched, queries in all)."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class GoldCheck:
+    """The relevant passages of the queries, looked up in the index before anything is searched."""
+
+    num_golds: int
+    """Different passages, over all queries."""
+    unknown: tuple[str, ...]
+    """Those that the index does not have. They count as not found."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -68,6 +78,8 @@ class Evaluation:
     """The convention of the means, in words."""
     seed: int
     """Of the intervals."""
+    golds: "GoldCheck | None" = None
+    """Whether the relevant passages are in what was searched; None where that was not asked."""
 
     @property
     def num_queries(self) -> int:
@@ -176,7 +188,7 @@ def evaluate_searched(
     without = next((s.qid for s in searched if not gold_ids(qrels, s.qid)), None)
     if without is not None:
         raise DataError(f"qid {without!r} has no relevant passage in the qrels; mend the qrels")
-    _check_corpus(searched, retriever, qrels)
+    golds = check_golds([s.qid for s in searched], qrels, partial(unknown_ids, retriever))
     chosen = [s for s in searched if s.query.strip() and not (paper_compat and s.status != "ok")]
     run: dict[str, Sequence[Hit]] = {}
     for start in range(0, len(chosen), QUERIES_PER_CALL):
@@ -194,25 +206,28 @@ def evaluate_searched(
         relevance_level=relevance_level,
         note=note,
         seed=seed,
+        golds=golds,
     )
 
 
-def _check_corpus(searched: Sequence[Searched], retriever: Retriever, qrels: Qrels) -> None:
-    """An index of another corpus finds nothing relevant, and the numbers would not say why."""
-    sample = searched[:: max(1, len(searched) // CORPUS_SAMPLE)][:CORPUS_SAMPLE]
-    reason = None
-    for s in sample:
-        try:
-            retriever.ranks([s.query], [gold_ids(qrels, s.qid)[:1]], 1)
-        except DataError as error:
-            reason = error
-        else:
-            return
-    if reason is not None:
+def check_golds(
+    qids: Sequence[str], qrels: Qrels, unknown_of: Callable[[Sequence[str]], Sequence[str] | None]
+) -> GoldCheck | None:
+    """Looks up the relevant passages of these queries; None where that cannot be told.
+
+    unknown_of: passage ids -> those that the index does not have. Raises DataError where it has
+    none of them: it is of another corpus, and the numbers would not say why nothing is found.
+    """
+    golds = list(dict.fromkeys(gold for qid in qids for gold in gold_ids(qrels, qid)))
+    unknown = unknown_of(golds)
+    if unknown is None:
+        return None
+    if golds and len(unknown) == len(golds):
         raise DataError(
-            f"none of the {len(sample)} relevant passages that were looked up is in the index "
-            f"({reason}); search an index of the corpus that the qrels belong to"
+            f"none of the {len(golds)} relevant passages that were looked up is in the index (the "
+            f"first is {golds[0]!r}); search an index of the corpus that the qrels belong to"
         )
+    return GoldCheck(num_golds=len(golds), unknown=tuple(unknown))
 
 
 def score_run(
@@ -225,6 +240,7 @@ def score_run(
     relevance_level: int = RELEVANCE_LEVEL,
     note: str | None = None,
     seed: int = 0,
+    golds: GoldCheck | None = None,
 ) -> Evaluation:
     """The evaluation of rankings that are there already. A query without hits scores 0.
 
@@ -254,6 +270,7 @@ def score_run(
         note=(note or (PAPER_COMPAT_NOTE if paper_compat else ALL_QUERIES_NOTE))
         + _level_note(relevance_level),
         seed=seed,
+        golds=golds,
     )
 
 

@@ -7,10 +7,10 @@ from typing import TypedDict
 
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS, metric_label
-from convsearch.files import atomic_write, write_jsonl, write_run
+from convsearch.files import appearing_together, atomic_write, write_jsonl, write_run
 from convsearch.passport import write_passport
 from convsearch.pipeline.breakdown import Group, by_topic_switch, by_turn
-from convsearch.pipeline.evaluation import Evaluation, Intervals
+from convsearch.pipeline.evaluation import Evaluation, GoldCheck, Intervals
 
 RUN_NAME = "run.trec"
 """The ranking in the folder of an evaluation."""
@@ -32,6 +32,10 @@ class MetricsRecord(TypedDict):
     malformed: int
     failed: int
     num_averaged: int
+    golds: int | None
+    """Different relevant passages of the queries; None where they could not be looked up."""
+    gold_unknown: int | None
+    """Those of them that the index does not have; they count as not found."""
     labels: dict[str, str]
     """What tables call each metric; MRR has its depth there."""
     metrics: dict[str, float]
@@ -62,13 +66,33 @@ def write_evaluation(
     run_name: str = RUN_NAME,
 ) -> MetricsRecord:
     """Writes the ranking, per_query.jsonl, metrics.json and run.json into out_dir; returns what
-    metrics.json holds.
+    metrics.json holds. All four appear when the last is written, or none does.
 
     tag: the run's name in the last column of the ranking. run_name: file name of the ranking.
     """
-    write_run(out_dir / run_name, evaluation.run, tag=tag)
+    with appearing_together(out_dir) as folder:
+        record = _write_all(folder, evaluation, tag=tag, run_name=run_name)
+        write_passport(
+            folder / "run.json",
+            stage="eval",
+            settings={
+                **settings,
+                "topk": evaluation.topk,
+                "paper_compat": evaluation.paper_compat,
+                "relevance_level": evaluation.relevance_level,
+            },
+            inputs=inputs,
+            counts=evaluation.counts,
+            seed=seed,
+            seconds=seconds,
+        )
+    return record
+
+
+def _write_all(folder: Path, evaluation: Evaluation, *, tag: str, run_name: str) -> MetricsRecord:
+    write_run(folder / run_name, evaluation.run, tag=tag)
     write_jsonl(
-        out_dir / "per_query.jsonl",
+        folder / "per_query.jsonl",
         (
             {
                 "qid": s.qid,
@@ -85,24 +109,22 @@ def write_evaluation(
         ),
     )
     record = metrics_record(evaluation)
-    with atomic_write(out_dir / "metrics.json") as out:
+    with atomic_write(folder / "metrics.json") as out:
         json.dump(record, out, indent=2)
         out.write("\n")
-    write_passport(
-        out_dir / "run.json",
-        stage="eval",
-        settings={
-            **settings,
-            "topk": evaluation.topk,
-            "paper_compat": evaluation.paper_compat,
-            "relevance_level": evaluation.relevance_level,
-        },
-        inputs=inputs,
-        counts=evaluation.counts,
-        seed=seed,
-        seconds=seconds,
-    )
     return record
+
+
+def unknown_golds_line(golds: GoldCheck | None) -> str:
+    """What is said of relevant passages that are not in the index; empty where all are, or that is
+    not known."""
+    if golds is None or not golds.unknown:
+        return ""
+    return (
+        f"{len(golds.unknown)} of {golds.num_golds} relevant passages are not in the index (the "
+        f"first is {golds.unknown[0]!r}) and count as not found; mend the qrels, or build the "
+        "index of their corpus"
+    )
 
 
 def metrics_record(evaluation: Evaluation) -> MetricsRecord:
@@ -118,6 +140,8 @@ def metrics_record(evaluation: Evaluation) -> MetricsRecord:
         malformed=evaluation.counts["malformed"],
         failed=evaluation.counts["failed"],
         num_averaged=evaluation.num_averaged,
+        golds=evaluation.golds.num_golds if evaluation.golds else None,
+        gold_unknown=len(evaluation.golds.unknown) if evaluation.golds else None,
         labels={name: metric_label(name, evaluation.topk) for name in METRICS},
         metrics={name: evaluation.metrics[name] for name in METRICS},
         mrr_interval_95=evaluation.mrr_interval,

@@ -1,6 +1,5 @@
 """Reads back what `convsearch eval` wrote: metrics.json, per_query.jsonl, run.json of a folder."""
 
-import json
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -9,6 +8,7 @@ from convsearch.errors import DataError, MissingFileError
 from convsearch.eval import METRICS, RELEVANCE_LEVEL, mean_metrics
 from convsearch.files import Record, field, id_field, read_jsonl, read_turns
 from convsearch.passport import sha256_of
+from convsearch.texts import read_json_object
 
 _TOLERANCE = 1e-6
 _AGAIN = 'evaluate again with "convsearch eval"'
@@ -147,13 +147,7 @@ def _numbers(record: Mapping[str, object], where: str) -> dict[str, float]:
 def _read(path: Path) -> tuple[Record, str]:
     if not path.is_file():
         raise MissingFileError(f'{path}: no such file; name a folder made by "convsearch eval"')
-    try:
-        record = json.loads(path.read_text(encoding="utf-8"))
-    except ValueError:
-        raise DataError(f"{path}: not valid JSON; {_AGAIN}") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{path}: expected a JSON object; {_AGAIN}")
-    return record, str(path)
+    return read_json_object(path, _AGAIN), str(path)
 
 
 def _engine(settings: Mapping[str, object]) -> str | None:

@@ -11,6 +11,7 @@ from pathlib import Path
 from convsearch.errors import ConfigError
 from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.files import Qrels, read_rewrites
+from convsearch.named_paths import named_path
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation, joined_queries
 from convsearch.pipeline.evaluation import Evaluation, Progress, evaluate_searched, score_run
 from convsearch.pipeline.search import with_query_tokens
@@ -26,7 +27,6 @@ from convsearch.retrieval.fusion import fused
 from convsearch.types import Hit, Turn
 
 _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._:-]*")
-_NAMED = re.compile(_NAME.pattern + "=")
 _BY_TEXT = ".text"
 _BY_RANKS = ".rrf"
 
@@ -54,7 +54,7 @@ class MethodOptions:
         """Whether a table is asked for: several methods, or one that is given a name."""
         if self.num_methods > 1 or self.prompted or self.unions:
             return True
-        return any(_NAMED.match(spec) and not Path(spec).exists() for spec in self.rewrites)
+        return any(named_path(spec)[0] is not None for spec in self.rewrites)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -149,6 +149,7 @@ def evaluate_methods(
                 paper_compat=paper_compat,
                 relevance_level=relevance_level,
                 seed=seed,
+                golds=parts[0].golds,
             )
         else:
             cut = limits or QueryLimits()
@@ -179,8 +180,8 @@ def _fused_run(
 
 
 def _named_file(spec: str) -> tuple[str, Path]:
-    name, equals, path = spec.partition("=")
-    if not equals or not path or not _NAME.fullmatch(name) or "+" in name:
+    name, path = named_path(spec)
+    if name is None or not path or not _NAME.fullmatch(name):
         raise ConfigError(
             f"{spec}: name each of several methods, as NAME=FILE (letters, digits, . _ : -)"
         )

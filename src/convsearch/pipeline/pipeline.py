@@ -7,13 +7,14 @@ from pathlib import Path
 
 from convsearch.errors import DataError
 from convsearch.eval import METRICS
-from convsearch.files import atomic_write, field, open_text, read_jsonl
+from convsearch.files import atomic_write, field, read_jsonl
 from convsearch.passport import git_revision, versions
 from convsearch.pipeline.config import PipelineConfig
 from convsearch.pipeline.layout import COMPARED, RunLayout
 from convsearch.pipeline.runner import Counts, Observer, Progress, Stage, read_finished, run_stages
 from convsearch.pipeline.stages import Stages, collect_training_metrics
 from convsearch.pipeline.summary import Result, Summary, read_summary, write_summary
+from convsearch.texts import read_json_object
 from convsearch.train.checkpoint import require_model
 
 REPORT = "report"
@@ -87,8 +88,7 @@ def _summarize(
 
 def read_result(path: Path) -> Result:
     """The `metrics.json` of one evaluation. Raises MissingFileError or DataError."""
-    with open_text(path) as stream:
-        record = json.load(stream)
+    record = read_json_object(path, "evaluate again")
     where = str(path)
     metrics = field(record, "metrics", dict, where)
     interval = field(record, "mrr_interval_95", list, where)

@@ -381,7 +381,7 @@ def collect_training_metrics(layout: RunLayout) -> None:
     lines = []
     for name in TRAINED:
         path = layout.root / name / "metrics.jsonl"
-        for _, record in read_jsonl(path) if path.is_file() else ():
+        for _, record in read_jsonl(path, allow_nan=True) if path.is_file() else ():
             data = record.get("data")
             values = data if isinstance(data, dict) else {}
             lines.append({"stage": name, "step": record.get("step"), **values})

@@ -7,8 +7,9 @@ from pathlib import Path
 
 from convsearch.errors import DataError
 from convsearch.eval.metrics import METRICS
-from convsearch.files import atomic_write, field, open_text
+from convsearch.files import atomic_write, field
 from convsearch.pipeline.layout import COMPARED
+from convsearch.texts import read_json_object
 
 DEFAULT_DEPTH = 100
 """Depth of the runs whose summary does not say it."""
@@ -84,14 +85,7 @@ def write_summary(path: Path, summary: Summary) -> None:
 
 def read_summary(path: Path) -> Summary:
     """Reads `summary.json`. Raises MissingFileError, or DataError that names the wrong field."""
-    with open_text(path) as stream:
-        try:
-            record = json.load(stream)
-        except json.JSONDecodeError as error:
-            raise DataError(f"{path}:{error.lineno}: not valid JSON ({error.msg})") from None
-    where = str(path)
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object; is this the summary of a run?")
+    record, where = read_json_object(path, "is this the summary of a run?"), str(path)
     git = record.get("git")
     return Summary(
         dataset=field(record, "dataset", str, where),

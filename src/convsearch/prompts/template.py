@@ -8,8 +8,9 @@ import re
 from dataclasses import dataclass
 from pathlib import Path
 
-from convsearch.errors import DataError, MissingFileError
+from convsearch.errors import DataError
 from convsearch.prompts.conversation import conversation_lines
+from convsearch.texts import read_text
 from convsearch.types import ChatMessage, Turn
 
 PLACEHOLDERS = ("conversation", "question")
@@ -46,10 +47,5 @@ class PromptTemplate:
 def read_template(path: Path) -> PromptTemplate:
     """Reads a prompt file; the line end at its very end, which editors add, is no part of it.
     Raises MissingFileError, and DataError for text that is none or lacks a placeholder."""
-    try:
-        text = path.read_text(encoding="utf-8")
-    except UnicodeDecodeError:
-        raise DataError(f"{path}: not text in UTF-8; save the prompt as plain text") from None
-    except OSError as error:
-        raise MissingFileError(f"{path}: the prompt file cannot be read ({error})") from None
+    text = read_text(path)
     return PromptTemplate(text=text.removesuffix("\n"), where=str(path))

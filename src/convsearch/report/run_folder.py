@@ -109,5 +109,5 @@ def _read_steps(path: Path) -> list[LoggedStep]:
                 if isinstance(value, int | float) and key not in ("stage", "step")
             },
         )
-        for where, record in read_jsonl(path)
+        for where, record in read_jsonl(path, allow_nan=True)
     ]

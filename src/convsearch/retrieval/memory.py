@@ -15,7 +15,7 @@ from collections.abc import Callable, Iterable, Sequence
 import numpy as np
 
 from convsearch.errors import DataError
-from convsearch.retrieval.checks import check_rank_call, check_topk
+from convsearch.retrieval.checks import check_rank_call, check_topk, refuse_unknown
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
 
@@ -111,7 +111,5 @@ class InMemoryRetriever:
 
     def passages(self, doc_ids: Sequence[str]) -> list[Passage]:
         """See `Retriever.passages`."""
-        for doc_id in doc_ids:
-            if doc_id not in self._passages:
-                raise DataError(f"passage {doc_id!r} is not in the corpus; check the gold ids")
+        refuse_unknown([doc_id for doc_id in doc_ids if doc_id not in self._passages])
         return [self._passages[doc_id] for doc_id in doc_ids]

@@ -14,6 +14,7 @@ from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.transport import Reply, Source
 from convsearch.retrieval.wire import NOT_FOUND, ScoredDocumentsResponse
+from convsearch.texts import mended
 from convsearch.types import Hit
 
 Body = dict[str, object]
@@ -183,7 +184,7 @@ def _is_answer(kind: Kind, value: object) -> bool:
 
 def _body(chunk: Sequence[Question]) -> Body:
     first = chunk[0]
-    body: Body = {"queries": [question.query for question in chunk], "topk": first.topk}
+    body: Body = {"queries": [mended(question.query) for question in chunk], "topk": first.topk}
     if first.kind is Kind.RANK:
         return {**body, "gold_ids": [list(question.about) for question in chunk]}
     if first.kind is Kind.RANK_BY_QID:

@@ -1,6 +1,5 @@
 """What both HTTP clients share: the address, the key, what is tried again and when."""
 
-import json
 import os
 import random
 import time
@@ -10,7 +9,7 @@ from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
-from convsearch.errors import ConfigError, RetrieverError
+from convsearch.errors import ConfigError, DataError, RefusedError, RetrieverError
 from convsearch.listening import is_header_word, is_loopback
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.wire import (
@@ -19,6 +18,7 @@ from convsearch.retrieval.wire import (
     REQUEST_ID_HEADER,
     IndexCard,
 )
+from convsearch.texts import json_value, parse_json
 
 RETRIED_STATUS = frozenset({429, 500, 502, 503, 504})
 """Overload and broken servers; any other 4xx is the caller's mistake and is final."""
@@ -237,10 +237,10 @@ def read_object(response: httpx.Response) -> dict[str, object]:
         )
         if response.status_code in RETRIED_STATUS:
             raise TransientError(sentence, retry_after_s=_retry_after_s(response))
-        raise RetrieverError(sentence)
+        raise RefusedError(sentence, _unknown_ids(response))
     try:
-        answer = json.loads(response.content)
-    except ValueError:
+        answer = json_value(response.content, str(response.request.url))
+    except DataError:
         answer = None
     if not isinstance(answer, dict):
         raise TransientError(_not_ours(response))
@@ -262,6 +262,15 @@ def _retry_after_s(response: httpx.Response) -> float:
     return float(asked) if asked.isascii() and asked.isdigit() else 0.0
 
 
+def _unknown_ids(response: httpx.Response) -> list[str]:
+    """The ids of the request that the server says it does not have; none where it does not say."""
+    try:
+        named = parse_json(response.content, "").get("unknown")
+    except DataError:
+        return []
+    return [each for each in named if isinstance(each, str)] if isinstance(named, list) else []
+
+
 def _coverage(answer: Mapping[str, object]) -> float:
     """Share of the passages behind an answer; 0 for a degraded one that does not say."""
     if not answer.get("degraded"):
@@ -280,8 +289,8 @@ def _not_ours(response: httpx.Response) -> str:
 def explain(response: httpx.Response) -> str:
     """The server's own sentence, or the beginning of whatever it sent."""
     try:
-        return str(json.loads(response.content)["error"])
-    except (ValueError, KeyError, TypeError):
+        return str(parse_json(response.content, "")["error"])
+    except (DataError, KeyError):
         kind = response.headers.get("content-type", "no content type")
         text = " ".join(response.text.split())[:_EXCERPT_CHARS]
         return f"{kind}: {text!r}" if text else f"{kind}, empty"

@@ -7,6 +7,8 @@ with a single `query`). Every list in a result has one entry for each query, by 
 
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
+from convsearch.texts import mended
+
 NOT_FOUND = -1
 """Rank on the wire of a gold passage that is not within topk; `None` everywhere else."""
 MAX_QUERIES = 2048
@@ -92,10 +94,7 @@ class RetrieveRequest(_Wire):
         """The queries, whichever way they were sent, each cut at MAX_QUERY_CHARS. Halves of
         surrogate pairs, which JSON can carry and no tokenizer can read, become "?"."""
         cut = (query[:MAX_QUERY_CHARS] for query in self._sent)
-        return [
-            query if query.isascii() else query.encode("utf-8", "replace").decode("utf-8")
-            for query in cut
-        ]
+        return [mended(query) for query in cut]
 
     @property
     def truncated(self) -> list[int]:
@@ -227,4 +226,7 @@ class ErrorResponse(_Wire):
     )
     coverage: float | None = Field(
         default=None, description="beside `degraded`: share of the passages that is there"
+    )
+    unknown: list[str] | None = Field(
+        default=None, description="passage ids of the request that are not in the index"
     )

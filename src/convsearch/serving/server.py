@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from convsearch.errors import DependencyError
 from convsearch.infer.engine import Engine
+from convsearch.listening import in_url
 from convsearch.serving.app import create_app
 from convsearch.serving.settings import ServingSettings
 
@@ -36,7 +37,7 @@ def serve(
     class AnnouncingServer(uvicorn.Server):
         async def startup(self, sockets: list[socket.socket] | None = None) -> None:
             await super().startup(sockets=sockets)
-            on_ready(f"http://{f'[{host}]' if ':' in host else host}:{port}")
+            on_ready(f"http://{in_url(host)}:{port}")
 
     # uvicorn raises the signal again when it is done; these handlers make that a quiet end
     for number in (signal.SIGTERM, signal.SIGINT):

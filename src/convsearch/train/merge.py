@@ -15,6 +15,7 @@ from typing import Any
 
 from convsearch.errors import CheckpointError, ConfigError, DependencyError
 from convsearch.passport import write_passport
+from convsearch.texts import read_json_object
 from convsearch.train.checkpoint import declare_dtype, require_model
 from convsearch.train.device import require_verl
 from convsearch.train.load_test import LoadTest, load_test, load_whole, probe_ids
@@ -178,9 +179,7 @@ def _model_beside(source: TrainedFolder, adapter: Path, work: Path) -> Path:
     """The model an adapter belongs to: joined with it, or named in its own configuration."""
     if source.kind == "shards":
         return work
-    import json
-
-    named = json.loads((adapter / "adapter_config.json").read_text(encoding="utf-8"))
+    named = read_json_object(adapter / "adapter_config.json", "save the adapter again")
     folder = Path(str(named.get("base_model_name_or_path") or ""))
     if not (folder / "config.json").is_file():
         raise ConfigError(

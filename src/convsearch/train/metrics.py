@@ -31,7 +31,7 @@ def read_metrics(path: Path) -> dict[int, Metrics]:
     if not path.is_file():
         return {}
     steps: dict[int, Metrics] = {}
-    for _, record in read_jsonl(path):
+    for _, record in read_jsonl(path, allow_nan=True):
         step, data = record["step"], record["data"]
         assert isinstance(step, int)
         assert isinstance(data, dict)

@@ -39,7 +39,13 @@ def test_name_comes_from_the_passport(tmp_path: Path) -> None:
     folder = make_folder(tmp_path / "toy")
     (folder / "run.json").write_text(json.dumps({"settings": {"name": "other"}}))
     assert load_dataset(folder).name == "other"
+    (folder / "run.json").write_text("[]")
+    with pytest.raises(DataError, match=r"run\.json: expected a JSON object"):
+        load_dataset(folder)
     (folder / "run.json").write_text("{")
+    with pytest.raises(DataError, match=r"run\.json:1: not valid JSON"):
+        load_dataset(folder)
+    (folder / "run.json").write_text("{}")
     with pytest.raises(DataError, match=r"run\.json: not the passport of a data set"):
         load_dataset(folder)
 

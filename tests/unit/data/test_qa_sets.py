@@ -191,7 +191,7 @@ def test_wiki18_becomes_a_corpus(tmp_path: Path, raw: RawSource) -> None:
         (lambda _: gzip.compress(b"nothing of this kind" * 99), "damaged after line 0"),
         (lambda _: b"{}", "damaged after line 0"),
         (lambda _: gzip.compress(b'{"id": "1"}\n'), 'field "contents" is missing'),
-        (lambda _: gzip.compress(b'{"id": "\xff"}\n'), "not UTF-8"),
+        (lambda _: gzip.compress(b'{"id": "\xff"}\n'), "not text in UTF-8"),
         (lambda _: gzip.compress(b"{x\n"), "not valid JSON"),
     ],
 )

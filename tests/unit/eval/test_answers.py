@@ -50,8 +50,57 @@ def test_exact_match(answer: str | None, golds: list[str], em: float):
         ("no", ["yes"], 0.0),
         (None, ["Ada"], 0.0),
         ("Ada", [], 0.0),
-        ("the", ["the"], 0.0),
+        ("the", ["the"], 1.0),
+        ("the", ["a"], 0.0),
     ],
 )
 def test_f1(answer: str | None, golds: list[str], f1: float):
     assert answer_f1(answer, golds) == pytest.approx(f1)
+
+
+@pytest.mark.parametrize(
+    ("answer", "gold"),
+    [
+        ("The The", "The The"),
+        ("the the", "The The"),
+        ("  The   THE!", "The The"),
+        ("A", "A"),
+        ("a.", "A"),
+        ("An", "an"),
+        ("+", "+"),
+        (" + ", "+"),
+        ("-", "-"),
+        ("!!!", "!!!"),
+        ("C++", "C++"),
+        ("…", "…"),
+        ("¿?", "¿?"),
+        ("a the", "A the"),
+    ],
+)
+def test_answers_of_which_normalising_leaves_nothing(answer: str, gold: str) -> None:
+    assert exact_match(answer, [gold]) == 1.0
+    assert exact_match(answer, ["", "other", gold]) == 1.0
+    assert answer_f1(answer, [gold]) == 1.0
+
+
+@pytest.mark.parametrize(
+    ("answer", "golds"),
+    [
+        ("the", ["A"]),
+        ("A", ["The The"]),
+        ("the", ["The The"]),
+        ("-", ["+"]),
+        ("!!", ["!!!"]),
+        ("A B", ["A"]),
+        ("the", ["the band"]),
+        ("", ["", " ", "+"]),
+        ("...", [""]),
+        ("+", []),
+        (None, ["A", ""]),
+    ],
+)
+def test_answers_that_differ_before_normalising_are_wrong(
+    answer: str | None, golds: list[str]
+) -> None:
+    assert exact_match(answer, golds) == 0.0
+    assert answer_f1(answer, golds) == 0.0

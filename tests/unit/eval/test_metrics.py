@@ -9,7 +9,13 @@ from hypothesis import strategies as st
 from pytrec_eval import RelevanceEvaluator
 
 from convsearch.errors import ConfigError, DataError
-from convsearch.eval import METRICS, best_gold_rank, mean_metrics, per_query_metrics
+from convsearch.eval import (
+    METRICS,
+    best_gold_rank,
+    mean_metrics,
+    per_query_metrics,
+    trec_eval_order,
+)
 from convsearch.types import Hit
 
 DOC_IDS = [f"d{i:03d}" for i in range(130)]
@@ -93,7 +99,7 @@ def test_a_query_without_a_passage_of_the_level_counts_as_zero():
     hits = [Hit(doc_id="good", score=1.0)]
     found = per_query_metrics({"q": {"good": 1}}, {"q": hits}, relevance_level=2)["q"]
     assert found == {"ndcg_cut_3": 1.0, **{n: 0.0 for n in METRICS if n != "ndcg_cut_3"}}
-    with pytest.raises(ConfigError, match="lowest relevant grade must be 1 or more, got 0"):
+    with pytest.raises(ConfigError, match="lowest relevant grade must be from 1 to 100,000, got 0"):
         per_query_metrics({"q": {"good": 1}}, {"q": hits}, relevance_level=0)
 
 
@@ -123,3 +129,32 @@ def test_unknown_and_repeated_ids_are_refused():
         per_query_metrics({"q1": {"a": 1}}, {"q1": [hit, hit]})
     with pytest.raises(DataError, match="no query to average"):
         mean_metrics({})
+
+
+@pytest.mark.parametrize("grade", [10**20, 2**31 - 1, -(2**31), 100_001])
+def test_grades_that_trec_eval_cannot_hold_are_refused(grade: int):
+    with pytest.raises(DataError, match="a grade of qid 'q' is beyond 100,000"):
+        per_query_metrics({"q": {"a": grade, "b": 1}}, {"q": [Hit(doc_id="b", score=1.0)]})
+    with pytest.raises(ConfigError, match="lowest relevant grade must be from 1 to 100,000"):
+        per_query_metrics({"q": {"b": 1}}, {}, relevance_level=abs(grade))
+
+
+def test_a_query_with_hits_that_was_not_measured_is_an_error():
+    # trec_eval's code leaves out a query without judgements, and one it found no memory for
+    with pytest.raises(DataError, match="qid 'p' has hits and was not measured"):
+        per_query_metrics({"q": {"a": 1}, "p": {}}, {"p": [Hit(doc_id="a", score=1.0)]})
+
+
+def test_a_negative_grade_is_not_relevant_and_costs_nothing():
+    qrels = {"q": {"junk": -2, "good": 1}}
+    hits = [Hit(doc_id="junk", score=2.0), Hit(doc_id="good", score=1.0)]
+    measured = per_query_metrics(qrels, {"q": hits})["q"]
+    assert measured == per_query_metrics({"q": {"junk": 0, "good": 1}}, {"q": hits})["q"]
+    assert measured["mrr"] == 0.5
+    assert best_gold_rank(qrels, "q", hits) == 2
+
+
+@pytest.mark.filterwarnings("error")
+def test_scores_beyond_single_precision_are_ordered_as_trec_eval_does():
+    hits = [Hit(doc_id=d, score=s) for d, s in (("a", 1e300), ("b", math.inf), ("c", -1e300))]
+    assert [hit.doc_id for hit in trec_eval_order(hits)] == ["b", "a", "c"]

@@ -168,7 +168,7 @@ def test_a_template_is_filled_once_and_its_answer_read_by_the_style(tmp_path: Pa
         (b"{conversation}", DataError, r"\{question\} is missing"),
         (b"", DataError, r"\{question\} is missing"),
         (b"\xff{question}", DataError, "UTF-8"),
-        (None, MissingFileError, "cannot be read"),
+        (None, MissingFileError, "no such file"),
     ],
 )
 def test_prompt_files_that_are_none(content: bytes | None, error, said: str, tmp_path: Path):

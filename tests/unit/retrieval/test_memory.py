@@ -38,7 +38,7 @@ def test_ranks_are_by_position_and_none_where_nothing_matches() -> None:
 
 def test_bad_calls_and_corpora_are_refused() -> None:
     engine = InMemoryRetriever(PASSAGES)
-    with pytest.raises(DataError, match="'x' is not in the corpus"):
+    with pytest.raises(DataError, match="'x' is not in the index"):
         engine.ranks(["red"], [["x"]], 10)
     with pytest.raises(ValueError, match="2 queries and 1 golds"):
         engine.ranks(["red", "hen"], [["a"]], 10)
