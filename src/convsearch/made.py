@@ -113,6 +113,8 @@ class Output:
     """Names of what else the command leaves, such as checkpoints."""
     sources: Sequence[Path] = ()
     """Inputs, which must not lie where the command writes."""
+    told_in: str = MADE_OF
+    """Field of the passport that holds the identity; `settings` where they are all of it."""
 
     @property
     def place(self) -> Path:
@@ -204,7 +206,7 @@ class Output:
         return found
 
     def _refuse_other(self, found: Record, unknown: Collection[str], *, begun: bool) -> None:
-        made_of = found.get(MADE_OF)
+        made_of = found.get(self.told_in)
         if not isinstance(made_of, dict):
             raise ConfigError(
                 f"{self.place}: exists, and {self.passport.name} does not say what it was made of, "
@@ -218,8 +220,8 @@ class Output:
             path = self._beside(name)
             if path.exists() or path.is_symlink():
                 raise ConfigError(
-                    f"{path}: is there, and no {self.passport.name} says that {self.command} made "
-                    "it; move it away, or name another output"
+                    f"{path}: exists, and {self.passport.name} beside it does not say how it was "
+                    "made; move it away, or name another output"
                 )
 
     def _refuse_sources(self) -> None:

@@ -101,7 +101,7 @@ def test_files_that_nothing_proves_to_be_the_commands_are_refused(
     tmp_path: Path, name: str, fresh: bool
 ) -> None:
     (tmp_path / name).mkdir()
-    with pytest.raises(ConfigError, match=rf"{name}: is there, and no run\.json says that grpo"):
+    with pytest.raises(ConfigError, match=rf"{name}: exists, and run\.json beside it does not say"):
         output(tmp_path).standing(fresh=fresh)
 
 

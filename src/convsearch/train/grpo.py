@@ -22,7 +22,7 @@ from convsearch.train.device import (
 )
 from convsearch.train.launch import run_logged
 from convsearch.train.metrics import MetricsFollower, ProgressCallback
-from convsearch.train.outputs import grpo_output, index_identity
+from convsearch.train.outputs import grpo_output, served_index
 from convsearch.train.overrides import Value, override
 from convsearch.train.rows import count_rows
 
@@ -312,8 +312,8 @@ def _output(
     differs otherwise is said without one."""
     output = grpo_output(settings, metrics_path)
     output.standing(fresh=fresh, unknown=("index",), free=FREE_UNTIL_FINISHED, kept=False)
-    index = index_identity(retriever_url)
-    output = replace(output, made_of={**output.made_of, "index": index})
+    made_of = {**output.made_of, "index": served_index(retriever_url)}
+    output = replace(output, made_of=made_of)
     standing = output.standing(fresh=fresh, free=FREE_UNTIL_FINISHED)
     return None if standing == "finished" else output
 

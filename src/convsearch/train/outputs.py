@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.made import Output, content_of
+from convsearch.retrieval.identity import index_identity
 
 if TYPE_CHECKING:
     from convsearch.train.grpo import GrpoSettings
@@ -20,7 +21,7 @@ _TRACES = ("checkpoints", "rollouts", "metrics.jsonl", "metrics.attempt.jsonl")
 
 
 def grpo_output(settings: "GrpoSettings", metrics_path: Path) -> Output:
-    """Of a GRPO training, its index left out: `index_identity` tells that one."""
+    """Of a GRPO training, its index left out: `served_index` tells that one."""
     return _output(settings, "grpo", [*_TRACES, *_beside(settings.out_dir, metrics_path)])
 
 
@@ -29,14 +30,13 @@ def sft_output(settings: "SftSettings") -> Output:
     return _output(settings, "sft", _TRACES)
 
 
-def index_identity(retriever_url: str) -> dict[str, object] | str:
-    """What the server says of its index; of one that says nothing, its address, which is all that
-    is known of it. Raises RetrieverError where it does not answer."""
+def served_index(retriever_url: str) -> dict[str, object] | str:
+    """Which index the server searches (`index_identity`). Raises RetrieverError where it does not
+    answer."""
     from convsearch.retrieval.client import RetrieverClient
 
     with RetrieverClient(retriever_url, timeout_s=ANSWER_TIMEOUT_S) as client:
-        info = client.read_info()
-    return retriever_url if info is None else asdict(info)
+        return index_identity(client, retriever_url)
 
 
 def _output(settings: "GrpoSettings | SftSettings", command: str, traces: Sequence[str]) -> Output:
