@@ -170,9 +170,14 @@ class Output:
             out.write("\n")
 
     @property
+    def identity(self) -> dict[str, object]:
+        """What the passport of an output holds that appears whole: `made_of`."""
+        return {MADE_OF: as_json(self.made_of)}
+
+    @property
     def record(self) -> dict[str, object]:
-        """What passport and mark hold of it: `made_of` and `files`."""
-        return {MADE_OF: as_json(self.made_of), FILES: sorted({*self.results, *self.traces})}
+        """What passport and mark of others hold: `made_of`, and `files` that `begin` may remove."""
+        return {**self.identity, FILES: sorted({*self.results, *self.traces})}
 
     def end(self) -> None:
         """Takes the mark away: the passport is written."""

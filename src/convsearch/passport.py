@@ -107,7 +107,7 @@ def write_passport(
     """Writes the passport of one output, atomically.
 
     settings: resolved configuration, JSON-ready. inputs: files or folders, stored with their hash.
-    made: `record` of a `convsearch.made.Output`, by which a later call knows what this is.
+    made: `record` or `identity` of a `convsearch.made.Output`: by it a later call knows this.
     """
     passport = {
         "stage": stage,

@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from convsearch.cli import data_published, data_qa
-from convsearch.cli.data_published import show
+from convsearch.cli.data_published import Fresh, show
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.mini.hop_files import write_hops
@@ -32,9 +32,10 @@ app.command()(data_qa.wiki18)
 def mini(
     out: Out,
     seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = DEFAULT_SEED,
+    fresh: Fresh = False,
 ) -> None:
     """Generate the embedded data set: a fictional encyclopaedia and conversations about it."""
-    show(out, write_mini(out, seed))
+    show(out, write_mini(out, seed, fresh=fresh))
 
 
 @app.command()
@@ -43,9 +44,10 @@ def hops(
     seed: Annotated[int, typer.Option(help="Of the world; the same as in data mini.")] = (
         DEFAULT_SEED
     ),
+    fresh: Fresh = False,
 ) -> None:
     """Generate questions that need two passages of the embedded encyclopaedia, for agents."""
-    show(out, write_hops(out, seed))
+    show(out, write_hops(out, seed, fresh=fresh))
 
 
 @app.command()
@@ -57,9 +59,10 @@ def pooled(
     name: Annotated[
         str | None, typer.Option(help="Name of the data set; the source folder's by default.")
     ] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Convert a folder in the pooled format (README of the real data)."""
-    show(out, convert_pooled(source, out, name=name))
+    show(out, convert_pooled(source, out, name=name, fresh=fresh))
 
 
 @app.command()
@@ -77,6 +80,7 @@ def own(
     ] = 0.1,
     test_share: Annotated[float, typer.Option(help="The same for test.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of the draw of splits.")] = 0,
+    fresh: Fresh = False,
 ) -> None:
     """Convert conversations and passages of your own (docs/own-data.md)."""
     counts = convert_own(
@@ -87,6 +91,7 @@ def own(
         dev_share=dev_share,
         test_share=test_share,
         seed=seed,
+        fresh=fresh,
     )
     show(out, counts)
 
@@ -97,9 +102,10 @@ def qa(
         Path, typer.Option(help="Folder with corpus.jsonl and train, dev or test.jsonl (or .gz).")
     ],
     out: Out,
+    fresh: Fresh = False,
 ) -> None:
     """Convert questions with answers and gold passages, for search agents."""
-    show(out, convert_questions(source, out))
+    show(out, convert_questions(source, out, fresh=fresh))
 
 
 @app.command()

@@ -1,4 +1,4 @@
-"""Which index a search engine searches, wherever it runs: by it outputs know what they were made of."""
+"""Which index is searched, wherever the engine runs: a part of what outputs are made of."""
 
 from dataclasses import asdict
 
