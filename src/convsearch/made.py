@@ -86,6 +86,11 @@ def refuse_other(
         )
 
 
+def tell_kept(place: Path) -> None:
+    """Says in the log that a finished output is kept; the command line shows it."""
+    logger.info("%s: kept: made by the same settings", place)
+
+
 def refuse_passport_name(path: Path | None) -> None:
     """Raises ConfigError where a file to write has the name that passports have."""
     if path is not None and (
@@ -150,7 +155,7 @@ class Output:
             self._refuse_other(passport, unknown, begun=False)
             if all(self._beside(name).exists() for name in self.results):
                 if kept:
-                    logger.info("%s: kept: made by the same settings", self.place)
+                    tell_kept(self.place)
                 return "finished"
             return "absent"
         assert mark is not None

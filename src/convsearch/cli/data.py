@@ -7,12 +7,13 @@ import typer
 
 from convsearch.cli import data_published, data_qa
 from convsearch.cli.data_published import Fresh, show
+from convsearch.cli.made_file import make_file
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.mini.hop_files import write_hops
 from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
-from convsearch.data.pooled_rewrites import write_field_rewrites
+from convsearch.data.pooled_rewrites import turns_file, write_field_rewrites
 from convsearch.data.questions import convert_questions, load_questions
 from convsearch.prompts import TrainedStyle
 
@@ -116,14 +117,27 @@ def prompts(
     prompt: Annotated[
         TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
     ] = "instruct",
+    fresh: Fresh = False,
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""
     from convsearch.data.parquet import write_grpo_parquet
 
     data = load_dataset(dataset)
-    turns = data.turns(split)
-    count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
-    show(out, {"num_prompts": count})
+
+    def write() -> dict[str, int]:
+        turns = data.turns(split)
+        count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
+        return {"num_prompts": count}
+
+    counts = make_file(
+        out,
+        write,
+        command="data prompts",
+        settings={"dataset": data.name, "split": split, "prompt": prompt},
+        inputs=[data.turns_path, data.qrels_path],
+        fresh=fresh,
+    )
+    show(out, counts)
 
 
 @app.command("agent-prompts")
@@ -134,14 +148,27 @@ def agent_prompts(
     name: Annotated[
         str | None, typer.Option(help="Only this data set of the folder, such as hotpotqa.")
     ] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Write the questions of a split for the training of search agents."""
     from convsearch.data.parquet import write_agent_parquet
 
     data = load_questions(dataset)
-    questions = data.questions(split, name)
-    count = write_agent_parquet(out, questions, data.qrels)
-    show(out, {"num_prompts": count, "without_answers": len(questions) - count})
+
+    def write() -> dict[str, int]:
+        questions = data.questions(split, name)
+        count = write_agent_parquet(out, questions, data.qrels)
+        return {"num_prompts": count, "without_answers": len(questions) - count}
+
+    counts = make_file(
+        out,
+        write,
+        command="data agent-prompts",
+        settings={"split": split, "name": name},
+        inputs=[data.questions_path, data.qrels_path],
+        fresh=fresh,
+    )
+    show(out, counts)
 
 
 @app.command()
@@ -152,6 +179,15 @@ def rewrites(
         str, typer.Option("--field", help="Field of the turns: rewrite, chatgpt_rewrite, ...")
     ] = "rewrite",
     split: Annotated[str, typer.Option(help="Which turns.")] = "dev",
+    fresh: Fresh = False,
 ) -> None:
     """Take the human or published rewrites of a source, to compare with; not for training."""
-    show(out, write_field_rewrites(source, out, name=name, split=split))
+    counts = make_file(
+        out,
+        lambda: write_field_rewrites(source, out, name=name, split=split),
+        command="data rewrites",
+        settings={"field": name, "split": split},
+        inputs=[turns_file(source, split)],
+        fresh=fresh,
+    )
+    show(out, counts)
