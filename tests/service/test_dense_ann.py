@@ -11,7 +11,7 @@ from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.retrieval import Retriever
 from retriever_server.backends.ann import AnnBackend
 from retriever_server.backends.dense import DenseBackend
-from retriever_server.dense.ann import rank_error
+from retriever_server.dense.ann import RankError, rank_error
 from retriever_server.indexing.ann import build_ann_index
 from retriever_server.indexing.dense import build_dense_index
 

@@ -134,7 +134,7 @@ def prompts(
         write,
         command="data prompts",
         settings={"dataset": data.name, "split": split, "prompt": prompt},
-        inputs=[data.turns_path, data.qrels_path],
+        inputs={"turns": data.turns_path, "qrels": data.qrels_path},
         fresh=fresh,
     )
     show(out, counts)
@@ -165,7 +165,7 @@ def agent_prompts(
         write,
         command="data agent-prompts",
         settings={"split": split, "name": name},
-        inputs=[data.questions_path, data.qrels_path],
+        inputs={"questions": data.questions_path, "qrels": data.qrels_path},
         fresh=fresh,
     )
     show(out, counts)
@@ -187,7 +187,7 @@ def rewrites(
         lambda: write_field_rewrites(source, out, name=name, split=split),
         command="data rewrites",
         settings={"field": name, "split": split},
-        inputs=[turns_file(source, split)],
+        inputs={"turns": turns_file(source, split)},
         fresh=fresh,
     )
     show(out, counts)

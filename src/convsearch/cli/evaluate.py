@@ -17,6 +17,7 @@ from convsearch.files import Qrels, read_qrels, read_rewrites, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import RUN_NAME, check_out, write_evaluation
+from convsearch.pipeline.evaluation_output import claim, evaluation_output
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -93,6 +94,7 @@ def command(
         ),
     ] = RELEVANCE_LEVEL,
     seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
+    fresh: o.FreshOption = False,
 ) -> None:
     """Measure how well queries find the right passages; every turn of the split counts."""
     methods = MethodOptions(
@@ -116,6 +118,15 @@ def command(
         if run.resolve() == (out / RUN_NAME).resolve():
             raise ConfigError(f"{run}: would be written over; name another folder with --out")
         judged = _judged(qrels, dataset, split)
+        shaping = {
+            **judged.settings,
+            "topk": topk,
+            "paper_compat": paper_compat,
+            "relevance_level": relevance_level,
+            "seed": seed,
+        }
+        output = evaluation_output(out, shaping, {"run": run, **judged.files})
+        claim(output, fresh=fresh)
         measured = evaluate_run(
             read_run(run),
             judged.qrels,
@@ -126,6 +137,7 @@ def command(
             relevance_level=relevance_level,
             seed=seed,
         )
+        output.begin(fresh=fresh)
         write_evaluation(
             out,
             measured,
@@ -133,7 +145,9 @@ def command(
             settings={"run": str(run), **judged.settings},
             inputs=[run, *judged.inputs],
             seed=seed,
+            made=output.record,
         )
+        output.end()
         show(measured, out)
         return
     if dataset is None or qrels is not None:
@@ -155,6 +169,7 @@ def command(
         relevance_level=relevance_level,
         seed=seed,
         out=out,
+        fresh=fresh,
     )
     if methods.is_table:
         eval_table.make(request)
@@ -180,6 +195,12 @@ def _single(request: eval_table.Request) -> None:
         open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
     ):
+        settings = request.settings(retriever)
+        files = {"turns": data.turns_path, "qrels": data.qrels_path}
+        if inputs:
+            files["rewrites"] = inputs[0]
+        output = evaluation_output(request.out, {**request.shaping(settings), "tag": tag}, files)
+        claim(output, fresh=request.fresh)
         measured = evaluate_searched(
             cut_queries(searched, request.limits.words),
             with_query_tokens(retriever, tokens),
@@ -190,7 +211,7 @@ def _single(request: eval_table.Request) -> None:
             seed=request.seed,
             on_progress=advance,
         )
-        settings = request.settings(retriever)
+    output.begin(fresh=request.fresh)
     write_evaluation(
         request.out,
         measured,
@@ -199,7 +220,9 @@ def _single(request: eval_table.Request) -> None:
         inputs=[data.turns_path, data.qrels_path, *inputs],
         seed=request.seed,
         seconds=round(time.monotonic() - started, 3),
+        made=output.record,
     )
+    output.end()
     show(measured, request.out)
 
 
@@ -208,12 +231,17 @@ class _Judged:
     """What a run file is held against."""
 
     qrels: Qrels
-    inputs: list[Path]
+    files: dict[str, Path]
     turns: list[Turn] | None = None
     """None: every query of the qrels counts."""
     switches: Mapping[str, bool | None] | None = None
     settings: dict[str, object] = field(default_factory=dict)
     """For the passport."""
+
+    @property
+    def inputs(self) -> list[Path]:
+        """For the passport."""
+        return [self.files["qrels"]]
 
 
 def _judged(qrels: Path | None, dataset: Path | None, split: str) -> _Judged:
@@ -221,13 +249,13 @@ def _judged(qrels: Path | None, dataset: Path | None, split: str) -> _Judged:
         data = load_dataset(dataset)
         return _Judged(
             qrels=data.qrels,
-            inputs=[data.qrels_path],
+            files={"qrels": data.qrels_path, "turns": data.turns_path},
             turns=data.turns(split),
             switches=data.topic_switches(),
             settings={"dataset": data.name, "split": split},
         )
     if qrels is not None and dataset is None:
-        return _Judged(qrels=read_qrels(qrels), inputs=[qrels])
+        return _Judged(qrels=read_qrels(qrels), files={"qrels": qrels})
     raise ConfigError("--run needs the judgements: either --qrels FILE or --dataset FOLDER")
 
 

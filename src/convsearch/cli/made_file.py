@@ -1,6 +1,8 @@
 """One file of a `convsearch data` command, and the passport beside it."""
 
-from collections.abc import Callable, Mapping, Sequence
+import errno
+import os
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 from convsearch.infer.journal import passport_path
@@ -16,21 +18,23 @@ def make_file(
     *,
     command: str,
     settings: Mapping[str, object],
-    inputs: Sequence[Path],
+    inputs: Mapping[str, Path],
     fresh: bool,
 ) -> Counts:
     """Has the file written, or keeps one that was made of the same; returns the counts.
 
-    settings: all that shapes it besides the content of `inputs`. Raises ConfigError as
-    `Output.standing` does.
+    settings: all that shapes it besides the content of `inputs`, which go by what they are. Raises
+    ConfigError as `Output.standing` does, and IsADirectoryError.
     """
     refuse_passport_name(out)
+    if out.is_dir():
+        raise IsADirectoryError(errno.EISDIR, os.strerror(errno.EISDIR), str(out))
     output = Output(
         passport=passport_path(out),
         command=command,
-        made_of={**settings, "inputs": [content_of(path) for path in inputs]},
+        made_of={**settings, **{name: content_of(path) for name, path in inputs.items()}},
         results=(out.name,),
-        sources=inputs,
+        sources=list(inputs.values()),
     )
     if output.standing(fresh=fresh) == "finished":
         return output.counts()
@@ -39,7 +43,7 @@ def make_file(
         output.passport,
         stage=command,
         settings=settings,
-        inputs=inputs,
+        inputs=list(inputs.values()),
         counts=counts,
         made=output.record,
     )

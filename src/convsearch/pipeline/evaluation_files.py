@@ -14,6 +14,7 @@ from convsearch.pipeline.evaluation import Evaluation, Intervals
 
 RUN_NAME = "run.trec"
 """The ranking in the folder of an evaluation."""
+PER_QUERY_NAME, METRICS_NAME = "per_query.jsonl", "metrics.json"
 
 
 class MetricsRecord(TypedDict):
@@ -60,15 +61,17 @@ def write_evaluation(
     seed: int = 0,
     seconds: float | None = None,
     run_name: str = RUN_NAME,
+    made: Mapping[str, object] | None = None,
 ) -> MetricsRecord:
     """Writes the ranking, per_query.jsonl, metrics.json and run.json into out_dir; returns what
     metrics.json holds.
 
-    tag: the run's name in the last column of the ranking. run_name: file name of the ranking.
+    tag: the run's name in the last column of the ranking. run_name: file name of the ranking. made:
+    as for `write_passport`.
     """
     write_run(out_dir / run_name, evaluation.run, tag=tag)
     write_jsonl(
-        out_dir / "per_query.jsonl",
+        out_dir / PER_QUERY_NAME,
         (
             {
                 "qid": s.qid,
@@ -85,7 +88,7 @@ def write_evaluation(
         ),
     )
     record = metrics_record(evaluation)
-    with atomic_write(out_dir / "metrics.json") as out:
+    with atomic_write(out_dir / METRICS_NAME) as out:
         json.dump(record, out, indent=2)
         out.write("\n")
     write_passport(
@@ -101,6 +104,7 @@ def write_evaluation(
         counts=evaluation.counts,
         seed=seed,
         seconds=seconds,
+        made=made,
     )
     return record
 
