@@ -50,8 +50,15 @@ def run_door(door: Callable[[], None]) -> None:
         raise SystemExit(2) from None
 
 
+class _ToStderr(logging.Handler):
+    """Plain lines on what stderr is at that moment: a bar may stand in front of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
 def _tell_what_is_kept() -> None:
     heard = logging.getLogger("convsearch.made")
     if not heard.handlers:
-        heard.addHandler(logging.StreamHandler(sys.stderr))
+        heard.addHandler(_ToStderr())
         heard.setLevel(logging.INFO)
