@@ -64,7 +64,7 @@ def command(
 ) -> None:
     """Build a search index from a corpus; started again after a kill, it goes on where it was."""
     _refuse_options_of_others(context, engine)
-    if fresh:
+    if fresh and os.environ.get("RANK", "0") == "0":  # of several processes the first
         from retriever_server.making import discard_unfinished
 
         discard_unfinished(out)

@@ -11,7 +11,7 @@ from typing import NamedTuple
 
 from convsearch.errors import ConfigError, ConvsearchError, DataError, WriteError
 from convsearch.files import parse_rewrite_record
-from convsearch.made import Output, refuse_other
+from convsearch.made import Output, refuse_other, refuse_passport_name
 from convsearch.types import Rewrite, Status
 
 Key = tuple[str, int]
@@ -52,6 +52,7 @@ def is_finished(
     passport's settings that shape nothing. Raises ConfigError
     where the output is of another run or of another command, or nothing tells which.
     """
+    refuse_passport_name(out_path)
     if journal_path(out_path).is_file():
         return False
     output = Output(
