@@ -304,6 +304,12 @@ def test_a_sweep_goes_on_where_it_stopped(cli: Cli, made: SimpleNamespace, live)
     assert {path.name for path in out.glob("*.svg")} == {
         "em_by_n.svg", "all_gold_read_by_n.svg", "em_by_documents.svg", "em_by_tokens.svg",
     }  # fmt: skip
+    asked = len(seen.bodies)
+    code, _, err = cli(*words, "--variants", "1,2", "--temperature", 0.5)
+    assert code == 2
+    assert "temperature (there 0.0, now 0.5)" in err
+    assert len(seen.bodies) == asked
+    assert cli(*words, "--variants", "1", "--temperature", 0.5, "--fresh")[0] == 0
     code, _, err = cli(*words, "--variants", "1", "--squeezers", "none,zip")
     assert code == 2
     assert "unknown squeezer 'zip'" in err
