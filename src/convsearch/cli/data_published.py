@@ -166,8 +166,8 @@ def cast(
 
 
 def show(out: Path, counts: dict[str, int]) -> None:
-    """What was written, and its counts, a line each."""
-    print(f"wrote {out}")
+    """What is there now, and its counts, a line each."""
+    print(f"{out}:")
     for key, count in counts.items():
         print(f"{key:28s} {count:>11,}")
 

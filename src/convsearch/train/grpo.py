@@ -8,7 +8,7 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from convsearch.errors import ConfigError, StageError
-from convsearch.made import Output
+from convsearch.made import WAY_OUT, Output
 from convsearch.passport import write_passport
 from convsearch.rewards.shapes import RewardShape, check_shape
 from convsearch.train.checkpoint import latest_step, publish, require_model
@@ -315,6 +315,12 @@ def _output(
     made_of = {**output.made_of, "index": served_index(retriever_url)}
     output = replace(output, made_of=made_of)
     standing = output.standing(fresh=fresh, free=FREE_UNTIL_FINISHED)
+    done = latest_step(settings.out_dir / CHECKPOINTS)
+    if standing == "unfinished" and done > settings.total_steps:
+        raise ConfigError(
+            f"{settings.out_dir}: {done} steps are done, and {settings.total_steps} asked for; "
+            f"take {done} or more. {WAY_OUT}"
+        )
     return None if standing == "finished" else output
 
 

@@ -153,6 +153,8 @@ def test_an_interrupted_grpo_does_not_go_on_under_other_settings(
         with pytest.raises(ConfigError, match=rf"was begun with other settings: .*{sentence}"):
             attempt()
     assert (settings.out_dir / "checkpoints" / "global_step_2").is_dir()
+    with pytest.raises(ConfigError, match=r"2 steps are done, and 1 asked for; take 2 or more"):
+        train(replace(settings, total_steps=1), urls["first"])
     assert starts == []
     train(replace(settings, total_steps=6), urls["second"])
     assert len(starts) == 1
