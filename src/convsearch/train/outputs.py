@@ -1,6 +1,6 @@
 """What a training's output is made of: by it a later call keeps, goes on with, or refuses it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,11 @@ _PATHS = ("model_path", "train_file", "val_file", "out_dir")
 _ALIKE = ("threads", "time_limit_s", "save_freq")
 """Settings that do not shape the result."""
 _TRACES = ("checkpoints", "rollouts", "metrics.jsonl", "metrics.attempt.jsonl")
+
+
+def shaping(settings: Mapping[str, object]) -> dict[str, object]:
+    """Those of a training's settings that shape its result, by their names or as `grpo.threads`."""
+    return {name: value for name, value in settings.items() if name.split(".")[-1] not in _ALIKE}
 
 
 def grpo_output(settings: "GrpoSettings", metrics_path: Path) -> Output:
@@ -40,11 +45,7 @@ def served_index(retriever_url: str) -> dict[str, object] | str:
 
 
 def _output(settings: "GrpoSettings | SftSettings", command: str, traces: Sequence[str]) -> Output:
-    shaping = {
-        name: value
-        for name, value in asdict(settings).items()
-        if name not in _PATHS and name not in _ALIKE
-    }
+    told = {name: value for name, value in asdict(settings).items() if name not in _PATHS}
     inputs = [settings.model_path, settings.train_file]
     if settings.val_file is not None:
         inputs.append(settings.val_file)
@@ -52,7 +53,7 @@ def _output(settings: "GrpoSettings | SftSettings", command: str, traces: Sequen
         passport=settings.out_dir / "run.json",
         command=command,
         made_of={
-            **shaping,
+            **shaping(told),
             "model": content_of(settings.model_path),
             "train_file": content_of(settings.train_file),
             "val_file": content_of(settings.val_file),
