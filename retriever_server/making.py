@@ -2,6 +2,7 @@
 
 import fcntl
 import json
+import logging
 import shutil
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
@@ -9,7 +10,17 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import atomic_write
-from retriever_server.manifest import put_in_place, refuse_foreign_folder
+from convsearch.made import refuse_other, tell_kept
+from retriever_server.manifest import (
+    damaged_files,
+    has_manifest,
+    lists_files,
+    put_in_place,
+    read_manifest,
+    refuse_foreign_folder,
+)
+
+logger = logging.getLogger(__name__)
 
 JOB, LOCK = "job.json", "lock"
 
@@ -19,6 +30,40 @@ def partial_folder(out_dir: Path) -> Path:
     return out_dir.with_name(f"{out_dir.name}.partial")
 
 
+def is_made(out_dir: Path, engine: str, facts: Mapping[str, object]) -> bool:
+    """Whether `out_dir` is the whole index of these facts; a damaged one is none.
+
+    facts: fields of the manifest that corpus and settings decide. Raises ConfigError where it is
+    another index, or no index at all.
+    """
+    refuse_foreign_folder(out_dir)
+    if not has_manifest(out_dir):
+        return False
+    manifest = read_manifest(out_dir)
+    wanted = {"engine": engine, **facts}
+    refuse_other(out_dir, {name: manifest[name] for name in wanted if name in manifest}, wanted)
+    try:
+        damaged = damaged_files(out_dir) if lists_files(out_dir) else []
+    except DataError as error:
+        damaged = [str(error)]
+    if damaged:
+        logger.warning("%s: damaged (%s); it is built again", out_dir, ", ".join(damaged))
+        return False
+    tell_kept(out_dir)
+    return True
+
+
+def discard_unfinished(out_dir: Path) -> None:
+    """Removes what a killed build of this index has left.
+
+    Raises ConfigError where another process works there.
+    """
+    folder = partial_folder(out_dir)
+    if (folder / JOB).is_file():
+        with _locked(folder):
+            shutil.rmtree(folder)
+
+
 @contextmanager
 def held(folder: Path, settings: Mapping[str, object]) -> Iterator[None]:
     """Makes a folder or takes up an older one, for this process alone.
@@ -26,6 +71,13 @@ def held(folder: Path, settings: Mapping[str, object]) -> Iterator[None]:
     Raises ConfigError where another process works here or where the folder is of other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
+    with _locked(folder):
+        _check(folder, settings)
+        yield
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
     with (folder / LOCK).open("w") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -33,7 +85,6 @@ def held(folder: Path, settings: Mapping[str, object]) -> Iterator[None]:
             raise ConfigError(
                 f"{folder}: another process is building this index; wait for it"
             ) from None
-        _check(folder, settings)
         yield
 
 
@@ -86,5 +137,5 @@ def _check(folder: Path, settings: Mapping[str, object]) -> None:
         name = differing[0]
         raise ConfigError(
             f"{folder}: begun with {name} = {known.get(name)!r}, now {settings[name]!r}; "
-            "run it with the same settings, or delete this folder to begin anew"
+            "run it with the same settings, or delete this folder to begin anew, as --fresh does"
         )

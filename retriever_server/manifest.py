@@ -20,6 +20,10 @@ PAGE_BYTES = 64 * 1024
 SAMPLED_PAGES = 8
 _NAME = "manifest.json"
 _OWN_HASH = "facts_sha256"
+_PARTS = ("manifest.json", "run.json", "vectors", "ann", "ann.partial", "write.lock")
+"""Names in an index folder that no file table lists."""
+_LUCENE = ("_", "segments")
+"""What Lucene's own files begin with."""
 REMEDY = 'copy it again, or rebuild the index with "convsearch index"'
 """What to do about a damaged index."""
 
@@ -230,11 +234,25 @@ def refuse_foreign_folder(out_dir: Path) -> None:
 
 
 def put_in_place(made: Path, out_dir: Path) -> None:
-    """Gives a finished folder its name; an older index of that name is removed."""
+    """Gives a finished folder its name; an older index of that name is removed, and what else lay
+    in its folder stays."""
     old = out_dir.with_name(f".{out_dir.name}.{os.getpid()}.old")
     try:
         if out_dir.exists():
             out_dir.replace(old)
         made.replace(out_dir)
+        for path in _foreign(old) if has_manifest(old) else ():
+            if not (out_dir / path.name).exists():
+                path.replace(out_dir / path.name)
     finally:
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _foreign(index: Path) -> list[Path]:
+    """What lies in an index folder and is no part of an index."""
+    try:
+        table = read_manifest(index).get("files")
+    except DataError:
+        table = None
+    own = {*_PARTS, *(table if isinstance(table, dict) else ())}
+    return [p for p in index.iterdir() if p.name not in own and not p.name.startswith(_LUCENE)]

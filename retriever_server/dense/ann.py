@@ -15,6 +15,7 @@ import numpy.typing as npt
 
 from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.files import atomic_write
+from convsearch.made import refuse_other, tell_kept
 from convsearch.passport import sha256_of
 from retriever_server.dense.faiss_index import import_faiss, reason
 from retriever_server.dense.formats import Floats
@@ -105,6 +106,27 @@ class AnnIndex:
         with atomic_write(folder / _CARD) as out:
             json.dump(card, out, indent=1)
             out.write("\n")
+
+    @staticmethod
+    def error_of(folder: Path, vectors: Vectors, factory: str, search: str) -> RankError | None:
+        """What was measured of the index that lies there; None where there is none.
+
+        Raises ConfigError where it is of another factory, search setting or vectors.
+        """
+        path = folder / _CARD
+        if not path.is_file():
+            return None
+        try:
+            card = json.loads(path.read_text(encoding="utf-8"))
+            found = {name: card[name] for name in ("factory", "search", "vectors_sha256")}
+            error = RankError(**card["rank_error"])
+        except (ValueError, KeyError, TypeError):
+            raise DataError(f"{path}: damaged; {_REMEDY}") from None
+        now = {"factory": factory, "search": search}
+        now["vectors_sha256"] = sha256_of(vectors.folder / "vectors.json")
+        refuse_other(folder, found, now)
+        tell_kept(folder)
+        return error
 
     @classmethod
     def load(cls, folder: Path, vectors_dir: Path) -> tuple["AnnIndex", RankError, str]:

@@ -46,6 +46,7 @@ def build_ann_index(
     num_samples: int = 500,
     seed: int = 0,
     snapshot_s: float = SNAPSHOT_S,
+    keep: bool = False,
     on_forecast: Callable[[AnnForecast], None] | None = None,
     on_resume: Callable[[int], None] | None = None,
     on_progress: Progress | None = None,
@@ -56,6 +57,8 @@ def build_ann_index(
     queries: with their gold ids; without any, `sample_queries` draws num_samples. From then on the
     folder is searched approximately; deleting its folder `ann` makes it exact again. A build that
     was killed goes on at its last snapshot, at least snapshot_s after the one before.
+    keep: one of the same factory, search and vectors is left as it is, and another one refused
+    instead of replaced.
     on_forecast: called before training, with what the whole will take. on_resume, on_progress: see
     `build_ann`; after `adding` comes `measuring`, with the settings done, the exact one first.
     Raises ConfigError where memory or disk does not suffice, for search parameters that do not fit
@@ -66,6 +69,8 @@ def build_ann_index(
     engine = DenseBackend.load_exact(index_dir, encoder_path)
     for search in searches:  # a misspelt one is not found out after hours
         AnnIndex(new_index(engine.vectors.dim, factory), search)
+    if keep and (made := AnnIndex.error_of(index_dir / ANN, engine.vectors, factory, searches[-1])):
+        return [made]
     with in_making(index_dir / ANN, engine.vectors, factory) as snapshots:
         forecast = forecast_ann(engine.vectors, factory)
         if on_forecast is not None:

@@ -17,8 +17,8 @@ from convsearch.passages import refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
 from convsearch.texts import read_lines
 from retriever_server.cores import num_cores
-from retriever_server.making import parts_and_whole
-from retriever_server.manifest import Manifest, file_table, write_manifest
+from retriever_server.making import is_made, parts_and_whole
+from retriever_server.manifest import Manifest, file_table, read_manifest, write_manifest
 
 ENGINE = "bm25"
 LAYOUT = "blocks/1"
@@ -38,13 +38,15 @@ def build_bm25_index(
     b: float = 0.4,
     workers: int | None = None,
     part_blocks: int = PART_BLOCKS,
+    keep: bool = False,
     on_progress: Progress | None = None,
 ) -> Manifest:
     """Indexes title and text of every passage; returns the manifest.
 
     k1, b: of BM25 (Lucene's form); the defaults are those of Anserini. workers: processes, by
     default one for each processor. The folder appears when it is complete; an older index of that
-    name is replaced. Memory: some 250 MB for each worker; in the merge, 60 bytes a passage and 40
+    name is replaced. keep: one of the same corpus and settings is returned as it is, and another
+    one refused. Memory: some 250 MB for each worker; in the merge, 60 bytes a passage and 40
     a distinct term, beside the pages of mapped files.
     Raises DataError for a bad corpus, ConfigError for k1, b or a folder that is no index.
     """
@@ -64,6 +66,8 @@ def build_bm25_index(
     start = time.monotonic()
     corpus_hash = sha256_of(corpus_path)
     settings = {"k1": float(k1), "b": float(b), "analyzer": ANALYZER, "layout": LAYOUT}
+    if keep and is_made(out_dir, ENGINE, {**settings, "corpus_sha256": corpus_hash}):
+        return read_manifest(out_dir)
     job = {"corpus_sha256": corpus_hash, "part_blocks": part_blocks, **settings}
     with parts_and_whole(out_dir, job) as (parts_dir, folder):
         size = part_blocks * BLOCK

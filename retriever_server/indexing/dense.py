@@ -5,7 +5,7 @@ the same bytes as an unbroken one. Under torchrun each process takes shards of i
 """
 
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -29,10 +29,13 @@ from retriever_server.dense.vectors import (
 )
 from retriever_server.indexing.dense_job import Job
 from retriever_server.indexing.workers import Workers
+from retriever_server.making import is_made
 from retriever_server.manifest import Manifest, file_table, read_manifest, write_manifest
 from retriever_server.store import STORE_FILES, PassageStore, write_store
 
 ENGINE = "dense"
+SOME_HAVE = ("imported_sha256", "imported_ids_sha256", "query_prefix", "passage_prefix")
+"""Fields of the manifest of an imported index, and of one with prefixes."""
 OLD_VECTORS = "vectors.npy"
 """File of the first version of this index, which is refused."""
 _WINDOW_BATCHES = 64
@@ -61,6 +64,7 @@ def build_dense_index(
     dtype: str = "bfloat16",
     shard_rows: int = SHARD_ROWS,
     prefixes: Prefixes | None = None,
+    keep: bool = False,
     on_forecast: Callable[[Forecast], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
@@ -69,7 +73,8 @@ def build_dense_index(
     max_length: tokens of a passage that are read. dtype: bfloat16, float16 or float32, what vectors
     are rounded to. prefixes: what the model wants before queries and passages. on_forecast: called
     before encoding, with what the whole will take. on_progress: called with passages done and all,
-    of this process. The folder appears when it is complete, in place of an older index.
+    of this process. The folder appears when it is complete, in place of an older index. keep: one
+    of the same corpus, encoder and settings is returned as it is, and another one refused.
     Raises DataError for a bad corpus, CheckpointError for a bad encoder, ConfigError for a folder
     that is no index, for one begun with other settings, and for a disk without room.
     """
@@ -89,6 +94,8 @@ def build_dense_index(
         "vectors_version": FORMAT_VERSION,
         **prefixes.facts,
     }
+    if keep and is_made(out_dir, ENGINE, identity_of(settings)):
+        return read_manifest(out_dir)
     with ExitStack() as stack:
         if workers.is_first:
             stack.enter_context(job.held(settings))
@@ -129,6 +136,16 @@ def build_dense_index(
     return read_manifest(out_dir)
 
 
+def facts_of(settings: Mapping[str, object]) -> dict[str, object]:
+    """The settings of a build that its manifest holds."""
+    return {name: value for name, value in settings.items() if name != "batch_size"}
+
+
+def identity_of(settings: Mapping[str, object]) -> dict[str, object]:
+    """The same with None for what this index has not: another one may have it."""
+    return {**dict.fromkeys(SOME_HAVE), **facts_of(settings)}
+
+
 def finish_index(
     job: Job, num_shards: int, *, encoder: Encoder, settings: dict[str, object], seconds: float,
     inputs: Sequence[Path], encoder_path: Path,
@@ -141,14 +158,13 @@ def finish_index(
         job.vectors_dir, shards, encoder_id=str(settings["encoder_id"]), dim=encoder.dim,
         name=check_format(str(settings["dtype"])),
     )  # fmt: skip
-    facts = {name: value for name, value in settings.items() if name != "batch_size"}
     write_manifest(
         job.folder,
         ENGINE,
         {
             "num_passages": num_passages,
             "dim": encoder.dim,
-            **facts,
+            **facts_of(settings),
             "vectors_sha256": sha256_of(job.vectors_dir / "vectors.json"),
             "files": file_table(job.folder, STORE_FILES),
         },

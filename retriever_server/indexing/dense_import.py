@@ -20,8 +20,9 @@ from retriever_server.dense.forecast import Forecast, check_disk
 from retriever_server.dense.formats import check_format
 from retriever_server.dense.pickled_array import read_pickled_array
 from retriever_server.dense.vectors import FORMAT_VERSION, SHARD_ROWS, write_shard
-from retriever_server.indexing.dense import finish_index, store_passages
+from retriever_server.indexing.dense import ENGINE, finish_index, identity_of, store_passages
 from retriever_server.indexing.dense_job import Job
+from retriever_server.making import is_made
 from retriever_server.manifest import Manifest, read_manifest
 from retriever_server.store import PassageStore
 
@@ -43,15 +44,16 @@ def import_dense_index(
     dtype: str = "bfloat16",
     shard_rows: int = SHARD_ROWS,
     prefixes: Prefixes | None = None,
+    keep: bool = False,
     on_forecast: Callable[[Forecast], None] | None = None,
     on_progress: Callable[[int, int], None] | None = None,
 ) -> Manifest:
     """Writes the vectors in the order of the corpus; returns the manifest.
 
     encoder_path: the encoder that made them, which will encode the queries. prefixes: those
-    that the passages were encoded with, and the queries will be. on_forecast, on_progress, and
-    going on after a kill: as `build_dense_index`. Raises DataError where embeddings, ids and corpus
-    do not fit together, with the first place where they do not.
+    that the passages were encoded with, and the queries will be. keep, on_forecast, on_progress,
+    and going on after a kill: as `build_dense_index`. Raises DataError where embeddings, ids and
+    corpus do not fit together, with the first place where they do not.
     """
     start = time.monotonic()
     number_format = check_format(dtype)
@@ -81,6 +83,8 @@ def import_dense_index(
         "vectors_version": FORMAT_VERSION,
         **prefixes.facts,
     }
+    if keep and is_made(out_dir, ENGINE, identity_of(settings)):
+        return read_manifest(out_dir)
     with job.held(settings):
         store_passages(job, corpus_path)
         store = PassageStore(job.folder)

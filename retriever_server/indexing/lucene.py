@@ -26,8 +26,8 @@ from retriever_server.backends.lucene import (
 from retriever_server.cores import num_cores
 from retriever_server.lucene.frames import pack
 from retriever_server.lucene.jvm import HELPER_JAR, anserini_jar, jvm
-from retriever_server.making import kept_whole
-from retriever_server.manifest import Manifest, file_table, write_manifest
+from retriever_server.making import is_made, kept_whole
+from retriever_server.manifest import Manifest, file_table, read_manifest, write_manifest
 
 BATCH_SIZE = 2_000
 """Passages that cross to Java at once."""
@@ -48,6 +48,7 @@ def build_lucene_index(
     threads: int | None = None,
     java_heap: str | None = None,
     commit_s: float = COMMIT_S,
+    keep: bool = False,
     on_resume: Callable[[int], None] | None = None,
     on_progress: Callable[[int], None] | None = None,
 ) -> Manifest:
@@ -58,8 +59,9 @@ def build_lucene_index(
     others. threads: None takes all cores; java_heap: None takes 2g. commit_s: seconds between
     commits. on_resume gets the number of passages that a killed build has left, where there are
     any; on_progress the number that Java has taken, those included.
-    The folder appears when it is complete; an older index of that name is replaced. Memory does
-    not grow with the corpus, apart from eight bytes for each passage.
+    The folder appears when it is complete; an older index of that name is replaced. keep: one of
+    the same corpus and settings is returned as it is, and another one refused. Memory does not grow
+    with the corpus, apart from eight bytes for each passage.
     Raises DataError for a bad corpus, ConfigError for k1, b, a folder that is no index or one begun
     with other settings, DependencyError where Java or the jar is missing.
     """
@@ -68,6 +70,8 @@ def build_lucene_index(
     start = time.monotonic()
     facts = {"k1": float(k1), "b": float(b), "analyzer": ANALYZER_CLASS}
     facts |= {"made_with": anserini_jar().name, "corpus_sha256": sha256_of(corpus_path)}
+    if keep and is_made(out_dir, ENGINE, facts):
+        return read_manifest(out_dir)
     with kept_whole(out_dir, {**facts, "helper_sha256": sha256_of(HELPER_JAR)}) as folder:
         maker = machine.call(lambda named: _open_maker(named, folder, threads or num_cores()))
         try:

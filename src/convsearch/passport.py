@@ -73,10 +73,12 @@ def write_repeatable_passport(
     counts: Mapping[str, int],
     name: str,
     outputs: Sequence[Path],
+    made: Mapping[str, object] | None = None,
 ) -> None:
     """The passport of a data set that depends on its seed alone, so that its own bytes repeat too.
 
     It holds neither time nor versions. outputs: files of the same folder, stored with their hash.
+    made: as for `write_passport`.
     """
     passport = {
         "stage": stage,
@@ -84,6 +86,7 @@ def write_repeatable_passport(
         "counts": dict(counts),
         "outputs": {file.name: sha256_of(file) for file in outputs},
         "settings": {"name": name},
+        **(made or {}),
     }
     with atomic_write(path) as out:
         json.dump(passport, out, indent=2)
@@ -99,10 +102,12 @@ def write_passport(
     counts: Mapping[str, int] | None = None,
     seed: int | None = None,
     seconds: float | None = None,
+    made: Mapping[str, object] | None = None,
 ) -> None:
     """Writes the passport of one output, atomically.
 
     settings: resolved configuration, JSON-ready. inputs: files or folders, stored with their hash.
+    made: `record` or `identity` of a `convsearch.made.Output`: by it a later call knows this.
     """
     passport = {
         "stage": stage,
@@ -114,6 +119,7 @@ def write_passport(
         "counts": dict(counts or {}),
         "inputs": {str(p): sha256_of(p) for p in inputs},
         "settings": dict(settings),
+        **(made or {}),
     }
     with atomic_write(path) as out:
         json.dump(passport, out, indent=2, ensure_ascii=False, default=str)

@@ -18,6 +18,7 @@ RINGS = {
     "files": 1,
     "passages": 1,
     "passport": 1,
+    "made": 1,
     "listening": 1,
     "prompts": 1,
     "rewards": 1,

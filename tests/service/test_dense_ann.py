@@ -11,7 +11,7 @@ from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.retrieval import Retriever
 from retriever_server.backends.ann import AnnBackend
 from retriever_server.backends.dense import DenseBackend
-from retriever_server.dense.ann import rank_error
+from retriever_server.dense.ann import RankError, rank_error
 from retriever_server.indexing.ann import build_ann_index
 from retriever_server.indexing.dense import build_dense_index
 
@@ -155,3 +155,26 @@ def test_what_the_figures_mean() -> None:
     )  # fmt: skip
     assert (error.equal, error.missed) == (0.4, 0.25)
     assert error.mean_shift == pytest.approx(2 / 3)
+
+
+def test_an_approximate_index_of_other_settings_is_refused(world: Path) -> None:
+    def build(factory: str, search: str, *, keep: bool = True) -> list[RankError]:
+        return build_ann_index(
+            world / "index", encoder_path=world / "encoder", factory=factory, searches=[search],
+            num_samples=20, keep=keep,
+        )  # fmt: skip
+
+    made = build("IVF4,Flat", "nprobe=2", keep=False)
+    card = world / "index" / "ann" / "ann.json"
+    before = card.stat().st_mtime_ns
+    assert build("IVF4,Flat", "nprobe=2") == made
+    for words, sentence in (
+        (("Flat", ""), r"factory \(there 'IVF4,Flat', now 'Flat'\)"),
+        (("IVF4,Flat", "nprobe=4"), r"search \(there 'nprobe=2', now 'nprobe=4'\)"),
+    ):
+        with pytest.raises(ConfigError, match=sentence):
+            build(*words)
+    assert card.stat().st_mtime_ns == before
+    build("Flat", "", keep=False)
+    assert json.loads(card.read_text())["factory"] == "Flat"
+    shutil.rmtree(card.parent)

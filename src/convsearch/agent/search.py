@@ -60,7 +60,7 @@ class SearchTool:
         self.settings = settings
         self.squeezer_name = squeezer.name if squeezer else "none"
         self.meter = SqueezeMeter()
-        self._retriever = retriever
+        self.retriever = retriever
         self._squeezer = squeezer
         self._count = count_tokens
 
@@ -74,7 +74,7 @@ class SearchTool:
         if not calls:
             return []
         queries = list(dict.fromkeys(query for call in calls for query in call.queries))
-        lists = dict(zip(queries, self._retriever.search(queries, self.settings.topk), strict=True))
+        lists = dict(zip(queries, self.retriever.search(queries, self.settings.topk), strict=True))
         fused = [
             tuple(
                 hit.doc_id
@@ -83,7 +83,7 @@ class SearchTool:
             for call in calls
         ]
         ids = list(dict.fromkeys(doc_id for found in fused for doc_id in found))
-        found_passages = map(_as_data, self._retriever.passages(ids)) if ids else ()
+        found_passages = map(_as_data, self.retriever.passages(ids)) if ids else ()
         passages = dict(zip(ids, found_passages, strict=True))
         requests = [
             SqueezeRequest(

@@ -37,6 +37,7 @@ from convsearch.cli.agent_options import (
     say_plots,
     search_tool,
 )
+from convsearch.cli.agent_outputs import claimed
 from convsearch.cli.agent_squeezer import SqueezerOptions
 from convsearch.cli.agent_sweep import sweep
 from convsearch.cli.agent_training import curves, paired
@@ -170,12 +171,27 @@ def evaluate(
         typer.Option("--published", help="Beside what others published on the seven sets."),
     ] = False,
     plots: Plots = "svg",
+    fresh: o.FreshOption = False,
 ) -> None:
     """Score runs beside each other: as they are, and within equal documents and tokens."""
     data = load_questions(dataset)
     questions = data.questions(split, set_name)[:limit]
     golds = {question.qid: data.golds(question.qid) for question in questions}
     names = _names(episodes)
+    settings = {
+        "split": split,
+        "set": set_name,
+        "max_documents": max_documents,
+        "max_tokens": max_tokens,
+    }
+    files = {"questions": data.questions_path, "qrels": data.qrels_path}
+    output = claimed(
+        out,
+        "agent eval",
+        {**settings, "limit": limit, "seed": seed},
+        {**files, **dict(zip(names, episodes, strict=True))},
+        fresh=fresh,
+    )
     runs = [
         score_run(
             name,
@@ -189,19 +205,17 @@ def evaluate(
         for name, path in zip(names, episodes, strict=True)
     ]
     budget = equal_budget(runs, max_documents, max_tokens)
+    output.begin(fresh=fresh)
     write_scores(
         out,
         runs,
         budget,
-        settings={
-            "split": split,
-            "set": set_name,
-            "max_documents": max_documents,
-            "max_tokens": max_tokens,
-        },
+        settings=settings,
         inputs=[data.questions_path, data.qrels_path, *episodes],
         seed=seed,
+        made=output.record,
     )
+    output.end()
     o.say(show_scores(runs, budget))
     if published:
         beside = beside_published(runs)

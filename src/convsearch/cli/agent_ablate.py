@@ -27,6 +27,7 @@ from convsearch.cli.agent_options import (
     numbers,
     say_plots,
 )
+from convsearch.cli.agent_outputs import claimed
 from convsearch.data.questions import load_questions
 from convsearch.episodes.variants import model_variants
 from convsearch.errors import ConfigError, DataError
@@ -35,6 +36,9 @@ from convsearch.infer import SamplingParams
 from convsearch.passport import write_passport
 from convsearch.pipeline.search import open_retriever
 from convsearch.report.agent_charts import write_ablation_charts
+from convsearch.retrieval.identity import index_identity
+
+_FILES = ("variants.jsonl", "ablation.json", "equal_documents.json", "ablation.md")
 
 
 def ablate(
@@ -64,6 +68,7 @@ def ablate(
     max_tokens: TokensOption = 512,
     seed: Annotated[int, typer.Option(help="Of the bootstrap intervals and the model.")] = 0,
     plots: Plots = "svg",
+    fresh: o.FreshOption = False,
 ) -> None:
     """Measure what several queries find, in all-gold recall: variants by rules, or by --model."""
     started = time.monotonic()
@@ -103,7 +108,18 @@ def ablate(
         return worded[question][:num_variants]
 
     chosen_variants = of_model if made else rule_variants
+    settings = {
+        "split": split, "set": set_name, "type": type_name, "variants": ns, "topk": ks,
+        "top": top, "documents": limits, "engine": identity,
+        "temperature": temperature if identity else None,
+    }  # fmt: skip
     with open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever:
+        shaping = {
+            **settings, "max_tokens": max_tokens if identity else None, "seed": seed,
+            "index": index_identity(retriever, index or retriever_url),
+        }  # fmt: skip
+        files = {"questions": data.questions_path, "qrels": data.qrels_path}
+        output = claimed(out, "agent ablate", shaping, files, results=_FILES, fresh=fresh)
         rows = ablate_variants(
             questions, golds, retriever, ns=ns, ks=ks, top=top, seed=seed, variants=chosen_variants
         )
@@ -113,7 +129,7 @@ def ablate(
         )  # fmt: skip
     alone = sum(len(chosen_variants(q.question, max(ns))) < 2 for q in questions)
     table, equal_rows = ablation_table(rows, top), equal_table(equal)
-    out.mkdir(parents=True, exist_ok=True)
+    output.begin(fresh=fresh)
     write_jsonl(
         out / "variants.jsonl",
         ({"qid": q.qid, "queries": chosen_variants(q.question, max(ns))} for q in questions),
@@ -125,18 +141,16 @@ def ablate(
     write_passport(
         out / "run.json",
         stage="agent ablate",
-        settings={
-            "split": split, "set": set_name, "type": type_name, "variants": ns, "topk": ks,
-            "top": top, "documents": limits, "retriever": str(index or retriever_url),
-            "engine": identity, "temperature": temperature if identity else None,
-        },
+        settings={**settings, "retriever": str(index or retriever_url)},
         inputs=[data.questions_path, data.qrels_path],
         counts={
             "questions": len(questions), "without_gold": without_gold, "without_variants": alone,
         },
         seed=seed,
         seconds=round(time.monotonic() - started, 3),
+        made=output.record,
     )  # fmt: skip
+    output.end()
     source = f"by {model}" if model is not None else "by rules"
     o.say(
         f"{len(questions)} questions with gold passages; variants {source}, "

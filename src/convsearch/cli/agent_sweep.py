@@ -30,6 +30,7 @@ from convsearch.cli.agent_options import (
     numbers,
     say_plots,
 )
+from convsearch.cli.agent_outputs import SCORES, claimed
 from convsearch.cli.agent_squeezer import SqueezerOptions, open_squeezer, refuse_unused
 from convsearch.data.questions import load_questions
 from convsearch.episodes import AgentRun, infer_episodes
@@ -48,6 +49,9 @@ from convsearch.infer import SamplingParams
 from convsearch.infer.journal import passport_path
 from convsearch.pipeline.search import open_retriever
 from convsearch.report.agent_charts import write_score_charts, write_sweep_charts
+from convsearch.retrieval.identity import index_identity
+
+STAGE = "agent sweep"
 
 
 def sweep(
@@ -85,6 +89,7 @@ def sweep(
     usd_per_million_output: Price = 0.0,
     retry_failed: o.RetryOption = False,
     plots: Plots = "svg",
+    fresh: o.FreshOption = False,
 ) -> None:
     """Run expand_search for every n, k and squeezer; cells that are finished are not run again."""
     ns, ks = numbers(variants, "--variants"), numbers(topk, "--topk")
@@ -111,6 +116,22 @@ def sweep(
         o.engine_of(engine, model, url=engine_url, device=device, dtype=dtype) as opened,
         open_retriever(index=index, url=retriever_url, encoder=encoder) as retriever,
     ):
+        settings = {"split": split, "set": set_name, "limit": limit}
+        output = claimed(
+            out,
+            STAGE,
+            {
+                **settings, "form": form, "max_turns": max_turns, "temperature": temperature,
+                "max_tokens": max_tokens, "seed": seed, "max_documents": max_documents,
+                "max_result_tokens": max_result_tokens, "squeezer_model": squeezer_model,
+                "engine": dict(opened.identity),
+                "index": index_identity(retriever, index or retriever_url),
+            },
+            {"questions": data.questions_path, "qrels": data.qrels_path},
+            results=(*SCORES, "sweep.md"),
+            fresh=fresh,
+        )  # fmt: skip
+        settings["cells"] = [c.name for c in cells]  # another call may add some
         for number, cell in enumerate(cells, 1):
             run = AgentRun(
                 strategy=strategy("expand_search", num_variants=cell.n, max_turns=max_turns),
@@ -136,8 +157,8 @@ def sweep(
                     retriever, search, squeezer=squeezer, count_tokens=token_counter(opened)
                 )
                 episodes = infer_episodes(
-                    questions, opened, tool, run, out_path=path, retry_failed=retry_failed,
-                    inputs=[data.questions_path], on_progress=advance,
+                    questions, opened, tool, run, out_path=path, fresh=fresh,
+                    retry_failed=retry_failed, inputs=[data.questions_path], on_progress=advance,
                 )  # fmt: skip
             paths.append(path)
             scored[cell] = score_run(
@@ -151,14 +172,16 @@ def sweep(
             )
     runs = list(scored.values())
     budget = equal_budget(runs)
-    settings = {"split": split, "set": set_name, "limit": limit, "cells": [c.name for c in cells]}
+    output.begin(fresh=fresh)
     inputs = [data.questions_path, data.qrels_path, *paths]
     write_scores(
-        out, runs, budget, settings=settings, inputs=inputs, seed=seed, stage="agent sweep"
-    )
+        out, runs, budget, settings=settings, inputs=inputs, seed=seed, stage=STAGE,
+        made=output.record,
+    )  # fmt: skip
     table = sweep_table(scored, budget)
     with atomic_write(out / "sweep.md") as stream:
         stream.write(f"{table}\n")
+    output.end()
     o.say(table)
     say_plots(plots, lambda kind: write_sweep_charts(out, sweep_curves(scored), form=kind))
     say_plots(plots, lambda kind: write_score_charts(out, runs, form=kind))

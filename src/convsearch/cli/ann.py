@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from convsearch.cli import options as o
 from convsearch.cli.bars import bars
 from convsearch.errors import ConfigError
 
@@ -29,20 +30,25 @@ def command(
     samples: Annotated[
         int, typer.Option(help="without turns: queries taken out of passages", min=1)
     ] = 500,
+    fresh: o.FreshOption = False,
 ) -> None:
     """Search a dense index approximately from now on; prints how many ranks that gets wrong.
 
     Started again after a kill, it goes on where it was."""
+    from retriever_server.dense.ann import ANN
     from retriever_server.indexing.ann import build_ann_index
+    from retriever_server.making import discard_unfinished
 
     if (turns is None) != (qrels is None):
         raise ConfigError("--turns and --qrels go together; name both files")
     queries = _questions(turns, qrels) if turns is not None and qrels is not None else []
     searches = search or [""]
+    if fresh:
+        discard_unfinished(index / ANN)
     with _Told(1 + len(searches)) as told:
         errors = build_ann_index(
             index, encoder_path=encoder, factory=factory, searches=searches, queries=queries,
-            num_samples=samples,
+            num_samples=samples, keep=not fresh,
             on_forecast=told.forecast, on_resume=told.resume, on_progress=told.progress,
         )  # fmt: skip
     for error in errors:

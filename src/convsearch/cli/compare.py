@@ -13,6 +13,7 @@ from convsearch.errors import ConfigError
 from convsearch.eval.published import TABLES, published_rows, published_table
 from convsearch.eval.significance import PERMUTATIONS
 from convsearch.files import atomic_write, write_jsonl
+from convsearch.made import refuse_passport_name
 from convsearch.named_paths import named_path, path_list
 from convsearch.pipeline.comparison import (
     DEFAULT_METRICS,
@@ -82,6 +83,8 @@ def command(
     ] = False,
 ) -> None:
     """Compare evaluations of one data set: means, paired tests, gains and losses."""
+    refuse_passport_name(out)
+    refuse_passport_name(per_query)
     read = _read_methods(methods)
     if len(read) < 2 and published is None:
         raise ConfigError("name two evaluations or more, or one and --published DATASET/ENGINE")

@@ -6,13 +6,14 @@ from typing import Annotated
 import typer
 
 from convsearch.cli import data_published, data_qa
-from convsearch.cli.data_published import show
+from convsearch.cli.data_published import Fresh, show
+from convsearch.cli.made_file import make_file
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.mini.hop_files import write_hops
 from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
-from convsearch.data.pooled_rewrites import write_field_rewrites
+from convsearch.data.pooled_rewrites import turns_file, write_field_rewrites
 from convsearch.data.questions import convert_questions, load_questions
 from convsearch.prompts import TrainedStyle
 
@@ -32,9 +33,10 @@ app.command()(data_qa.wiki18)
 def mini(
     out: Out,
     seed: Annotated[int, typer.Option(help="Another seed makes another world.")] = DEFAULT_SEED,
+    fresh: Fresh = False,
 ) -> None:
     """Generate the embedded data set: a fictional encyclopaedia and conversations about it."""
-    show(out, write_mini(out, seed))
+    show(out, write_mini(out, seed, fresh=fresh))
 
 
 @app.command()
@@ -43,9 +45,10 @@ def hops(
     seed: Annotated[int, typer.Option(help="Of the world; the same as in data mini.")] = (
         DEFAULT_SEED
     ),
+    fresh: Fresh = False,
 ) -> None:
     """Generate questions that need two passages of the embedded encyclopaedia, for agents."""
-    show(out, write_hops(out, seed))
+    show(out, write_hops(out, seed, fresh=fresh))
 
 
 @app.command()
@@ -57,9 +60,10 @@ def pooled(
     name: Annotated[
         str | None, typer.Option(help="Name of the data set; the source folder's by default.")
     ] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Convert a folder in the pooled format (README of the real data)."""
-    show(out, convert_pooled(source, out, name=name))
+    show(out, convert_pooled(source, out, name=name, fresh=fresh))
 
 
 @app.command()
@@ -77,6 +81,7 @@ def own(
     ] = 0.1,
     test_share: Annotated[float, typer.Option(help="The same for test.")] = 0.2,
     seed: Annotated[int, typer.Option(help="Of the draw of splits.")] = 0,
+    fresh: Fresh = False,
 ) -> None:
     """Convert conversations and passages of your own (docs/own-data.md)."""
     counts = convert_own(
@@ -87,6 +92,7 @@ def own(
         dev_share=dev_share,
         test_share=test_share,
         seed=seed,
+        fresh=fresh,
     )
     show(out, counts)
 
@@ -97,9 +103,10 @@ def qa(
         Path, typer.Option(help="Folder with corpus.jsonl and train, dev or test.jsonl (or .gz).")
     ],
     out: Out,
+    fresh: Fresh = False,
 ) -> None:
     """Convert questions with answers and gold passages, for search agents."""
-    show(out, convert_questions(source, out))
+    show(out, convert_questions(source, out, fresh=fresh))
 
 
 @app.command()
@@ -110,14 +117,27 @@ def prompts(
     prompt: Annotated[
         TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
     ] = "instruct",
+    fresh: Fresh = False,
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""
     from convsearch.data.parquet import write_grpo_parquet
 
     data = load_dataset(dataset)
-    turns = data.turns(split)
-    count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
-    show(out, {"num_prompts": count})
+
+    def write() -> dict[str, int]:
+        turns = data.turns(split)
+        count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
+        return {"num_prompts": count}
+
+    counts = make_file(
+        out,
+        write,
+        command="data prompts",
+        settings={"dataset": data.name, "split": split, "prompt": prompt},
+        inputs={"turns": data.turns_path, "qrels": data.qrels_path},
+        fresh=fresh,
+    )
+    show(out, counts)
 
 
 @app.command("agent-prompts")
@@ -128,14 +148,27 @@ def agent_prompts(
     name: Annotated[
         str | None, typer.Option(help="Only this data set of the folder, such as hotpotqa.")
     ] = None,
+    fresh: Fresh = False,
 ) -> None:
     """Write the questions of a split for the training of search agents."""
     from convsearch.data.parquet import write_agent_parquet
 
     data = load_questions(dataset)
-    questions = data.questions(split, name)
-    count = write_agent_parquet(out, questions, data.qrels)
-    show(out, {"num_prompts": count, "without_answers": len(questions) - count})
+
+    def write() -> dict[str, int]:
+        questions = data.questions(split, name)
+        count = write_agent_parquet(out, questions, data.qrels)
+        return {"num_prompts": count, "without_answers": len(questions) - count}
+
+    counts = make_file(
+        out,
+        write,
+        command="data agent-prompts",
+        settings={"split": split, "name": name},
+        inputs={"questions": data.questions_path, "qrels": data.qrels_path},
+        fresh=fresh,
+    )
+    show(out, counts)
 
 
 @app.command()
@@ -146,6 +179,15 @@ def rewrites(
         str, typer.Option("--field", help="Field of the turns: rewrite, chatgpt_rewrite, ...")
     ] = "rewrite",
     split: Annotated[str, typer.Option(help="Which turns.")] = "dev",
+    fresh: Fresh = False,
 ) -> None:
     """Take the human or published rewrites of a source, to compare with; not for training."""
-    show(out, write_field_rewrites(source, out, name=name, split=split))
+    counts = make_file(
+        out,
+        lambda: write_field_rewrites(source, out, name=name, split=split),
+        command="data rewrites",
+        settings={"field": name, "split": split},
+        inputs={"turns": turns_file(source, split)},
+        fresh=fresh,
+    )
+    show(out, counts)

@@ -52,6 +52,10 @@ Expect = Annotated[
     list[str] | None,
     typer.Option(help="name=count: another count than the published one; may be repeated."),
 ]
+Fresh = Annotated[
+    bool,
+    typer.Option("--fresh", help="Make the output anew, if it was made with other settings."),
+]
 AllowMismatch = Annotated[
     bool,
     typer.Option("--allow-count-mismatch", help="Tell other counts than published, and go on."),
@@ -76,6 +80,7 @@ def topiocqa(
     verify: Verify = False,
     download_only: DownloadOnly = False,
     catalogue: Catalogue = None,
+    fresh: Fresh = False,
 ) -> None:
     """Download and convert TopiOCQA: 25.7 million passages, published dev data as split test."""
     kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
@@ -84,7 +89,9 @@ def topiocqa(
         flags,
         out,
         of_sets("topiocqa"),
-        lambda source: convert_topiocqa(source, out, kept, gold=gold, quoting=tsv_quoting),
+        lambda source: convert_topiocqa(
+            source, out, kept, gold=gold, quoting=tsv_quoting, fresh=fresh
+        ),
     )
 
 
@@ -100,11 +107,12 @@ def qrecc(
     verify: Verify = False,
     download_only: DownloadOnly = False,
     catalogue: Catalogue = None,
+    fresh: Fresh = False,
 ) -> None:
     """Download and convert QReCC: 54.6 million passages, human rewrites in files of their own."""
     kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
     flags = RawFlags(raw or Path("data/raw/qrecc"), catalogue, offline, verify, download_only)
-    convert = partial(convert_qrecc, out=out, kept=kept)
+    convert = partial(convert_qrecc, out=out, kept=kept, fresh=fresh)
     if counts := from_raw(flags, out, of_sets("qrecc"), convert):
         print(published_size_note(counts))
 
@@ -133,6 +141,7 @@ def cast(
     verify: Verify = False,
     download_only: DownloadOnly = False,
     catalogue: Catalogue = None,
+    fresh: Fresh = False,
 ) -> None:
     """Download and convert TREC CAsT topics and graded judgements of one year."""
     if year not in (2019, 2020, 2021):
@@ -150,15 +159,15 @@ def cast(
         RawFlags(raw or Path("data/raw/cast"), catalogue, offline, verify, download_only),
         out,
         of_sets(f"cast{year}", *([collection] if with_corpus else [])),
-        partial(convert_cast, out=out, kept=kept, settings=settings),
+        partial(convert_cast, out=out, kept=kept, settings=settings, fresh=fresh),
     )
     if counts and not with_corpus:
         print(f"there is no corpus.jsonl in {out}; data/README.md says how to evaluate without one")
 
 
 def show(out: Path, counts: dict[str, int]) -> None:
-    """What was written, and its counts, a line each."""
-    print(f"wrote {out}")
+    """What is there now, and its counts, a line each."""
+    print(f"{out}:")
     for key, count in counts.items():
         print(f"{key:28s} {count:>11,}")
 

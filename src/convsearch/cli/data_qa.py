@@ -10,6 +10,7 @@ from convsearch.cli.data_published import (
     Catalogue,
     DownloadOnly,
     Expect,
+    Fresh,
     Offline,
     OneIn,
     Out,
@@ -44,6 +45,7 @@ def qa_sets(
     verify: Verify = False,
     download_only: DownloadOnly = False,
     catalogue: Catalogue = None,
+    fresh: Fresh = False,
 ) -> None:
     """Download and convert the seven question sets that papers on search agents report on."""
     names, chosen = sets or list(RAW_SPLITS), splits or list(SPLITS)
@@ -52,7 +54,7 @@ def qa_sets(
         RawFlags(raw or _RAW, catalogue, offline, verify, download_only),
         out,
         lambda source: raw_files(source, names, chosen),
-        lambda source: convert_qa_sets(source, out, kept, names=names, splits=chosen),
+        lambda source: convert_qa_sets(source, out, kept, names=names, splits=chosen, fresh=fresh),
     )
 
 
@@ -66,6 +68,7 @@ def wiki18(
     verify: Verify = False,
     download_only: DownloadOnly = False,
     catalogue: Catalogue = None,
+    fresh: Fresh = False,
 ) -> None:
     """Download and convert wiki-18, the 21 million passages that these questions are asked of."""
     kept = kept_of(0.0, 0, keep_one_in, expect, allow_count_mismatch)
@@ -73,5 +76,5 @@ def wiki18(
         RawFlags(raw or _RAW, catalogue, offline, verify, download_only),
         out,
         of_sets(SET_NAME),
-        lambda source: convert_wiki18(source, out, kept),
+        lambda source: convert_wiki18(source, out, kept, fresh=fresh),
     )

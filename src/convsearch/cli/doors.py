@@ -6,6 +6,7 @@ index folders of `convsearch index`.
 
 import argparse
 import errno
+import logging
 import sys
 from collections.abc import Callable
 
@@ -30,7 +31,8 @@ def door_parser(name: str, what: str) -> argparse.ArgumentParser:
 
 def run_door(door: Callable[[], None]) -> None:
     """Errors meant for people become one sentence on stderr and exit code 2, and so does a disk or
-    a folder that does not take a file."""
+    a folder that does not take a file. That an output is kept is said on stderr."""
+    _tell_what_is_kept()
     try:
         door()
     except ConvsearchError as error:
@@ -46,3 +48,17 @@ def run_door(door: Callable[[], None]) -> None:
             file=sys.stderr,
         )
         raise SystemExit(2) from None
+
+
+class _ToStderr(logging.Handler):
+    """Plain lines on what stderr is at that moment: a bar may stand in front of it."""
+
+    def emit(self, record: logging.LogRecord) -> None:
+        print(record.getMessage(), file=sys.stderr)
+
+
+def _tell_what_is_kept() -> None:
+    heard = logging.getLogger("convsearch.made")
+    if not heard.handlers:
+        heard.addHandler(_ToStderr())
+        heard.setLevel(logging.INFO)

@@ -3,7 +3,7 @@
 import argparse
 import sys
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
@@ -15,10 +15,12 @@ from convsearch.errors import ConfigError, DataError
 from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
 from convsearch.infer.journal import passport_path
+from convsearch.made import Output
 from convsearch.passport import sha256_of
 from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import check_out, write_evaluation
+from convsearch.pipeline.evaluation_output import claim, evaluation_output
 from convsearch.pipeline.search import (
     SearchOptions,
     open_retriever,
@@ -241,6 +243,9 @@ def _evaluate(request: EvalRequest) -> None:
         open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
     ):
+        engine = search_settings(request.search, retriever)
+        output = _output(request, test_type, engine)
+        claim(output, fresh=True)
         evaluation = evaluate_searched(
             cut_queries(searched, request.limits.words),
             with_query_tokens(retriever, tokens),
@@ -251,7 +256,7 @@ def _evaluate(request: EvalRequest) -> None:
             note=note,
             on_progress=advance,
         )
-        engine = search_settings(request.search, retriever)
+    output.begin(fresh=True)
     write_evaluation(
         request.out_dir,
         evaluation,
@@ -264,8 +269,27 @@ def _evaluate(request: EvalRequest) -> None:
         inputs=[request.queries, request.qrels],
         seconds=round(time.monotonic() - started, 3),
         run_name=request.run_name,
+        made=output.record,
     )
+    output.end()
     show(evaluation, request.out_dir)
+
+
+def _output(request: EvalRequest, test_type: str, engine: Mapping[str, object]) -> Output:
+    """What is to be made. As the original's scripts, the doors replace an evaluation that was made
+    with other settings; what is no evaluation they refuse."""
+    settings = {
+        "test_type": test_type,
+        **engine,
+        "limits": asdict(request.limits),
+        "topk": request.topk,
+        "paper_compat": request.paper_compat,
+        "relevance_level": request.relevance_level,
+    }
+    files = {"queries": request.queries, "qrels": request.qrels}
+    if request.turns is not None:
+        files["turns"] = request.turns
+    return evaluation_output(request.out_dir, settings, files, run_name=request.run_name)
 
 
 def _of_rewrites(request: EvalRequest, qrels: Qrels) -> tuple[list[Searched], bool]:

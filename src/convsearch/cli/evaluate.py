@@ -22,6 +22,7 @@ from convsearch.pipeline.evaluation_files import (
     unknown_golds_line,
     write_evaluation,
 )
+from convsearch.pipeline.evaluation_output import claim, evaluation_output
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -98,6 +99,7 @@ def command(
         ),
     ] = RELEVANCE_LEVEL,
     seed: Annotated[int, typer.Option(help="Of the bootstrap intervals.")] = 0,
+    fresh: o.FreshOption = False,
 ) -> None:
     """Measure how well queries find the right passages; every turn of the split counts."""
     methods = MethodOptions(
@@ -121,6 +123,15 @@ def command(
         if run.resolve() == (out / RUN_NAME).resolve():
             raise ConfigError(f"{run}: would be written over; name another folder with --out")
         judged = _judged(qrels, dataset, split)
+        shaping = {
+            **judged.settings,
+            "topk": topk,
+            "paper_compat": paper_compat,
+            "relevance_level": relevance_level,
+            "seed": seed,
+        }
+        output = evaluation_output(out, shaping, {"run": run, **judged.files})
+        claim(output, fresh=fresh)
         measured = evaluate_run(
             read_run(run),
             judged.qrels,
@@ -132,6 +143,7 @@ def command(
             seed=seed,
             corpus=judged.corpus,
         )
+        output.begin(fresh=fresh)
         write_evaluation(
             out,
             measured,
@@ -139,7 +151,9 @@ def command(
             settings={"run": str(run), **judged.settings},
             inputs=[run, *judged.inputs],
             seed=seed,
+            made=output.record,
         )
+        output.end()
         show(measured, out)
         return
     if dataset is None or qrels is not None:
@@ -161,6 +175,7 @@ def command(
         relevance_level=relevance_level,
         seed=seed,
         out=out,
+        fresh=fresh,
     )
     if methods.is_table:
         eval_table.make(request)
@@ -186,6 +201,12 @@ def _single(request: eval_table.Request) -> None:
         open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
     ):
+        settings = request.settings(retriever)
+        files = {"turns": data.turns_path, "qrels": data.qrels_path}
+        if inputs:
+            files["rewrites"] = inputs[0]
+        output = evaluation_output(request.out, {**request.shaping(settings), "tag": tag}, files)
+        claim(output, fresh=request.fresh)
         measured = evaluate_searched(
             cut_queries(searched, request.limits.words),
             with_query_tokens(retriever, tokens),
@@ -196,7 +217,7 @@ def _single(request: eval_table.Request) -> None:
             seed=request.seed,
             on_progress=advance,
         )
-        settings = request.settings(retriever)
+    output.begin(fresh=request.fresh)
     write_evaluation(
         request.out,
         measured,
@@ -205,7 +226,9 @@ def _single(request: eval_table.Request) -> None:
         inputs=[data.turns_path, data.qrels_path, *inputs],
         seed=request.seed,
         seconds=round(time.monotonic() - started, 3),
+        made=output.record,
     )
+    output.end()
     show(measured, request.out)
 
 
@@ -214,7 +237,7 @@ class _Judged:
     """What a run file is held against."""
 
     qrels: Qrels
-    inputs: list[Path]
+    files: dict[str, Path]
     turns: list[Turn] | None = None
     """None: every query of the qrels counts."""
     switches: Mapping[str, bool | None] | None = None
@@ -223,20 +246,25 @@ class _Judged:
     settings: dict[str, object] = field(default_factory=dict)
     """For the passport."""
 
+    @property
+    def inputs(self) -> list[Path]:
+        """For the passport."""
+        return [self.files["qrels"]]
+
 
 def _judged(qrels: Path | None, dataset: Path | None, split: str) -> _Judged:
     if dataset is not None and qrels is None:
         data = load_dataset(dataset)
         return _Judged(
             qrels=data.qrels,
-            inputs=[data.qrels_path],
+            files={"qrels": data.qrels_path, "turns": data.turns_path},
             turns=data.turns(split),
             switches=data.topic_switches(),
             corpus=data.corpus_path,
             settings={"dataset": data.name, "split": split},
         )
     if qrels is not None and dataset is None:
-        return _Judged(qrels=read_qrels(qrels), inputs=[qrels])
+        return _Judged(qrels=read_qrels(qrels), files={"qrels": qrels})
     raise ConfigError("--run needs the judgements: either --qrels FILE or --dataset FOLDER")
 
 

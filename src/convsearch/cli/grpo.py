@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from convsearch.cli import options as o
 from convsearch.cli.train_progress import TrainBar
 from convsearch.rewards.shapes import RewardShape
 from convsearch.train.device import Device, Dtype
@@ -86,6 +87,7 @@ def command(
     time_limit_s: Annotated[
         float, typer.Option(help="the training is stopped after this")
     ] = GrpoSettings.time_limit_s,
+    fresh: o.FreshOption = False,
 ) -> None:
     """Train a model by the rank of the right passage (verl's main_ppo, GRPO, FSDP2)."""
     on_cpu = device == "cpu"
@@ -123,5 +125,12 @@ def command(
         time_limit_s=time_limit_s,
     )
     with TrainBar("critic/score/mean", "reward") as advance:
-        target = run_grpo(settings, retriever_url, out / "grpo.log", out / "metrics.jsonl", advance)
+        target = run_grpo(
+            settings,
+            retriever_url,
+            out / "grpo.log",
+            out / "metrics.jsonl",
+            advance,
+            fresh=fresh,
+        )
     typer.echo(f"{target}: trained model; metrics in {out / 'metrics.jsonl'}")

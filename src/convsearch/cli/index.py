@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from convsearch.cli import options as o
 from convsearch.cli.bars import bars
 from convsearch.errors import ConfigError
 
@@ -29,7 +30,7 @@ _ENGINES_OF = {
 def command(
     context: typer.Context,
     corpus: Annotated[Path, typer.Option(help="corpus.jsonl, or .jsonl.gz")],
-    out: Annotated[Path, typer.Option(help="index folder to make; an older index is replaced")],
+    out: Annotated[Path, typer.Option(help="index folder to make")],
     engine: Annotated[
         Literal["bm25", "lucene", "dense"], typer.Option(help="how passages are searched")
     ] = "bm25",
@@ -59,9 +60,14 @@ def command(
     embedding_ids: Annotated[
         Path | None, typer.Option(help="dense: doc_embid_cat.pkl beside it")
     ] = None,
+    fresh: o.FreshOption = False,
 ) -> None:
     """Build a search index from a corpus; started again after a kill, it goes on where it was."""
     _refuse_options_of_others(context, engine)
+    if fresh and os.environ.get("RANK", "0") == "0":  # of several processes the first
+        from retriever_server.making import discard_unfinished
+
+        discard_unfinished(out)
     if engine == "bm25":
         from retriever_server.indexing.bm25 import build_bm25_index
         from retriever_server.indexing.forecast import forecast_bm25
@@ -70,7 +76,7 @@ def command(
         print(forecast, file=sys.stderr)
         with bars({"analysing": forecast.num_passages, "merging": 1.0}) as report:
             manifest = build_bm25_index(
-                corpus, out, k1=k1, b=b, workers=workers, on_progress=report
+                corpus, out, k1=k1, b=b, workers=workers, keep=not fresh, on_progress=report
             )
     elif engine == "lucene":
         from retriever_server.indexing.forecast import forecast_lucene
@@ -86,7 +92,7 @@ def command(
                 report("indexing", done)  # the bar takes its speed from what comes after
 
             manifest = build_lucene_index(
-                corpus, out, k1=k1, b=b, java_heap=java_heap,
+                corpus, out, k1=k1, b=b, java_heap=java_heap, keep=not fresh,
                 on_resume=resumed, on_progress=lambda done: report("indexing", done),
             )  # fmt: skip
     else:
@@ -102,14 +108,14 @@ def command(
         if embeddings is not None and embedding_ids is not None:
             manifest = import_dense_index(
                 corpus, out, encoder_path=encoder, embeddings_path=embeddings,
-                ids_path=embedding_ids, dtype=dtype, prefixes=prefixes,
+                ids_path=embedding_ids, dtype=dtype, prefixes=prefixes, keep=not fresh,
                 on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
                 on_progress=_DenseLines(),
             )  # fmt: skip
         else:
             manifest = build_dense_index(
                 corpus, out, encoder_path=encoder, batch_size=batch_size, dtype=dtype,
-                prefixes=prefixes,
+                prefixes=prefixes, keep=not fresh,
                 on_forecast=lambda forecast: typer.echo(str(forecast), err=True),
                 on_progress=_DenseLines(),
             )  # fmt: skip

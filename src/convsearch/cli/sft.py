@@ -5,6 +5,7 @@ from typing import Annotated
 
 import typer
 
+from convsearch.cli import options as o
 from convsearch.cli.train_progress import TrainBar
 from convsearch.train.device import Device, Dtype
 from convsearch.train.sft import SftSettings, run_sft
@@ -41,6 +42,7 @@ def command(
     time_limit_s: Annotated[
         float, typer.Option(help="the training is stopped after this")
     ] = SftSettings.time_limit_s,
+    fresh: o.FreshOption = False,
 ) -> None:
     """Fine-tune a model on its own best rewrites (verl's sft_trainer, FSDP2)."""
     on_cpu = device == "cpu"
@@ -63,5 +65,5 @@ def command(
         time_limit_s=time_limit_s,
     )
     with TrainBar("train/loss", "loss") as advance:
-        target = run_sft(settings, out / "sft.log", advance)
+        target = run_sft(settings, out / "sft.log", advance, fresh=fresh)
     typer.echo(f"{target}: fine-tuned model; metrics in {out / 'metrics.jsonl'}")

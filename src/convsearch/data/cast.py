@@ -23,6 +23,7 @@ from convsearch.data.corpus_job import (
 )
 from convsearch.data.dataset import PASSPORT, QRELS, TURNS
 from convsearch.data.download import Fetched
+from convsearch.data.outputs import folder_output
 from convsearch.data.published import check_counts
 from convsearch.data.raw_turns import Kept, RawSource, count_turns, write_human_rewrites
 from convsearch.errors import ConfigError, DataError
@@ -30,6 +31,7 @@ from convsearch.files import Qrels, read_qrels, write_qrels, write_turns
 from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Message, Turn
 
+STAGE = "data cast"
 PUBLISHED: dict[int, dict[str, int]] = {
     2019: {"num_raw_turns": 479, "num_judged_turns": 173, "num_judgements": 29_350},
     2020: {"num_raw_turns": 216, "num_judged_turns": 208, "num_judgements": 40_451},
@@ -70,7 +72,7 @@ class CastSettings:
 
 
 def convert_cast(
-    source: RawSource, out: Path, kept: Kept, settings: CastSettings
+    source: RawSource, out: Path, kept: Kept, settings: CastSettings, *, fresh: bool = False
 ) -> dict[str, int]:
     """Writes `out` and returns the counts, which are also in its passport.
 
@@ -92,6 +94,14 @@ def convert_cast(
         },
         **({} if settings.with_corpus else {"without_corpus": WITHOUT_CORPUS}),
     }
+    made_of = {
+        **job,
+        "own_files": [sha256_of(path) for path in (settings.wapo, settings.duplicates) if path],
+        "allow_missing_gold": settings.allow_missing_gold,
+    }
+    output = folder_output(out, STAGE, made_of, results=(TURNS, QRELS))
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter()
     with prepared_folder(out, job) as folder:
         topics_name, qrels_name = _TOPICS[year]
@@ -139,10 +149,11 @@ def convert_cast(
         counts["num_human_rewrites"] = write_human_rewrites(folder, turns, rewrites)
         write_passport(
             folder / PASSPORT,
-            stage="data cast",
+            stage=STAGE,
             settings={**job, "allow_missing_gold": settings.allow_missing_gold},
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

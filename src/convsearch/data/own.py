@@ -13,6 +13,7 @@ from pathlib import Path
 
 from convsearch.data.corpus_job import RawPassage, check_found, make_corpus, prepared_folder
 from convsearch.data.dataset import PASSPORT, QRELS, TURNS
+from convsearch.data.outputs import folder_output
 from convsearch.data.raw_turns import count_turns, question_of
 from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import (
@@ -28,6 +29,7 @@ from convsearch.files import (
 from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Message, Passage, Turn
 
+STAGE = "data own"
 SPLITS = ("train", "dev", "test")
 
 
@@ -40,13 +42,15 @@ def convert_own(
     dev_share: float = 0.1,
     test_share: float = 0.2,
     seed: int = 0,
+    fresh: bool = False,
 ) -> dict[str, int]:
     """Writes `out` and returns the counts, which are also in its passport.
 
     Where no conversation names a split, whole conversations are drawn: dev_share and test_share of
     them, the rest is `train`. Turns without relevant passages are left out and counted; they stay
     in the histories of later turns. An answer is part of the histories of later turns and of
-    nothing else. Raises DataError that names file and line, MissingFileError, or ConfigError.
+    nothing else. An output of the same files and settings is kept; fresh: makes it anew.
+    Raises DataError that names file and line, MissingFileError, or ConfigError.
     """
     started = time.monotonic()
     if not (dev_share >= 0 and test_share >= 0 and dev_share + test_share <= 1):
@@ -58,6 +62,14 @@ def convert_own(
         "conversations": {str(conversations): _hash(conversations)},
         "passages": {str(passages): _hash(passages)},
     }
+    content = {
+        name: list(value.values()) if isinstance(value, dict) else value
+        for name, value in settings.items()
+    }
+    sources = [conversations, passages]
+    output = folder_output(out, STAGE, {**content, "seed": seed}, sources=sources)
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter(turns_without_gold=0)
     with prepared_folder(out, settings) as folder:
         turns, golds = _turns(conversations, (dev_share, test_share), seed, counts)
@@ -71,11 +83,12 @@ def convert_own(
         write_qrels(folder / QRELS, qrels)
         write_passport(
             folder / PASSPORT,
-            stage="data own",
+            stage=STAGE,
             settings=settings,
             counts=counts,
             seed=seed,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

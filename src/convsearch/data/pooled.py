@@ -15,6 +15,7 @@ from pathlib import Path
 from urllib.parse import quote
 
 from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURN_INFO, TURNS, find_file
+from convsearch.data.outputs import folder_output
 from convsearch.data.staging import staged_folder
 from convsearch.data.topics import pages_of_golds, topic_switches
 from convsearch.errors import DataError, MissingFileError
@@ -28,9 +29,10 @@ from convsearch.files import (
     write_turns,
 )
 from convsearch.passages import unique_passages, write_passages
-from convsearch.passport import write_passport
+from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Message, Passage, Turn
 
+STAGE = "data pooled"
 SPLITS = ("train", "dev", "test")
 REPAIRS = (
     "joined_messages",
@@ -44,7 +46,9 @@ REPAIRS = (
 _UNSAFE = re.compile(r"[\s%]+")
 
 
-def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[str, int]:
+def convert_pooled(
+    source: Path, out: Path, *, name: str | None = None, fresh: bool = False
+) -> dict[str, int]:
     """Writes `out` from `source` and returns the counts, which are also in its passport.
 
     Every turn of the source becomes one turn. Mended and counted: neighbours of the same role in a
@@ -52,16 +56,25 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
     it, one that ends with the user gets an empty answer, ids that hold white space are
     percent-encoded, missing titles are empty. All `page_passages` are relevant where a turn has
     them, else its `gold`.
-    name: of the data set; the folder's name by default.
+    name: of the data set; the folder's name by default. An output of the same files and name is
+    kept; fresh: makes it anew.
     Raises DataError or MissingFileError for anything else that is wrong; `out` is then untouched.
     """
     started = time.monotonic()
     corpus_path, turn_paths = pooled_files(source, out)
+    files = [corpus_path, *turn_paths]
+    made_of = {
+        "name": name or source.resolve().name,
+        **{file.name: sha256_of(file) for file in files},
+    }
+    output = folder_output(out, STAGE, made_of, sources=files)
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter()
     counts.update(dict.fromkeys(REPAIRS, 0))
     turns, qrels, mentions, gold_pages = _turns(turn_paths, counts)
     titles: dict[str, str] = {}
-    with staged_folder(out) as staging:
+    with staged_folder(out, owned=output.traces) as staging:
         counts["num_turns"] = write_turns(staging / TURNS, turns)
         counts["num_passages"] = write_passages(
             staging / CORPUS, _passages(corpus_path, mentions, titles, counts)
@@ -75,11 +88,12 @@ def convert_pooled(source: Path, out: Path, *, name: str | None = None) -> dict[
             write_turn_info(staging / TURN_INFO, switches)
         write_passport(
             staging / PASSPORT,
-            stage="data pooled",
+            stage=STAGE,
             settings={"name": name or source.resolve().name, "source": str(source)},
             inputs=[corpus_path, *turn_paths],
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

@@ -19,11 +19,7 @@ def write_field_rewrites(source: Path, out: Path, *, name: str, split: str) -> d
     Raises ConfigError for an unknown split, MissingFileError for a source without it, and DataError
     for a bad line or a split where no turn has the field.
     """
-    if split not in SPLITS:
-        raise ConfigError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
-    path = find_file(source, f"{split}.jsonl")
-    if path is None:
-        raise MissingFileError(f"{source}: {split}.jsonl missing (also looked for .gz)")
+    path = turns_file(source, split)
     rewrites: list[Rewrite] = []
     for where, record in read_jsonl(path):
         value = record.get(name)
@@ -46,3 +42,14 @@ def write_field_rewrites(source: Path, out: Path, *, name: str, split: str) -> d
         raise DataError(f'{path}: no turn has a text in field "{name}"')
     write_rewrites(out, rewrites)
     return counts
+
+
+def turns_file(source: Path, split: str) -> Path:
+    """The turns of a split, plain or `.gz`. Raises ConfigError for an unknown split, and
+    MissingFileError for a source without it."""
+    if split not in SPLITS:
+        raise ConfigError(f"unknown split {split!r}; choose one of {', '.join(SPLITS)}")
+    path = find_file(source, f"{split}.jsonl")
+    if path is None:
+        raise MissingFileError(f"{source}: {split}.jsonl missing (also looked for .gz)")
+    return path

@@ -13,6 +13,7 @@ from pathlib import Path
 
 from convsearch.data.catalogue import RawFile
 from convsearch.data.dataset import PASSPORT, QRELS
+from convsearch.data.outputs import folder_output
 from convsearch.data.pooled import SPLITS
 from convsearch.data.published import check_counts
 from convsearch.data.questions import QUESTIONS, write_questions
@@ -24,6 +25,7 @@ from convsearch.files import Record, field, read_jsonl, write_qrels
 from convsearch.passport import write_passport
 from convsearch.types import Question
 
+STAGE = "data qa-sets"
 RAW_SPLITS = {
     "nq": ("train", "dev", "test"),
     "triviaqa": ("train", "dev", "test"),
@@ -80,6 +82,7 @@ def convert_qa_sets(
     *,
     names: Sequence[str],
     splits: Sequence[str] = SPLITS,
+    fresh: bool = False,
 ) -> dict[str, int]:
     """Writes `questions.jsonl`, an empty `qrels.trec` and the passport; returns its counts.
 
@@ -89,6 +92,14 @@ def convert_qa_sets(
     """
     started = time.monotonic()
     files = {each.name: each for each in source.fetch(raw_files(source, names, splits))}
+    made_of = {
+        "sets": list(dict.fromkeys(names)),
+        "splits": list(splits),
+        "raw_files": {file: each.sha256 for file, each in files.items()},
+    }
+    output = folder_output(out, STAGE, made_of, results=(QUESTIONS, QRELS))
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter({"without_answers": 0, "left_out_answers": 0})
     questions: dict[str, Question] = {}
     published: dict[str, int] = {}
@@ -108,19 +119,16 @@ def convert_qa_sets(
         counts, published, dict(kept.expected), allow_mismatch=kept.allow_count_mismatch
     )
     counts["count_mismatches"] = len(wrong)
-    with staged_folder(out) as staging:
+    with staged_folder(out, owned=output.traces) as staging:
         write_questions(staging / QUESTIONS, questions.values())
         write_qrels(staging / QRELS, {})
         write_passport(
             staging / PASSPORT,
-            stage="data qa-sets",
-            settings={
-                "sets": list(dict.fromkeys(names)),
-                "splits": list(splits),
-                "raw_files": {file: each.sha256 for file, each in files.items()},
-            },
+            stage=STAGE,
+            settings=made_of,
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

@@ -14,6 +14,7 @@ from convsearch import files as f
 from convsearch.data.corpus_job import CorpusReport, check_found, make_corpus, prepared_folder
 from convsearch.data.dataset import PASSPORT, QRELS, TURNS
 from convsearch.data.json_array import read_json_array
+from convsearch.data.outputs import folder_output
 from convsearch.data.published import check_counts, check_early
 from convsearch.data.qrecc_passages import read_passages_zip
 from convsearch.data.raw_turns import (
@@ -30,6 +31,7 @@ from convsearch.files import Qrels, Record
 from convsearch.passport import write_passport
 from convsearch.types import Turn
 
+STAGE = "data qrecc"
 SET_NAME = "qrecc"
 PUBLISHED = {"num_raw_train_turns": 29_596, "num_passages_read": 54_573_064}
 """arXiv 2505.15776, table 7, and the comment on the corpus in its authors' preprocessing."""
@@ -52,7 +54,9 @@ class _Read:
     """qid -> human rewrite."""
 
 
-def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
+def convert_qrecc(
+    source: RawSource, out: Path, kept: Kept, *, fresh: bool = False
+) -> dict[str, int]:
     """Writes `out` and returns the counts, which are also in its passport.
 
     Turns without a relevant passage are left out and counted (`turns_without_gold`); they stay in
@@ -67,6 +71,11 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         "keep_one_in": kept.keep_one_in,
         "raw_files": {name: each.sha256 for name, each in raw_files.items()},
     }
+    output = folder_output(
+        out, STAGE, {**job, "validation_share": kept.validation_share, "seed": kept.seed}
+    )
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter(turns_without_gold=0, empty_answers=0)
     with prepared_folder(out, job) as folder:
         read = _Read()
@@ -106,11 +115,12 @@ def convert_qrecc(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         _write_gold_ids(folder / GOLD_IDS, report)
         write_passport(
             folder / PASSPORT,
-            stage="data qrecc",
+            stage=STAGE,
             settings={**job, "validation_share": kept.validation_share},
             counts=counts,
             seed=kept.seed,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

@@ -14,6 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, find_file
+from convsearch.data.outputs import QUESTIONS, folder_output
 from convsearch.data.pooled import check_all_found, pooled_files
 from convsearch.data.staging import staged_folder
 from convsearch.errors import DataError, MissingFileError
@@ -29,10 +30,10 @@ from convsearch.files import (
     write_qrels,
 )
 from convsearch.passages import unique_passages, write_passages
-from convsearch.passport import write_passport
+from convsearch.passport import sha256_of, write_passport
 from convsearch.types import Passage, Question
 
-QUESTIONS = "questions.jsonl"
+STAGE = "data qa"
 _LIST_COMMA = re.compile(r",\s*(?=['\"])")
 _NEXT_STEP = 'make a question folder with "convsearch data qa"'
 
@@ -116,32 +117,41 @@ def write_questions(path: Path, questions: Iterable[Question]) -> int:
     return write_jsonl(path, map(asdict, questions))
 
 
-def convert_questions(source: Path, out: Path) -> dict[str, int]:
+def convert_questions(source: Path, out: Path, *, fresh: bool = False) -> dict[str, int]:
     """Writes a question folder from one in the pooled format; returns the counts of its passport.
 
     The source holds `corpus.jsonl` (`id`, `title`, `text`) and one or more of `train.jsonl`,
     `dev.jsonl`, `test.jsonl` (`id`, `dataset`, `question`, `answers`, `type`, `split`, `gold`),
     each plain or `.gz`. Every question and passage of it is kept. The split is the file's; the
     field `split` tells of the set that a question came from. Answers that are one text in the shape
-    of a list are taken apart and counted. Raises DataError or MissingFileError for what is wrong;
-    `out` is then untouched.
+    of a list are taken apart and counted. An output of the same files is kept; fresh: makes it
+    anew. Raises DataError, MissingFileError or ConfigError; `out` is then untouched.
     """
     started = time.monotonic()
     corpus_path, paths = pooled_files(source, out)
+    files = [corpus_path, *paths]
+    made_of = {
+        "name": source.resolve().name,
+        **{file.name: sha256_of(file) for file in files},
+    }
+    output = folder_output(out, STAGE, made_of, results=(QUESTIONS, CORPUS, QRELS), sources=files)
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter({"without_answers": 0, "without_gold": 0, "mended_answers": 0})
     questions, qrels, mentions = _collect(paths, counts)
-    with staged_folder(out) as staging:
+    with staged_folder(out, owned=output.traces) as staging:
         counts["num_questions"] = write_questions(staging / QUESTIONS, questions)
         counts["num_passages"] = write_passages(staging / CORPUS, _passages(corpus_path, mentions))
         check_all_found(mentions, corpus_path)
         write_qrels(staging / QRELS, qrels)
         write_passport(
             staging / PASSPORT,
-            stage="data qa",
+            stage=STAGE,
             settings={"name": source.resolve().name, "source": str(source)},
             inputs=[corpus_path, *paths],
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

@@ -2,7 +2,7 @@
 
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -10,10 +10,11 @@ from convsearch.errors import DataError
 
 
 @contextmanager
-def staged_folder(out: Path) -> Iterator[Path]:
+def staged_folder(out: Path, *, owned: Collection[str] = ()) -> Iterator[Path]:
     """Yields an empty folder; its files move to `out` when the block ends without an error.
 
-    Files of the same names in `out` are replaced, others stay. After an error `out` is as it was.
+    Files of the same names in `out` are replaced, others stay. owned: names that are removed there
+    where the new content has none of them. After an error `out` is as it was.
     Raises DataError where `out` is a file.
     """
     if out.exists() and not out.is_dir():
@@ -23,6 +24,8 @@ def staged_folder(out: Path) -> Iterator[Path]:
     try:
         yield staging
         out.mkdir(exist_ok=True)
+        for stale in set(owned) - {made.name for made in staging.iterdir()}:
+            (out / stale).unlink(missing_ok=True)
         for made in sorted(staging.iterdir()):
             made.replace(out / made.name)
     finally:

@@ -15,6 +15,7 @@ from typing import Literal
 from convsearch.data.corpus_job import check_found, make_corpus, prepared_folder
 from convsearch.data.dataset import PASSPORT, QRELS, TURN_INFO, TURNS
 from convsearch.data.json_array import read_json_array
+from convsearch.data.outputs import folder_output
 from convsearch.data.published import check_counts, check_early
 from convsearch.data.raw_turns import (
     Kept,
@@ -30,6 +31,7 @@ from convsearch.files import Qrels, Record, field, write_qrels, write_turn_info,
 from convsearch.passport import write_passport
 from convsearch.types import Turn
 
+STAGE = "data topiocqa"
 SET_NAME = "topiocqa"
 PUBLISHED = {
     "num_raw_train_turns": 45_450,
@@ -51,6 +53,7 @@ def convert_topiocqa(
     *,
     gold: GoldChoice = "all",
     quoting: Quoting = "auto",
+    fresh: bool = False,
 ) -> dict[str, int]:
     """Writes `out` and returns the counts, which are also in its passport.
 
@@ -68,6 +71,11 @@ def convert_topiocqa(
         "keep_one_in": kept.keep_one_in,
         "raw_files": {name: each.sha256 for name, each in files.items()},
     }
+    output = folder_output(
+        out, STAGE, {**job, "validation_share": kept.validation_share, "seed": kept.seed}
+    )
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter(turns_without_gold=0, added_agent_messages=0)
     with prepared_folder(out, job) as folder:
         turns: list[Turn] = []
@@ -116,11 +124,12 @@ def convert_topiocqa(
         write_turn_info(folder / TURN_INFO, _topic_switches(turns, topics))
         write_passport(
             folder / PASSPORT,
-            stage="data topiocqa",
+            stage=STAGE,
             settings={**job, "validation_share": kept.validation_share},
             counts=counts,
             seed=kept.seed,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

@@ -14,7 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from convsearch.data.corpus_job import RawPassage, make_corpus, prepared_folder
-from convsearch.data.dataset import PASSPORT
+from convsearch.data.dataset import CORPUS, PASSPORT
+from convsearch.data.outputs import folder_output
 from convsearch.data.published import check_counts
 from convsearch.data.questions import QUESTIONS
 from convsearch.data.raw_turns import Kept, RawSource
@@ -24,13 +25,16 @@ from convsearch.passport import write_passport
 from convsearch.texts import parse_json
 from convsearch.types import Passage
 
+STAGE = "data wiki18"
 SET_NAME = "wiki18"
 FILE = "wiki-18.jsonl.gz"
 PUBLISHED = {"num_passages_read": 21_015_324}
 """Lines of the unpacked file, as counted by several projects that use it."""
 
 
-def convert_wiki18(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
+def convert_wiki18(
+    source: RawSource, out: Path, kept: Kept, *, fresh: bool = False
+) -> dict[str, int]:
     """Writes `corpus.jsonl` and its passport; returns the counts.
 
     A corpus that an interrupted call had finished is used again. Raises DataError,
@@ -45,6 +49,9 @@ def convert_wiki18(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         "keep_one_in": kept.keep_one_in,
         "raw_files": {FILE: fetched.sha256},
     }
+    output = folder_output(out, STAGE, job, results=(CORPUS,))
+    if output.standing(fresh=fresh) == "finished":
+        return output.counts()
     counts: Counter[str] = Counter()
     with prepared_folder(out, job) as folder:
         report = make_corpus(
@@ -63,10 +70,11 @@ def convert_wiki18(source: RawSource, out: Path, kept: Kept) -> dict[str, int]:
         counts["count_mismatches"] = len(wrong)
         write_passport(
             folder / PASSPORT,
-            stage="data wiki18",
+            stage=STAGE,
             settings=job,
             counts=counts,
             seconds=round(time.monotonic() - started, 3),
+            made=output.identity,
         )
     return dict(counts)
 

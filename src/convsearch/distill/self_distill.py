@@ -22,11 +22,14 @@ from convsearch.errors import ConfigError, DataError, StageError
 from convsearch.files import Qrels, gold_ids, write_jsonl
 from convsearch.infer.engine import Engine, SamplingParams
 from convsearch.infer.runner import Progress, infer_rewrites
+from convsearch.made import Output, fingerprint
 from convsearch.passport import write_passport
 from convsearch.prompts import TrainedStyle, format_response, parse_rewrite
 from convsearch.retrieval import Retriever
+from convsearch.retrieval.identity import index_identity
 from convsearch.types import Rewrite, Turn
 
+STAGE = "distill"
 QUERIES_PER_CALL = 256
 """Rewrites that are ranked by one call of the retriever."""
 
@@ -123,8 +126,10 @@ def self_distill(
     """Writes rewrites.jsonl, ranks.jsonl (one line a candidate: qid, candidate, rank, verdict),
     sft_train.parquet, sft_val.parquet and run.json into out_dir.
 
-    turns: of the training split; `fresh`, `retry_failed`, `inputs` as in `infer_rewrites`.
-    search: what ranked, for the passport. Raises DataError for a turn without qrels, StageError
+    turns: of the training split; `fresh`, `retry_failed`, `inputs` as in `infer_rewrites`. What was
+    made by the same settings, from the same turns, model and index, is kept as it is.
+    search: what ranked, for the passport. Raises ConfigError where out_dir holds something else,
+    DataError for a turn without qrels, StageError
     where fewer than two conversations have an example (rewrites and ranks stay for a look), and
     whatever engine and retriever raise.
     """
@@ -133,6 +138,11 @@ def self_distill(
     without = next((qid for qid, ids in golds.items() if not ids), None)
     if without is not None:
         raise DataError(f"qid {without!r} has no relevant passage in the qrels; mend the qrels")
+    output = _output(turns, golds, engine, retriever, settings, out_dir, search)
+    standing = output.standing(fresh=fresh, free=output.made_of, kept=not retry_failed)
+    if standing == "finished" and not retry_failed:
+        return DistillCounts(**output.counts())
+    output.begin(fresh=fresh)
     rewrites = infer_rewrites(
         turns,
         engine,
@@ -183,14 +193,43 @@ def self_distill(
     )
     write_passport(
         out_dir / "run.json",
-        stage="distill",
+        stage=STAGE,
         settings={**asdict(settings), "engine": dict(engine.identity), "search": search},
         inputs=inputs,
         counts=asdict(counts),
         seed=settings.seed,
         seconds=round(time.monotonic() - started, 3),
+        made=output.record,
     )
+    output.end()
     return counts
+
+
+def _output(
+    turns: Sequence[Turn],
+    golds: Mapping[str, Sequence[str]],
+    engine: Engine,
+    retriever: Retriever,
+    settings: DistillSettings,
+    out_dir: Path,
+    search: Mapping[str, object] | None,
+) -> Output:
+    """What is to be made. An attempt may be gone on with under other settings: all that it has left
+    are the candidates, and whether they are the ones asked for is told by a journal or a passport
+    of their own."""
+    asked = {turn.qid: [asdict(turn), sorted(golds[turn.qid])] for turn in turns}
+    shaping = {name: value for name, value in asdict(settings).items() if name != "batch_size"}
+    return Output(
+        passport=out_dir / "run.json",
+        command=STAGE,
+        made_of={
+            **shaping,
+            "turns": fingerprint(asked),
+            "engine": dict(engine.identity),
+            "index": index_identity(retriever, (search or {}).get("retriever")),
+        },
+        results=("ranks.jsonl", "sft_train.parquet", "sft_val.parquet"),
+    )
 
 
 def _rank(

@@ -194,8 +194,10 @@ def write_scores(
     inputs: Sequence[Path],
     seed: int,
     stage: str = "agent eval",
+    made: Mapping[str, object] | None = None,
 ) -> None:
-    """Writes `metrics.json`, `per_question.jsonl` and `run.json` into a folder."""
+    """Writes `metrics.json`, `per_question.jsonl` and `run.json` into a folder. made: as for
+    `write_passport`."""
     out.mkdir(parents=True, exist_ok=True)
     write_jsonl(
         out / "per_question.jsonl",
@@ -205,7 +207,9 @@ def write_scores(
     with atomic_write(out / "metrics.json") as stream:
         json.dump({"runs": shown, "equal_budget": budget}, stream, indent=2, ensure_ascii=False)
         stream.write("\n")
-    write_passport(out / "run.json", stage=stage, settings=settings, inputs=inputs, seed=seed)
+    write_passport(
+        out / "run.json", stage=stage, settings=settings, inputs=inputs, seed=seed, made=made
+    )
 
 
 def _score(

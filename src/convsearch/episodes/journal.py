@@ -2,14 +2,15 @@
 
 import json
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 
 from convsearch.agent.records import parse_episode
 from convsearch.errors import DataError
 from convsearch.files import Record
-from convsearch.infer.journal import Settings, check_same_settings
+from convsearch.infer.journal import Settings
+from convsearch.made import refuse_other
 from convsearch.types import Episode
 
 
@@ -22,7 +23,8 @@ class EpisodeJournal:
     written.
     """
 
-    def __init__(self, path: Path, settings: Settings) -> None:
+    def __init__(self, path: Path, settings: Settings, *, labels: Collection[str] = ()) -> None:
+        """labels: names in an older journal's settings that shape nothing."""
         self.path = path
         self.episodes: dict[str, Episode] = {}
         self.seconds = 0.0
@@ -38,7 +40,7 @@ class EpisodeJournal:
                 found = record.get("settings")
                 if not isinstance(found, dict):
                     raise DataError(f"{where}: not the journal of an agent's run; remove it")
-                check_same_settings(path, found, settings)
+                refuse_other(path, found, settings, begun=True, unknown=labels)
             else:
                 self._take(record, where)
             whole += len(line)

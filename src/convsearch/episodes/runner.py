@@ -26,8 +26,10 @@ from convsearch.errors import ConfigError, DataError
 from convsearch.infer.engine import Engine, SamplingParams
 from convsearch.infer.journal import Settings, is_finished, journal_path, passport_path
 from convsearch.passport import write_passport
+from convsearch.retrieval.identity import index_identity
 from convsearch.types import Episode, Question
 
+STAGE = "agent infer"
 Progress = Callable[[int, int], None]
 """(episodes done, episodes in all)."""
 Watch = Callable[[AgentState], None]
@@ -46,7 +48,7 @@ class AgentRun:
     batch_size: int = 64
     """Questions of one block: what a kill can cost; a resumed run must keep it."""
     labels: dict[str, str] = field(default_factory=dict)
-    """What else belongs in the passport, such as the address of the index."""
+    """What else belongs in the passport and shapes nothing, such as the address of the index."""
 
     def __post_init__(self) -> None:
         check_together(self.strategy, self.form)
@@ -78,13 +80,13 @@ def infer_episodes(
     _check_questions(questions)
     settings = _settings(questions, engine, tool, run)
     journal_at = journal_path(out_path)
+    done = _finished(out_path, settings, questions, run, fresh=fresh, kept=not retry_failed)
     if fresh:
         journal_at.unlink(missing_ok=True)
-    done = [] if fresh else _finished(out_path, settings, questions)
     if done and not (retry_failed and any(e.status == "failed" for e in done)):
         return done
     out_path.parent.mkdir(parents=True, exist_ok=True)
-    journal = EpisodeJournal(journal_at, settings)
+    journal = EpisodeJournal(journal_at, settings, labels=run.labels)
     try:
         if done:
             journal.append(done, 0.0, read_seconds(out_path))
@@ -106,8 +108,8 @@ def infer_episodes(
     write_seconds(out_path, [e.qid for e in episodes], journal.seconds_of)
     write_passport(
         passport_path(out_path),
-        stage="agent infer",
-        settings=settings,
+        stage=STAGE,
+        settings={**settings, **run.labels},
         inputs=inputs,
         counts=count_episodes(episodes),
         seed=run.seed,
@@ -251,14 +253,25 @@ def _settings(
         "batch_size": run.batch_size,
         "questions": len(questions),
         "prompts_sha256": prompts.hexdigest(),
-        **run.labels,
+        "index": index_identity(tool.retriever, run.labels.get("retriever", "none")),
     }
     return json.loads(json.dumps(settings))
 
 
-def _finished(out_path: Path, settings: Settings, questions: Sequence[Question]) -> list[Episode]:
+def _finished(
+    out_path: Path,
+    settings: Settings,
+    questions: Sequence[Question],
+    run: AgentRun,
+    *,
+    fresh: bool,
+    kept: bool,
+) -> list[Episode]:
     """The episodes of a finished run with these settings; empty where there is none yet."""
-    if not is_finished(out_path, settings):
+    finished = is_finished(
+        out_path, settings, command=STAGE, fresh=fresh, kept=kept, labels=run.labels
+    )
+    if not finished:
         return []
     episodes = read_episodes(out_path)
     if [episode.qid for episode in episodes] != [question.qid for question in questions]:

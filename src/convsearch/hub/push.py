@@ -52,7 +52,15 @@ def list_files(model: Path, card: Path) -> list[Listed]:
 
 
 def write_plan(folder: Path, card_text: str, model: Path) -> list[Listed]:
-    """Writes the card and `files.tsv` (name, bytes, sha256) into `folder`; returns the files."""
+    """Writes the card and `files.tsv` (name, bytes, sha256) into `folder`; returns the files.
+
+    Raises ConfigError where a card is there that no list of files belongs to.
+    """
+    if (folder / CARD).exists() and not (folder / FILE_LIST).is_file():
+        raise ConfigError(
+            f"{folder / CARD}: exists, and no {FILE_LIST} beside it says that this command wrote "
+            "it; name another folder with --plan, or send it with --card"
+        )
     with atomic_write(folder / CARD) as out:
         out.write(card_text)
     files = list_files(model, folder / CARD)

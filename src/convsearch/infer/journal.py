@@ -3,7 +3,7 @@
 import fcntl
 import json
 import os
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import asdict
 from pathlib import Path
@@ -11,6 +11,7 @@ from typing import NamedTuple
 
 from convsearch.errors import ConfigError, ConvsearchError, DataError, WriteError
 from convsearch.files import parse_rewrite_record
+from convsearch.made import Output, refuse_other, refuse_passport_name
 from convsearch.types import Rewrite, Status
 
 Key = tuple[str, int]
@@ -36,23 +37,32 @@ def passport_path(out_path: Path) -> Path:
     return out_path.with_name(f"{out_path.name.partition('.')[0]}.run.json")
 
 
-def is_finished(out_path: Path, settings: Settings) -> bool:
-    """Whether a run with these settings finished the output.
+def is_finished(
+    out_path: Path,
+    settings: Settings,
+    *,
+    command: str,
+    fresh: bool = False,
+    kept: bool = True,
+    labels: Collection[str] = (),
+) -> bool:
+    """Whether a run of this command with these settings finished the output.
 
-    Raises ConfigError where the output is of another run, or nothing tells which.
+    command: `stage` of the passport. fresh, kept: as for `Output.standing`. labels: names in the
+    passport's settings that shape nothing. Raises ConfigError
+    where the output is of another run or of another command, or nothing tells which.
     """
-    if journal_path(out_path).is_file() or not out_path.exists():
+    refuse_passport_name(out_path)
+    if journal_path(out_path).is_file():
         return False
-    passport = passport_path(out_path)
-    try:
-        found = json.loads(passport.read_text(encoding="utf-8"))["settings"]
-    except (FileNotFoundError, ValueError, LookupError, TypeError):
-        raise ConfigError(
-            f"{out_path}: exists, and {passport.name} beside it does not say how it was made. "
-            "Write over it with --fresh, or name another output"
-        ) from None
-    check_same_settings(out_path, found, settings)
-    return True
+    output = Output(
+        passport=passport_path(out_path),
+        command=command,
+        made_of=settings,
+        results=(out_path.name,),
+        told_in="settings",
+    )
+    return output.standing(fresh=fresh, kept=kept, unknown=labels) == "finished"
 
 
 @contextmanager
@@ -131,7 +141,7 @@ class Journal:
                     break
                 where = f"{self.path}:{number}"
                 if number == 1:
-                    check_same_settings(self.path, _header(line, where), settings)
+                    refuse_other(self.path, _header(line, where), settings, begun=True)
                 else:
                     found = parse_rewrite_record(_object(line, where), where)
                     self.places[found.qid, found.candidate] = Place(end, len(line), found.status)
@@ -151,20 +161,6 @@ class Journal:
                     os.ftruncate(self._fd, self._end)
                 raise
         self._end += len(data)
-
-
-def check_same_settings(path: Path, found: Settings, wanted: Settings) -> None:
-    """Raises ConfigError that names every setting in which the output differs from the request."""
-    differing = [
-        f"{name} (there {found.get(name)!r}, now {wanted.get(name)!r})"
-        for name in sorted({*found, *wanted})
-        if found.get(name) != wanted.get(name)
-    ]
-    if differing:
-        raise ConfigError(
-            f"{path}: was made with other settings: {'; '.join(differing)}. Start over with "
-            "--fresh, or name another output"
-        )
 
 
 def rewrite_line(rewrite: Rewrite) -> bytes:

@@ -33,6 +33,7 @@ from convsearch.types import Rewrite, Turn
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
+STAGE = "infer"
 STATUSES = ("ok", "malformed", "failed")
 COPIED_RECORDS = 1024
 """Records that are copied at a time."""
@@ -98,7 +99,7 @@ def infer_to_file(
     if out_path.is_dir():
         raise ConfigError(f"{out_path}: is a folder; name a file to write, such as rewrites.jsonl")
     settings = _settings(plan, engine, batch_size)
-    done = None if fresh else _finished(out_path, settings, plan)
+    done = _finished(out_path, settings, plan, fresh=fresh, kept=not retry_failed)
     if done is not None and not retry_failed:
         return done
     with disk_errors(out_path):
@@ -121,7 +122,7 @@ def infer_to_file(
         with disk_errors(passport_path(out_path)):
             write_passport(
                 passport_path(out_path),
-                stage="infer",
+                stage=STAGE,
                 settings=settings,
                 inputs=inputs,
                 counts=counts,
@@ -164,9 +165,11 @@ def _settings(plan: Plan, engine: Engine, batch_size: int) -> Settings:
     return json.loads(json.dumps(settings))
 
 
-def _finished(out_path: Path, settings: Settings, plan: Plan) -> dict[str, int] | None:
+def _finished(
+    out_path: Path, settings: Settings, plan: Plan, *, fresh: bool, kept: bool
+) -> dict[str, int] | None:
     """The counts of a finished run with these settings; None where there is none yet."""
-    if not is_finished(out_path, settings):
+    if not is_finished(out_path, settings, command=STAGE, fresh=fresh, kept=kept):
         return None
     expected = plan.sample_keys()
     statuses = []

@@ -14,6 +14,7 @@ from convsearch.pipeline.evaluation import Evaluation, GoldCheck, Intervals
 
 RUN_NAME = "run.trec"
 """The ranking in the folder of an evaluation."""
+PER_QUERY_NAME, METRICS_NAME = "per_query.jsonl", "metrics.json"
 
 
 class MetricsRecord(TypedDict):
@@ -64,11 +65,13 @@ def write_evaluation(
     seed: int = 0,
     seconds: float | None = None,
     run_name: str = RUN_NAME,
+    made: Mapping[str, object] | None = None,
 ) -> MetricsRecord:
     """Writes the ranking, per_query.jsonl, metrics.json and run.json into out_dir; returns what
     metrics.json holds. All four appear when the last is written, or none does.
 
-    tag: the run's name in the last column of the ranking. run_name: file name of the ranking.
+    tag: the run's name in the last column of the ranking. run_name: file name of the ranking. made:
+    as for `write_passport`.
     """
     with appearing_together(out_dir) as folder:
         record = _write_all(folder, evaluation, tag=tag, run_name=run_name)
@@ -85,6 +88,7 @@ def write_evaluation(
             counts=evaluation.counts,
             seed=seed,
             seconds=seconds,
+            made=made,
         )
     return record
 
@@ -92,7 +96,7 @@ def write_evaluation(
 def _write_all(folder: Path, evaluation: Evaluation, *, tag: str, run_name: str) -> MetricsRecord:
     write_run(folder / run_name, evaluation.run, tag=tag)
     write_jsonl(
-        folder / "per_query.jsonl",
+        folder / PER_QUERY_NAME,
         (
             {
                 "qid": s.qid,
@@ -109,7 +113,7 @@ def _write_all(folder: Path, evaluation: Evaluation, *, tag: str, run_name: str)
         ),
     )
     record = metrics_record(evaluation)
-    with atomic_write(folder / "metrics.json") as out:
+    with atomic_write(folder / METRICS_NAME) as out:
         json.dump(record, out, indent=2)
         out.write("\n")
     return record

@@ -21,6 +21,9 @@ class Row:
     record: MetricsRecord
 
 
+TABLE_FILES = ("table.md", "table.json")
+
+
 def write_table(out_dir: Path, rows: Sequence[Row], *, title: str) -> None:
     """Writes table.md and table.json. rows: in the order of the table, one at least."""
     with atomic_write(out_dir / "table.md") as out:

@@ -7,13 +7,13 @@ import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
-from hashlib import sha256
 from pathlib import Path
 from typing import Protocol
 
 from convsearch import __version__
 from convsearch.errors import ConfigError, StageError
 from convsearch.files import atomic_write
+from convsearch.made import fingerprint
 from convsearch.passport import sha256_of, write_passport
 from convsearch.pipeline.layout import RunLayout
 from convsearch.pipeline.processes import MemorySampler, no_process_left
@@ -172,18 +172,15 @@ def _fingerprints(stages: Sequence[Stage]) -> dict[str, str]:
     for stage in stages:
         for path in stage.inputs:
             hashes.setdefault(path, sha256_of(path))
-        text = json.dumps(
+        prints[stage.name] = fingerprint(
             {
                 "version": __version__,
                 "stage": stage.name,
                 "settings": stage.settings,
                 "inputs": [hashes[path] for path in stage.inputs],
                 "needs": [prints[name] for name in stage.needs],
-            },
-            sort_keys=True,
-            default=str,
+            }
         )
-        prints[stage.name] = sha256(text.encode()).hexdigest()
     return prints
 
 

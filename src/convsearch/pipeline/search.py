@@ -7,7 +7,7 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError, DependencyError
 from convsearch.retrieval import Retriever
-from convsearch.retrieval.info import IndexInfo, info_of
+from convsearch.retrieval.identity import engine_info
 
 _READY_TIMEOUT_S = 5.0
 
@@ -79,15 +79,6 @@ def search_settings(options: SearchOptions, retriever: Retriever) -> dict[str, o
         "b": options.b,
         "engine": asdict(info) if info else None,
     }
-
-
-def engine_info(retriever: Retriever) -> IndexInfo | None:
-    """`info_of` an engine in this process, or what a server says of its own."""
-    from convsearch.retrieval.client import RetrieverClient
-
-    if isinstance(retriever, RetrieverClient):
-        return retriever.read_info()
-    return info_of(retriever)
 
 
 def with_query_tokens(retriever: Retriever, max_tokens: int | None) -> Retriever:

@@ -20,6 +20,7 @@ from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.search import SearchOptions, search_settings
 from convsearch.pipeline.searched import searched_queries, searched_rewrites
 from convsearch.train.metrics import ProgressCallback, TrainProgress
+from convsearch.train.outputs import shaping
 from convsearch.types import Turn
 
 if TYPE_CHECKING:
@@ -168,7 +169,7 @@ class Stages:
         return Stage(
             name="sft",
             run=run,
-            settings=config.section("sft"),
+            settings=shaping(config.section("sft")),
             needs=("distill",),
             folders=(layout.sft,),
             outputs=(layout.model("sft"),),
@@ -221,7 +222,7 @@ class Stages:
             name="grpo",
             run=run,
             settings={
-                **config.section("grpo"),
+                **shaping(config.section("grpo")),
                 "turns": config.data.grpo_turns,
                 "val_turns": config.data.grpo_val_turns,
                 "style": config.style,

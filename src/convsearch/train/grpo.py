@@ -4,10 +4,11 @@ import logging
 import shutil
 import sys
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 
 from convsearch.errors import ConfigError, StageError
+from convsearch.made import WAY_OUT, Output
 from convsearch.passport import write_passport
 from convsearch.rewards.shapes import RewardShape, check_shape
 from convsearch.train.best_step import KEEPER, best_step
@@ -22,6 +23,7 @@ from convsearch.train.device import (
 )
 from convsearch.train.launch import run_logged
 from convsearch.train.metrics import MetricsFollower, ProgressCallback, read_metrics
+from convsearch.train.outputs import grpo_output, served_index
 from convsearch.train.overrides import Value, override
 from convsearch.train.rows import count_rows
 
@@ -42,6 +44,8 @@ RAY_NOT_UP = "The current node timed out during startup"
 """Ray's words where its daemons took longer than the 30 s it allows, a constant in its source."""
 RAY_ATTEMPTS = 3
 _NEEDS = ("prompt", "reward_model", "data_source")
+FREE_UNTIL_FINISHED = ("total_steps", "dump_rollouts")
+"""Settings that the steps done so far do not depend on: the learning rate is constant."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -257,16 +261,19 @@ def run_grpo(
     log_path: Path,
     metrics_path: Path,
     on_progress: ProgressCallback | None = None,
+    *,
+    fresh: bool = False,
 ) -> Path:
-    """Trains and returns the model's folder, `out_dir/model`; a finished one is returned at once.
+    """Trains and returns the model's folder, `out_dir/model`; one that was made by the same
+    settings, from the same inputs and index, is returned as it is.
 
     retriever_url: a retrieval server that stays up for the whole training.
     An interrupted training goes on from its last checkpoint. metrics_path gets one line a step.
-    Raises MissingFileError, CheckpointError, ConfigError for bad inputs, StageError if it fails.
+    fresh: starts over instead. Raises MissingFileError, CheckpointError, ConfigError for bad inputs
+    and for an output that is not of these settings, RetrieverError for a server that does not
+    answer, StageError if it fails.
     """
     target = settings.out_dir / MODEL
-    if (settings.out_dir / "run.json").is_file() and target.is_dir():
-        return target
     require_verl()
     require_model(settings.model_path)
     rows = count_rows(settings.train_file, needs=_NEEDS)
@@ -277,7 +284,11 @@ def run_grpo(
         )
     if settings.val_file is not None:
         count_rows(settings.val_file, needs=_NEEDS)
+    output = _output(settings, retriever_url, metrics_path, fresh=fresh)
+    if output is None:
+        return target
     settings.out_dir.mkdir(parents=True, exist_ok=True)
+    output.begin(fresh=fresh)
     follower = MetricsFollower(
         metrics_path, total_steps=settings.total_steps, on_progress=on_progress
     )
@@ -306,9 +317,30 @@ def run_grpo(
         inputs=[settings.model_path, settings.train_file],
         counts={"prompts": rows, "steps": step, "published_step": chosen},
         seed=settings.seed,
+        made=output.record,
     )
+    output.end()
     shutil.rmtree(checkpoints)
     return target
+
+
+def _output(
+    settings: GrpoSettings, retriever_url: str, metrics_path: Path, *, fresh: bool
+) -> Output | None:
+    """What is to be made; None where it is finished. The server is asked last, so that what
+    differs otherwise is said without one."""
+    output = grpo_output(settings, metrics_path)
+    output.standing(fresh=fresh, unknown=("index",), free=FREE_UNTIL_FINISHED, kept=False)
+    made_of = {**output.made_of, "index": served_index(retriever_url)}
+    output = replace(output, made_of=made_of)
+    standing = output.standing(fresh=fresh, free=FREE_UNTIL_FINISHED)
+    done = latest_step(settings.out_dir / CHECKPOINTS)
+    if standing == "unfinished" and done > settings.total_steps:
+        raise ConfigError(
+            f"{settings.out_dir}: {done} steps are done, and {settings.total_steps} asked for; "
+            f"take {done} or more. {WAY_OUT}"
+        )
+    return None if standing == "finished" else output
 
 
 def _train(

@@ -20,6 +20,7 @@ from convsearch.train.device import (
 )
 from convsearch.train.launch import run_logged
 from convsearch.train.metrics import MetricsFollower, ProgressCallback
+from convsearch.train.outputs import sft_output
 from convsearch.train.overrides import override
 from convsearch.train.rows import count_rows
 
@@ -125,16 +126,20 @@ def sft_overrides(settings: SftSettings) -> list[str]:
 
 
 def run_sft(
-    settings: SftSettings, log_path: Path, on_progress: ProgressCallback | None = None
+    settings: SftSettings,
+    log_path: Path,
+    on_progress: ProgressCallback | None = None,
+    *,
+    fresh: bool = False,
 ) -> Path:
-    """Trains and returns the model's folder, `out_dir/model`; a finished one is returned at once.
+    """Trains and returns the model's folder, `out_dir/model`; one that was made by the same
+    settings and from the same inputs is returned as it is.
 
     An interrupted training goes on from its last epoch. Metrics are in `out_dir/metrics.jsonl`.
-    Raises MissingFileError, CheckpointError, ConfigError for bad inputs, StageError if it fails.
+    fresh: starts over instead. Raises MissingFileError, CheckpointError, ConfigError for bad inputs
+    and for an output that is not of these settings, StageError if it fails.
     """
     target = settings.out_dir / MODEL
-    if (settings.out_dir / "run.json").is_file() and target.is_dir():
-        return target
     require_verl()
     require_model(settings.model_path)
     rows = count_rows(settings.train_file, needs=("messages",))
@@ -143,9 +148,14 @@ def run_sft(
             f"{settings.train_file}: {rows} examples do not fill one batch of {settings.batch}; "
             "lower sft.batch or distil more"
         )
-    settings = _fit_validation(settings)
+    fitted = _fit_validation(settings)
+    output = sft_output(settings)
+    if output.standing(fresh=fresh) == "finished":
+        return target
+    settings = fitted
     total_steps = settings.epochs * (rows // settings.batch)
     settings.out_dir.mkdir(parents=True, exist_ok=True)
+    output.begin(fresh=fresh)
     follower = MetricsFollower(
         settings.out_dir / "metrics.jsonl", total_steps=total_steps, on_progress=on_progress
     )
@@ -175,7 +185,9 @@ def run_sft(
         settings=asdict(settings),
         inputs=[settings.model_path, settings.train_file],
         counts={"examples": rows, "steps": step},
+        made=output.record,
     )
+    output.end()
     shutil.rmtree(checkpoints)
     return target
 

@@ -3,7 +3,7 @@
 import json
 import random
 from collections.abc import Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import pyarrow.parquet as pq
@@ -201,3 +201,40 @@ def test_turns_keep_no_trace_of_a_reference(distilled):
     assert set(Turn.__dataclass_fields__) == {
         "qid", "conv_id", "turn", "split", "question", "history",
     }  # fmt: skip
+
+
+def test_other_settings_or_another_index_are_refused_and_nothing_is_drawn(
+    engine: Engine, tmp_path: Path
+):
+    retriever, qrels = world()
+    counts = self_distill(TURNS, qrels, engine, retriever, SETTINGS, tmp_path)
+    before = {path.name: path.read_bytes() for path in tmp_path.iterdir()}
+    other = InMemoryRetriever([Passage(doc_id=f"d{i}", title="", text="x") for i in range(40)])
+    refused = [
+        (replace(SETTINGS, max_rank=2), retriever, qrels, r"max_rank \(there 3, now 2\)"),
+        (replace(SETTINGS, val_fraction=0.3), retriever, qrels, "val_fraction"),
+        (replace(SETTINGS, candidates=7), retriever, qrels, r"candidates \(there 6, now 7\)"),
+        (SETTINGS, other, qrels, r"index\.fingerprint \(there"),
+        (SETTINGS, retriever, {**qrels, TURNS[0].qid: {"d0": 1}}, r"turns \(there content"),
+    ]
+    for settings, searched, judged, sentence in refused:
+        with pytest.raises(ConfigError, match=rf"was made with other settings: .*{sentence}"):
+            self_distill(TURNS, judged, engine, searched, settings, tmp_path)
+    again = replace(SETTINGS, batch_size=5)
+    assert self_distill(TURNS, qrels, engine, retriever, again, tmp_path) == counts
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == before
+    wider = replace(SETTINGS, max_rank=5)
+    assert self_distill(TURNS, qrels, engine, retriever, wider, tmp_path, fresh=True) != counts
+
+
+def test_what_is_too_little_may_be_chosen_again_from_the_same_candidates(
+    engine: Engine, tmp_path: Path
+):
+    retriever, qrels = world()
+    nothing = {turn.qid: {"d39": 1} for turn in TURNS}
+    with pytest.raises(StageError, match="too few to train"):
+        self_distill(TURNS, nothing, engine, retriever, replace(SETTINGS, max_rank=1), tmp_path)
+    drawn = (tmp_path / "rewrites.jsonl").stat()
+    self_distill(TURNS, qrels, engine, retriever, SETTINGS, tmp_path)
+    assert (tmp_path / "rewrites.jsonl").stat().st_mtime_ns == drawn.st_mtime_ns
+    assert not (tmp_path / "attempt.json").exists()

@@ -2,6 +2,7 @@
 
 import json
 import re
+import shutil
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -303,6 +304,12 @@ def test_a_sweep_goes_on_where_it_stopped(cli: Cli, made: SimpleNamespace, live)
     assert {path.name for path in out.glob("*.svg")} == {
         "em_by_n.svg", "all_gold_read_by_n.svg", "em_by_documents.svg", "em_by_tokens.svg",
     }  # fmt: skip
+    asked = len(seen.bodies)
+    code, _, err = cli(*words, "--variants", "1,2", "--temperature", 0.5)
+    assert code == 2
+    assert "temperature (there 0.0, now 0.5)" in err
+    assert len(seen.bodies) == asked
+    assert cli(*words, "--variants", "1", "--temperature", 0.5, "--fresh")[0] == 0
     code, _, err = cli(*words, "--variants", "1", "--squeezers", "none,zip")
     assert code == 2
     assert "unknown squeezer 'zip'" in err
@@ -366,3 +373,50 @@ def test_published_answers_stand_beside_ours(cli: Cli, made: SimpleNamespace, li
     assert "Search-R1 base PPO (Qwen2.5-3B) (*published*)" in told
     assert "WARNING: the protocols are not equal" in (out / "published.md").read_text()
     assert (out / "em_by_documents.png").read_bytes().startswith(b"\x89PNG")
+
+
+def test_an_index_counts_by_what_is_in_it(cli: Cli, made: SimpleNamespace, live):
+    url, seen = live
+    moved, other = shutil.copytree(made.index, made.root / "moved"), made.root / "other"
+    corpus = made.data / "corpus.jsonl"
+    assert cli("index", "--corpus", corpus, "--out", other, "--k1", 1.2, "--workers", 1)[0] == 0
+    out = made.root / "episodes.jsonl"
+    words = [
+        "agent", "infer", "--dataset", made.data, "--engine", "openai", "--model", "m",
+        "--engine-url", url, "--out", out, "--index",
+    ]  # fmt: skip
+    assert cli(*words, made.index)[0] == 0
+    asked = len(seen.bodies)
+    code, _, err = cli(*words, moved)
+    assert (code, len(seen.bodies)) == (0, asked)
+    assert f"{out}: kept: made by the same settings" in err
+    code, _, err = cli(*words, other)
+    assert code == 2
+    assert "was made with other settings: index.fingerprint (there content" in err
+    assert cli(*words, other, "--fresh")[0] == 0
+    assert len(seen.bodies) > asked
+
+
+def test_scores_of_other_settings_are_refused(cli: Cli, made: SimpleNamespace, live):
+    url, _ = live
+    episodes, out = made.root / "episodes.jsonl", made.root / "scores"
+    common = ["--dataset", made.data, "--index", made.index]
+    engine = ["--engine", "openai", "--model", "m", "--engine-url", url]
+    assert cli("agent", "infer", *common, *engine, "--out", episodes)[0] == 0
+    words = ["agent", "eval", episodes, "--dataset", made.data, "--plots", "none", "--out"]
+    assert cli(*words, out)[0] == 0
+    assert cli(*words, out)[0] == 0, "the same is made again"
+    code, _, err = cli(*words, out, "--max-documents", 1)
+    assert code == 2
+    assert "max_documents (there None, now 1)" in err
+    assert cli(*words, out, "--max-documents", 1, "--fresh")[0] == 0
+    ablate = ["agent", "ablate", *common, "--plots", "none", "--variants", "1,2"]
+    code, _, err = cli(*ablate, "--out", out, "--fresh")
+    assert code == 2
+    assert "what another command made (agent eval), not agent ablate" in err
+    assert cli(*ablate, "--out", made.root / "ablation")[0] == 0
+    code, _, err = cli(*ablate, "--topk", "1", "--out", made.root / "ablation")
+    assert code == 2
+    assert "topk (there [3, 5, 10], now [1])" in err
+    code, _, err = cli("infer", "--dataset", made.data, "--engine", "echo", "--out", episodes)
+    assert code == 2

@@ -1,6 +1,7 @@
 """`convsearch eval` on whole tables, run files and every kind of search engine."""
 
 import json
+import shutil
 import sys
 from pathlib import Path
 
@@ -106,10 +107,11 @@ def test_a_run_file_gives_the_figures_of_the_evaluation_that_wrote_it(
     assert {name: ours[name] for name in kept} == {name: theirs[name] for name in kept}
     assert read_run(again / "run.trec") == read_run(first / "run.trec")
     capsys.readouterr()
-    code = convsearch(
-        monkeypatch, *run, "--qrels", data / "qrels.trec", "--paper-compat", "--out", again
-    )
-    assert code == 0
+    other = [*run, "--qrels", data / "qrels.trec", "--paper-compat", "--out", again]
+    assert convsearch(monkeypatch, *other) == 2
+    assert "paper_compat (there False, now True)" in capsys.readouterr().err
+    assert metrics(again) == theirs
+    assert convsearch(monkeypatch, *other, "--fresh") == 0
     printed = capsys.readouterr().out
     assert "missing 12" in printed
     assert "9 averaged: paper_compat: mean over the queries that the run holds" in printed
@@ -284,3 +286,49 @@ def test_bad_calls_are_a_sentence_and_leave_nothing(
     assert "Traceback" not in error
     assert said.format(toy=toy) in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_an_evaluation_of_other_settings_is_refused_and_another_commands_stays(
+    toy: Path, tmp_path: Path, monkeypatch, capsys
+):
+    out = tmp_path / "out"
+    base = ["eval", "--dataset", toy / "data", "--split", "test", "--index", toy / "index"]
+
+    def refused(*words: object) -> str:
+        before = {p: p.read_bytes() for p in out.rglob("*") if p.is_file()}
+        assert convsearch(monkeypatch, *words, "--out", out) == 2
+        assert {p: p.read_bytes() for p in out.rglob("*") if p.is_file()} == before
+        return capsys.readouterr().err
+
+    raw = [*base, "--baseline", "raw"]
+    assert convsearch(monkeypatch, *raw, "--out", out) == 0
+    assert convsearch(monkeypatch, *raw, "--out", out) == 0, "the same is made again"
+    capsys.readouterr()
+    assert "topk (there 100, now 200)" in refused(*raw, "--topk", 200)
+    assert "tag (there 'raw', now 'history')" in refused(*base, "--baseline", "history")
+    assert "what another command made (eval), not eval table" in refused(
+        *raw, "--baseline", "history", "--fresh"
+    )
+    moved = shutil.copytree(toy / "index", tmp_path / "moved")
+    elsewhere = [*base[:-1], moved, "--baseline", "raw"]
+    assert convsearch(monkeypatch, *elsewhere, "--out", out) == 0, "the same index elsewhere"
+    assert convsearch(monkeypatch, *raw, "--topk", 200, "--out", out, "--fresh") == 0
+    passport = out / "run.json"
+    passport.write_text(json.dumps({"stage": "grpo", "settings": {}}))
+    capsys.readouterr()
+    for more in ([], ["--fresh"]):
+        assert "what another command made (grpo), not eval" in refused(*raw, *more)
+
+
+def test_a_table_of_other_methods_is_refused(toy: Path, tmp_path: Path, monkeypatch, capsys):
+    out = tmp_path / "out"
+    base = ["eval", "--dataset", toy / "data", "--split", "test", "--index", toy / "index"]
+    table = [*base, "--baseline", "raw", "--baseline"]
+    assert convsearch(monkeypatch, *table, "history", "--out", out) == 0
+    capsys.readouterr()
+    assert convsearch(monkeypatch, *table, "history:1", "--out", out) == 2
+    assert "methods (there ['raw', 'history'], now ['raw', 'history:1'])" in capsys.readouterr().err
+    (out / "history" / "notes.txt").write_text("mine")
+    assert convsearch(monkeypatch, *table, "history:1", "--out", out, "--fresh") == 0
+    assert [p.name for p in (out / "history").iterdir()] == ["notes.txt"]
+    assert (out / "history-1" / "metrics.json").is_file()

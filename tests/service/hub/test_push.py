@@ -215,3 +215,14 @@ def test_bad_inputs_are_sentences(run: Path, hub: FakeHub, monkeypatch: pytest.M
         CliRunner().invoke(
             app, ["push", "--model", str(model), "--repo", "x"], catch_exceptions=False
         )
+
+
+def test_a_card_of_somebody_else_is_not_written_over(run: Path, tmp_path: Path) -> None:
+    model = run / "grpo" / "model"
+    (tmp_path / "README.md").write_text("mine")
+    with pytest.raises(ConfigError, match=r"README\.md: exists, and no files\.tsv beside it"):
+        write_plan(tmp_path, "# card\n", model)
+    assert (tmp_path / "README.md").read_text() == "mine"
+    for text in ("# first\n", "# second\n"):
+        write_plan(tmp_path / "plan", text, model)
+    assert (tmp_path / "plan" / "README.md").read_text() == "# second\n"

@@ -1,5 +1,6 @@
 """`convsearch data prompts` writes what `convsearch grpo` reads."""
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -53,3 +54,45 @@ def test_wrong_split_is_a_sentence_and_leaves_nothing(dataset: Path, tmp_path: P
     assert isinstance(result.exception, DataError)
     assert "splits here: train" in str(result.exception)
     assert not out.exists()
+
+
+def call(*words: object) -> str:
+    """What a command says, or the sentence of its error."""
+    result = CliRunner().invoke(app, ["data", *map(str, words)])
+    return str(result.exception) if result.exception else result.output
+
+
+def test_prompts_of_other_settings_or_data_are_refused(dataset: Path, tmp_path: Path) -> None:
+    out = tmp_path / "grpo.parquet"
+    words = ["prompts", "--dataset", dataset, "--out", out]
+    assert "num_prompts" in call(*words)
+    before = out.stat().st_mtime_ns
+    copy = shutil.copytree(dataset, tmp_path / "elsewhere" / "toy")
+    assert "num_prompts" in call("prompts", "--dataset", copy, "--out", out)
+    assert "prompt (there 'instruct', now 'nano')" in call(*words, "--prompt", "nano")
+    write_qrels(dataset / "qrels.trec", {"q1": {"d1": 1}, "q2": {"d1": 1}})
+    assert "qrels (there content" in call(*words)
+    assert out.stat().st_mtime_ns == before
+    assert "num_prompts" in call(*words, "--fresh")
+    assert out.stat().st_mtime_ns != before
+    strange = tmp_path / "strange.parquet"
+    strange.write_text("of somebody else")
+    for more in ([], ["--fresh"]):
+        said = call("prompts", "--dataset", dataset, "--out", strange, *more)
+        assert "strange.run.json beside it does not say how it was made" in said
+    assert "is the name of a passport" in call(
+        "prompts", "--dataset", dataset, "--out", tmp_path / "run.json"
+    )
+
+
+def test_rewrites_of_another_field_are_refused_and_never_a_models(tmp_path: Path) -> None:
+    source, out = tmp_path / "source", tmp_path / "rewrites.jsonl"
+    source.mkdir()
+    (source / "dev.jsonl").write_text('{"id": "q1", "rewrite": "a", "other": "b"}\n')
+    words = ["rewrites", "--source", source, "--out", out]
+    assert "num_rewrites" in call(*words)
+    assert "field (there 'rewrite', now 'other')" in call(*words, "--field", "other")
+    assert "num_rewrites" in call(*words, "--field", "other", "--fresh")
+    (tmp_path / "rewrites.run.json").write_text('{"stage": "infer", "settings": {}}')
+    for more in ([], ["--fresh"]):
+        assert "what another command made (infer), not data rewrites" in call(*words, *more)

@@ -45,7 +45,10 @@ def test_topiocqa_takes_its_flags(tmp_path: Path) -> None:
     assert settings["keep_one_in"] == 50
     fails(ConfigError, "below 1", *words, "--validation-share", 1)
     fails(ConfigError, "name=count", *words, "--expect", "x")
-    fails(ConfigError, "not counted", *words, "--expect", "x=1")
+    fails(ConfigError, r"gold \(there 'first', now 'all'\); keep_one_in \(there 50", *words)
+    fails(ConfigError, "not counted", *words, "--expect", "x=1", "--fresh")
+    kept = json.loads((tmp_path / "out" / "run.json").read_text())["settings"]
+    assert kept == settings, "what fails leaves the output as it was"
 
 
 def test_qrecc_says_that_counts_differ(tmp_path: Path) -> None:

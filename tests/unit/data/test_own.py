@@ -56,7 +56,7 @@ def test_splits_are_drawn_by_conversation_where_none_is_named(tmp_path: Path) ->
     data = load_dataset(tmp_path / "out")
     by_split = {s: {t.conv_id for t in data.turns(s)} for s in ("train", "dev", "test")}
     assert {s: len(convs) for s, convs in by_split.items()} == {"train": 7, "dev": 1, "test": 2}
-    convert(tmp_path, talks[::-1])
+    convert(tmp_path, talks[::-1], fresh=True)
     again = load_dataset(tmp_path / "out")
     assert {t.conv_id for t in again.turns("test")} == by_split["test"], "order does not matter"
 

@@ -50,8 +50,8 @@ def test_whole_conversations_are_held_out_by_the_seed(tmp_path: Path) -> None:
     held = {}
     for seed in range(5):
         settings = kept(expected=EXPECTED, validation_share=0.4, seed=seed)
-        convert_topiocqa(source(raw), tmp_path / "out", settings)
-        data = load_dataset(tmp_path / "out")
+        convert_topiocqa(source(raw), tmp_path / f"out{seed}", settings)
+        data = load_dataset(tmp_path / f"out{seed}")
         held[seed] = {t.conv_id for t in data.turns("dev")}
         assert len(held[seed]) == 1
         assert not held[seed] & {t.conv_id for t in data.turns("train")}

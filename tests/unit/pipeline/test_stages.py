@@ -86,6 +86,8 @@ def test_every_stage_needs_only_what_comes_before_it() -> None:
     [
         ("grpo.total_steps=7", {"grpo"}),
         ("sft.lr=1e-5", {"sft"}),
+        ("grpo.time_limit_s=9", set()),
+        ("sft.threads=3", set()),
         ("index.k1=1.2", {"index"}),
         ("eval.topk=50", {f"eval-{c}" for c in COMPARED}),
         ("data.eval_turns=10", {f"infer-{p}" for p in POLICIES} | {f"eval-{c}" for c in COMPARED}),
