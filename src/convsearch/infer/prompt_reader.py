@@ -1,4 +1,4 @@
-"""Reads prompts as a model will, before they are given to it: by its chat template and tokenizer."""
+"""Reads prompts as a model will, before it is given them: by its chat template and tokenizer."""
 
 import threading
 from collections.abc import Sequence

@@ -29,7 +29,7 @@ def next_tokens(
 ) -> "torch.Tensor":
     """The next token id of each row, by inverting the cumulative distribution at uniforms_B.
 
-    Ids whose logit is -inf are never drawn. Temperature 0, or as good as 0, takes the largest logit.
+    Ids whose logit is -inf are never drawn. Temperature 0 takes the largest logit.
     """
     import torch
 

@@ -24,8 +24,8 @@ def serve(
     on_ready: Callable[[str], None],
     reader: PromptReader | None = None,
 ) -> bool:
-    """Serves until SIGTERM or Ctrl-C; on_ready hears the URL. reader: see `create_app`. Returns whether a call into the
-    engine still runs, for which the interpreter would wait at its end."""
+    """Serves until SIGTERM or Ctrl-C; on_ready hears the URL. reader: see `create_app`. Returns
+    whether a call into the engine still runs, for which the interpreter would wait at its end."""
     try:
         import uvicorn
     except ImportError:

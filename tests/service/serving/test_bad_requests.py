@@ -109,7 +109,10 @@ def test_texts_that_no_tokenizer_reads_are_cleaned(live: httpx.Client, bad: dict
         (chat(("tool", "a")), "role"),
         (chat(("user", "a"), **{HALF: 1}), "?: is not known here"),
         ({**chat(), "messages": [{"role": "user", "content": None}]}, "content"),
-        ({**chat(), "messages": [{"role": "user", "content": [{"type": "image_url"}]}]}, "0.content.0.t"),
+        (
+            {**chat(), "messages": [{"role": "user", "content": [{"type": "image_url"}]}]},
+            "0.content.0.t",
+        ),
         ({**chat(), "messages": []}, "messages"),
         ({**chat(), "messages": None}, "messages"),
         ({**chat(("user", "a")), "model": HALF}, "is not here"),
