@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from convsearch.errors import DataError, DependencyError, EngineError, PromptError
 from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
+from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.prompt_reader import PromptReader
 from convsearch.prompts import parse_response, rewrite_messages
 from convsearch.serving.batching import GenerationQueue, OnePromptFailed
@@ -46,6 +47,12 @@ class Rewriter:
         self.queue = GenerationQueue(engine, max_batch=settings.max_batch)
         self.settings = settings
         self._reader = reader
+        self._first = FirstAnswers(
+            settings.style,
+            max_tokens=settings.defaults.max_tokens,
+            shots=settings.shots,
+            told=settings.told,
+        )
         self._reading = ThreadPoolExecutor(1, thread_name_prefix="prompts")
 
     def close(self) -> None:
@@ -56,7 +63,7 @@ class Rewriter:
     async def chat(self, asked: ChatRequest) -> list[Generation]:
         """The responses to a chat. Raises Refused."""
         settings = self.settings
-        if asked.model != settings.model:
+        if asked.model not in (settings.model, settings.also):
             raise Refused(404, f"model {asked.model!r} is not here; {settings.model!r} is")
         if asked.n > settings.max_n:
             raise Refused(400, f"n: at most {settings.max_n} responses, got {asked.n}")
@@ -90,6 +97,9 @@ class Rewriter:
         else:
             [found] = await self._generate([chat], params, [seed])
         parsed = None if found.error else parse_response(settings.style, found.text)
+        if not found.error:
+            is_ok, is_cut = parsed is not None, found.is_cut
+            self._first.add(Answer(text=found.text, is_ok=is_ok, is_cut=is_cut))
         return RewriteAnswer(
             query=parsed.rewrite if parsed else turn.question,
             status="failed" if found.error else "ok" if parsed else "malformed",

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from convsearch.errors import ConfigError
 from convsearch.infer.engine import SamplingParams
 from convsearch.prompts import PromptStyle, PromptTemplate, rewrite_messages
+from convsearch.prompts.asking import Asking
 from convsearch.types import Turn
 
 API_KEY_VARIABLE = "REWRITER_API_KEY"
@@ -16,12 +17,16 @@ class ServingSettings:
 
     model: str
     """The name that clients ask for."""
+    also: str | None = None
+    """Another name that is understood."""
     style: PromptStyle
     """Of `/rewrite`; chats are sent to the model as they come."""
     shots: int = 0
     """Worked examples in the prompt of `/rewrite`."""
     template: PromptTemplate | None = None
     """The user's own prompt for `/rewrite`."""
+    told: Asking | None = None
+    """What the model's folder says of how to ask; explains malformed answers, decides nothing."""
     defaults: SamplingParams
     """Where a request does not say how to draw."""
     max_tokens_limit: int = 4096

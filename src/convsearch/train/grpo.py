@@ -10,6 +10,7 @@ from pathlib import Path
 from convsearch.errors import ConfigError, StageError
 from convsearch.passport import write_passport
 from convsearch.rewards.shapes import RewardShape, check_shape
+from convsearch.train.asking import asking_of_training
 from convsearch.train.checkpoint import latest_step, publish, require_model
 from convsearch.train.device import (
     Device,
@@ -260,6 +261,14 @@ def run_grpo(
         )
     if settings.val_file is not None:
         count_rows(settings.val_file, needs=_NEEDS)
+    asking = asking_of_training(
+        settings.model_path,
+        settings.train_file,
+        stage=STAGE,
+        max_prompt_tokens=settings.max_prompt_length,
+        max_response_tokens=settings.max_response_length,
+        retriever_url=retriever_url,
+    )
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     follower = MetricsFollower(
         metrics_path, total_steps=settings.total_steps, on_progress=on_progress
@@ -279,7 +288,7 @@ def run_grpo(
             f"{STAGE}: ended after step {step} of {settings.total_steps} (log: {log_path})"
         )
     source = checkpoints / f"global_step_{step}" / "actor" / "huggingface"
-    publish(source, target, like=settings.model_path)
+    publish(source, target, like=settings.model_path, asking=asking)
     write_passport(
         settings.out_dir / "run.json",
         stage=STAGE,
