@@ -114,7 +114,7 @@ def parse_asking(text: str, where: str) -> Asking:
     known = {field.name for field in fields(Asking)}
     if unknown := sorted(record.keys() - known):
         raise DataError(f'{where}: field "{unknown[0]}" is not known; {_WAY_OUT}')
-    if record.get("style") not in PROMPT_STYLES:
+    if record.get("style") not in tuple(PROMPT_STYLES):
         raise DataError(
             f'{where}: field "style" must be one of {", ".join(PROMPT_STYLES)}, found '
             f"{record.get('style')!r}; {_WAY_OUT}"

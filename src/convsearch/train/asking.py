@@ -7,7 +7,7 @@ from typing import Any
 
 from convsearch.data.parquet import is_for_agents, read_rows_asking
 from convsearch.errors import RetrieverError
-from convsearch.prompts import style_of_chat
+from convsearch.prompts import PROMPT_STYLES, style_of_chat
 from convsearch.prompts.asking import Asking, asking_of, read_asking
 from convsearch.retrieval.info import IndexInfo, index_name
 
@@ -48,6 +48,8 @@ def asking_of_training(
             of_model.style,
         )
     found = of_rows or of_model
+    if of_rows is None and of_model is not None and PROMPT_STYLES[of_model.style].instruction:
+        found = None  # the words of that style would have been recognised
     if found is None:
         log.warning(
             "%s: its prompts are of no style that this version knows, and %s does not say how it "
