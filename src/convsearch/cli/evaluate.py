@@ -13,10 +13,11 @@ from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS, RELEVANCE_LEVEL, metric_label
-from convsearch.files import Qrels, read_qrels, read_rewrites, read_run
+from convsearch.files import Qrels, read_qrels, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import RUN_NAME, check_out, write_evaluation
+from convsearch.pipeline.malformed import rewrites_to_measure
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -175,7 +176,7 @@ def _single(request: eval_table.Request) -> None:
         searched = searched_queries(turns, baseline_queries(turns, tag), switches)
     else:
         tag, inputs = "rewrites", [Path(methods.rewrites[0])]
-        searched = searched_rewrites(turns, read_rewrites(inputs[0]), switches)
+        searched = searched_rewrites(turns, rewrites_to_measure(inputs[0]), switches)
     with (
         open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,

@@ -75,13 +75,12 @@ class FirstAnswers:
                 f"{cut} of them were cut at --max-tokens {self._max_tokens} (raise it, if the "
                 "model does not just repeat itself)"
             )
-        return "; ".join(reasons) or _reason_of_form(
-            [answer.text for answer in bad], style, self._shots
-        )
+        texts = [answer.text for answer in bad]
+        return "; ".join(reasons) or reason_of_form(texts, style, self._shots)
 
 
-def _reason_of_form(texts: Sequence[str], style: PromptStyle, shots: int) -> str:
-    """What the texts themselves tell."""
+def reason_of_form(texts: Sequence[str], style: PromptStyle, shots: int) -> str:
+    """Why malformed answers of a style are so, as far as their texts tell."""
 
     def are_most(count: int) -> bool:
         return count * 2 >= len(texts)

@@ -243,7 +243,7 @@ def _work(
                 f"engine {engine.identity.get('engine')} gave {len(generations)} answers to "
                 f"{len(numbers)} prompts"
             )
-        made = [_rewrite(plan, n, g) for n, g in zip(numbers, generations, strict=True)]
+        made = [read_generation(plan, n, g) for n, g in zip(numbers, generations, strict=True)]
         journal.append(made)
         for rewrite, generation in zip(made, generations, strict=True):
             if rewrite.status != "failed":
@@ -268,7 +268,8 @@ def _answers(
         yield i, engine.generate(block.chats, params, block.seeds)
 
 
-def _rewrite(plan: Plan, number: int, generation: Generation) -> Rewrite:
+def read_generation(plan: Plan, number: int, generation: Generation) -> Rewrite:
+    """What a generation is for a sample of the plan."""
     # Half of a surrogate pair is legal in JSON and illegal in UTF-8 files.
     response = generation.text.encode("utf-8", "replace").decode("utf-8")
     parsed = None if generation.error else parse_response(plan.style, response)

@@ -14,7 +14,7 @@ from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
 from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.prompt_reader import PromptReader
-from convsearch.prompts import parse_response, rewrite_messages
+from convsearch.prompts import parse_response
 from convsearch.serving.batching import GenerationQueue, OnePromptFailed
 from convsearch.serving.completions import completion, completion_events
 from convsearch.serving.gate import Gate, error_body
@@ -38,7 +38,7 @@ class Refused(Exception):
         self.status = status
 
 
-class Rewriter:
+class RewriterService:
     """What the routes do, without HTTP."""
 
     def __init__(
@@ -87,9 +87,7 @@ class Rewriter:
         response that cannot be used is an answer, with the raw question as query."""
         settings = self.settings
         turn = _turn_of(asked)
-        chat = rewrite_messages(
-            turn, settings.style, shots=settings.shots, template=settings.template
-        )
+        chat = settings.messages(turn)
         params = self._params(asked.temperature, asked.top_p, asked.max_tokens)
         seed = secrets.randbits(31) if asked.seed is None else asked.seed
         if unread := await self._too_long(chat):
@@ -169,6 +167,14 @@ def _turn_of(asked: RewriteRequest) -> Turn:
         raise Refused(400, str(error)) from None
 
 
+def _warn_where_no_question_can_be_asked(reader: PromptReader, settings: ServingSettings) -> None:
+    turn = Turn(qid="q", conv_id="c", turn=1, split="serve", question="Is anyone there?")
+    try:
+        reader.ids(settings.messages(turn))
+    except PromptError as error:
+        log.warning("/rewrite will refuse every question: %s", error)
+
+
 def create_app(
     engine: Engine, settings: ServingSettings, reader: PromptReader | None = None
 ) -> "FastAPI":
@@ -184,7 +190,10 @@ def create_app(
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
         ) from None
-    rewriter = Rewriter(engine, settings, reader or getattr(engine, "reader", None))
+    reader = reader or getattr(engine, "reader", None)
+    if reader is not None:
+        _warn_where_no_question_can_be_asked(reader, settings)
+    rewriter = RewriterService(engine, settings, reader)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:

@@ -6,7 +6,7 @@ from convsearch.errors import ConfigError
 from convsearch.infer.engine import SamplingParams
 from convsearch.prompts import PromptStyle, PromptTemplate, rewrite_messages
 from convsearch.prompts.asking import Asking
-from convsearch.types import Turn
+from convsearch.types import ChatMessage, Turn
 
 API_KEY_VARIABLE = "REWRITER_API_KEY"
 
@@ -53,5 +53,8 @@ class ServingSettings:
                 f"max_tokens {self.defaults.max_tokens} is above the limit of "
                 f"{self.max_tokens_limit}; lower it or raise the limit"
             )
-        turn = Turn(qid="q", conv_id="c", turn=1, split="serve", question="?")
-        rewrite_messages(turn, self.style, shots=self.shots, template=self.template)
+        self.messages(Turn(qid="q", conv_id="c", turn=1, split="serve", question="?"))
+
+    def messages(self, turn: Turn) -> list[ChatMessage]:
+        """The prompt of `/rewrite`."""
+        return rewrite_messages(turn, self.style, shots=self.shots, template=self.template)

@@ -41,12 +41,16 @@ def service(engine: Engine, **more) -> Iterator[httpx.Client]:
 
 
 @pytest.fixture(scope="module")
-def live(taught_model: Path, tmp_path_factory) -> Iterator[httpx.Client]:
+def alternating(taught_model: Path, tmp_path_factory) -> Engine:
     folder = tmp_path_factory.mktemp("alternating") / "model"
     shutil.copytree(taught_model, folder)
     (folder / "chat_template.jinja").write_text(ALTERNATING)
-    engine = open_engine("transformers", str(folder), device="cpu")
-    with service(engine) as client:
+    return open_engine("transformers", str(folder), device="cpu")
+
+
+@pytest.fixture(scope="module")
+def live(alternating: Engine) -> Iterator[httpx.Client]:
+    with service(alternating) as client:
         yield client
 
 
@@ -202,6 +206,16 @@ def test_history_takes_the_fields_of_a_chat(live: httpx.Client):
 def test_what_is_no_request_gets_a_sentence(live, content: bytes, kind: str | None, said: str):
     headers = {"Content-Type": kind} if kind else {}
     assert said in sentence(live.post("/rewrite", content=content, headers=headers))
+
+
+def test_a_style_that_the_template_refuses_is_said_at_the_start(alternating: Engine, caplog):
+    with service(alternating, style="instruct") as client:
+        assert "/rewrite will refuse every question" in caplog.text
+        assert "System role not supported" in caplog.text
+        answer = client.post("/rewrite", json={"question": "amber"})
+        assert "System role not supported" in sentence(answer)
+        assert client.get("/health").status_code == 200
+        assert client.post("/v1/chat/completions", **sent(chat(("user", "a")))).status_code == 200
 
 
 class Fragile(EchoEngine):

@@ -2,13 +2,13 @@
 
 import pytest
 
+from convsearch.infer import SamplingParams
 from convsearch.infer.echo_engine import EchoEngine
 from convsearch.infer.engine import Generation
 from convsearch.infer.first_answers import FIRST, Answer, FirstAnswers
 from convsearch.infer.runner import infer_rewrites
 from convsearch.prompts import PromptStyle
 from convsearch.prompts.asking import Asking, asking_of
-from convsearch.infer import SamplingParams
 from convsearch.types import Turn
 
 BROKEN = "<think> fried hall y</rewrite>"

@@ -1,4 +1,4 @@
-"""`convsearch.json`: what it holds, what it refuses, and that the words behind a hash are noticed."""
+"""`convsearch.json`: what it holds, what it refuses, and that other words are noticed."""
 
 import json
 from pathlib import Path
