@@ -100,8 +100,9 @@ def command(
             gpus_per_worker=gpus_per_worker,
         ) as opened,
     ):
-        has_model = engine != "echo" and model is not None
-        reader = load_prompt_reader(model) if has_model and workers > 1 else None
+        reader = None  # of an engine in this process: its own
+        if workers > 1 and engine != "echo" and model is not None:
+            reader = load_prompt_reader(model)
         still_generating = serve(opened, settings, listener, _announce, reader)
     if still_generating:  # in a thread that no signal reaches
         os._exit(0)
