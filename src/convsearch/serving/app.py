@@ -95,7 +95,7 @@ class RewriterService:
         else:
             [found] = await self._generate([chat], params, [seed])
         parsed = None if found.error else parse_response(settings.style, found.text)
-        if not found.error:
+        if not found.error and params.max_tokens >= settings.defaults.max_tokens:
             is_ok, is_cut = parsed is not None, found.is_cut
             self._first.add(Answer(text=found.text, is_ok=is_ok, is_cut=is_cut))
         return RewriteAnswer(

@@ -13,6 +13,7 @@ from live_server import serving
 
 from convsearch.infer import Engine, Generation, SamplingParams, open_engine
 from convsearch.infer.echo_engine import EchoEngine
+from convsearch.prompts.asking import asking_of
 from convsearch.serving.app import create_app
 from convsearch.serving.settings import ServingSettings
 from convsearch.types import ChatMessage
@@ -216,6 +217,26 @@ def test_a_style_that_the_template_refuses_is_said_at_the_start(alternating: Eng
         assert "System role not supported" in sentence(answer)
         assert client.get("/health").status_code == 200
         assert client.post("/v1/chat/completions", **sent(chat(("user", "a")))).status_code == 200
+
+
+class Garbled(EchoEngine):
+    """Answers in half a form."""
+
+    def generate(
+        self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
+    ) -> list[Generation]:
+        return [Generation(text="<think> fried hall y</rewrite>") for _ in chats]
+
+
+def test_most_of_the_first_answers_malformed_is_said_once(caplog: pytest.LogCaptureFixture):
+    with service(Garbled(), style="instruct", told=asking_of("nano")) as client:
+        for i in range(30):
+            few = {"max_tokens": 2} if i < 10 else {}  # too few for any answer: not counted
+            body = {"question": "amber", **few}
+            assert client.post("/rewrite", json=body).json()["status"] == "malformed"
+            assert ("first 20 answers are malformed" in caplog.text) == (i == 29)
+    assert len(caplog.records) == 1
+    assert "trained with prompt style nano and is asked in instruct" in caplog.text
 
 
 class Fragile(EchoEngine):
