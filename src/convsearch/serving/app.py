@@ -247,6 +247,7 @@ def create_app(
     @app.get("/health")
     async def health() -> Response:
         failure = rewriter.queue.failure
+        rewriter.queue.look_again()
         said = {"status": "failing" if failure else "ok", "model": settings.model}
         return JSONResponse(said, 503 if failure else 200)
 

@@ -61,6 +61,13 @@ class GenerationQueue:
             self._worker = asyncio.create_task(self._work())
         return list(await asyncio.gather(*(job.answer for job in jobs)))
 
+    def look_again(self) -> None:
+        """Asks an engine that did not answer whether it does now, where nobody else is asking: the
+        result is in `failure` when it comes. A balancer that sends no requests while it hears of a
+        failure would otherwise never hear that it is over."""
+        if self.failure is not None and (self._worker is None or self._worker.done()):
+            self._worker = asyncio.create_task(self._probe_then_work())
+
     def close(self) -> None:
         """Takes no more work; a call that runs goes on in its thread."""
         if self._worker is not None:
@@ -69,6 +76,16 @@ class GenerationQueue:
             job.answer.cancel()
         self._waiting.clear()
         self._thread.shutdown(wait=False)
+
+    async def _probe_then_work(self) -> None:
+        if await self._is_alive():
+            self.failure = None
+        await self._work()
+
+    async def _is_alive(self) -> bool:
+        """Whether the engine answers a prompt of our own, or at least says why it does not."""
+        found = await self._call([_PROBE], _PROBE_PARAMS, [0])
+        return isinstance(found, list | PromptError)
 
     async def _work(self) -> None:
         while batch := self._next_batch():
@@ -85,13 +102,11 @@ class GenerationQueue:
                 if not job.answer.done():  # cancelled meanwhile
                     job.answer.set_result(generation)
             return
-        if not isinstance(found, PromptError):
-            probed = await self._call([_PROBE], _PROBE_PARAMS, [0])
-            if not isinstance(probed, list | PromptError):
-                self.failure = _said(found)
-                for job in batch:
-                    _fail(job, EngineError(self.failure))
-                return
+        if not isinstance(found, PromptError) and not await self._is_alive():
+            self.failure = _said(found)
+            for job in batch:
+                _fail(job, EngineError(self.failure))
+            return
         self.failure = None
         if len(batch) == 1:
             error = found if isinstance(found, PromptError) else OnePromptFailed(_said(found))

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
-from live_server import serving
+from live_server import serving, until
 
 from convsearch.infer import Engine, Generation, SamplingParams, open_engine
 from convsearch.infer.echo_engine import EchoEngine
@@ -276,11 +276,22 @@ def test_the_death_of_the_engine_is_not_looked_for_in_the_prompts():
         assert {sentence(answer, 503) for answer in answers} == {
             "the engine failed: RuntimeError: index out of range"
         }
-        assert client.get("/health").status_code == 503
         assert sum(size == 1 for size in engine.sizes) >= len(engine.sizes) // 2  # a probe each
         assert len(engine.sizes) <= 16
+        assert client.get("/health").status_code == 503
         assert client.post("/rewrite", json={"question": "a", "seed": -1}).status_code == 400
         assert client.get("/health").status_code == 503
         engine.is_dead = False
         assert client.post("/rewrite", json={"question": "a"}).status_code == 200
         assert client.get("/health").status_code == 200
+
+
+def test_an_engine_that_answers_again_is_noticed_by_asking_for_its_health_alone():
+    engine = Fragile()
+    with service(engine) as client:
+        engine.is_dead = True
+        assert client.post("/rewrite", json={"question": "a"}).status_code == 503
+        assert client.get("/health").status_code == 503
+        engine.is_dead = False
+        until(lambda: client.get("/health").status_code == 200, "the engine's return")
+        assert client.post("/rewrite", json={"question": "a"}).status_code == 200
