@@ -20,7 +20,7 @@ from convsearch.passport import sha256_of
 from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_concatenation
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import check_out, write_evaluation
-from convsearch.pipeline.malformed import rewrites_to_measure
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure
 from convsearch.pipeline.search import (
     SearchOptions,
     open_retriever,

@@ -11,6 +11,7 @@ from convsearch.data.dataset import Dataset
 from convsearch.passport import write_passport
 from convsearch.pipeline.evaluation import Evaluation
 from convsearch.pipeline.evaluation_files import write_evaluation
+from convsearch.pipeline.measured_rewrites import warn_of_another_engine
 from convsearch.pipeline.method_table import Row, markdown_table, write_table
 from convsearch.pipeline.methods import Method, MethodOptions, choose_methods, evaluate_methods
 from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
@@ -57,6 +58,9 @@ def make(request: Request) -> None:
     shared = [data.turns_path, data.qrels_path]
     with open_retriever(**vars(request.search)) as retriever, ExitStack() as bars:
         settings = request.settings(retriever)
+        for method in methods:
+            if method.source:
+                warn_of_another_engine(method.source, settings["engine"])
 
         def progress_of(name: str) -> Callable[[int, int], None]:
             bars.close()  # one bar at a time

@@ -17,7 +17,7 @@ from convsearch.files import Qrels, read_qrels, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import RUN_NAME, check_out, write_evaluation
-from convsearch.pipeline.malformed import rewrites_to_measure
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure, warn_of_another_engine
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -192,6 +192,8 @@ def _single(request: eval_table.Request) -> None:
             on_progress=advance,
         )
         settings = request.settings(retriever)
+    for path in inputs:
+        warn_of_another_engine(path, settings["engine"])
     write_evaluation(
         request.out,
         measured,

@@ -91,5 +91,5 @@ def command(
         batch_size=batch_size,
         fresh=fresh,
         retry_failed=retry_failed,
-        inputs=[data.turns_path],
+        inputs=[data.turns_path, *asked.files],
     )

@@ -114,7 +114,7 @@ def _infer(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         fresh=args.fresh,
         retry_failed=args.retry_failed,
-        inputs=[args.input_path],
+        inputs=[args.input_path, *asked.files],
     )
 
 

@@ -2,6 +2,7 @@
 
 import logging
 from dataclasses import dataclass
+from pathlib import Path
 
 from convsearch.prompts import PromptStyle, PromptTemplate
 from convsearch.prompts.asking import ASKING_FILE, Asking, read_asking, template_sha256
@@ -20,6 +21,13 @@ class Asked:
     max_tokens: int
     told: Asking | None
     """What the model's folder says."""
+    source: Path | None = None
+    """The file that says it."""
+
+    @property
+    def files(self) -> list[Path]:
+        """For the inputs of a passport."""
+        return [self.source] if self.source else []
 
 
 def how_to_ask(
@@ -41,10 +49,11 @@ def how_to_ask(
         style=style or (told.style if told else usual_style),
         max_tokens=max_tokens or (told and told.max_response_tokens) or usual_max_tokens,
         told=told,
+        source=Path(model) / ASKING_FILE if model and told else None,
     )
     if told is None:
         return asked
-    where = f"{model}/{ASKING_FILE}"
+    where = asked.source
     if asked.style != told.style:
         log.warning(
             "--prompt %s: the model was trained with prompt style %s (%s) and may answer "

@@ -13,7 +13,7 @@ from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.files import Qrels
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation, joined_queries
 from convsearch.pipeline.evaluation import Evaluation, Progress, evaluate_searched, score_run
-from convsearch.pipeline.malformed import rewrites_to_measure
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure
 from convsearch.pipeline.search import with_query_tokens
 from convsearch.pipeline.searched import (
     QueryLimits,

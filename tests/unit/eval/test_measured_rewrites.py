@@ -6,7 +6,8 @@ import pytest
 
 from convsearch.files import write_rewrites
 from convsearch.passport import write_passport
-from convsearch.pipeline.malformed import rewrites_to_measure
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure, warn_of_another_engine
+from convsearch.prompts.asking import asking_of, write_asking
 from convsearch.types import Rewrite
 
 BROKEN = "<think> fried hall y</rewrite>"
@@ -42,3 +43,27 @@ def test_most_is_said_with_the_reason_that_the_passport_allows(tmp_path: Path, c
         )
     (tmp_path / "rewrites.run.json").write_text("[")
     assert len(rewrites_to_measure(path)) == 5
+
+
+def test_another_engine_than_that_of_the_training_is_said(tmp_path: Path, caplog):
+    model = tmp_path / "model"
+    write_asking(model, asking_of("nano", engine="bm25", index_fingerprint="a" * 64, dataset="toy"))
+    path = written(tmp_path, malformed=0)
+    same = {"engine": "bm25", "fingerprint": "a" * 64}
+    other = {"engine": "dense", "fingerprint": "b" * 64}
+    warn_of_another_engine(path, other)  # nothing tells which model
+    source = model / "convsearch.json"
+    write_passport(tmp_path / "rewrites.run.json", stage="infer", settings={}, inputs=[source])
+    for engine in (same, None, "an address"):
+        warn_of_another_engine(path, engine)
+    assert caplog.text == ""
+    for engine in (other, {**same, "fingerprint": "c" * 64}):
+        caplog.clear()
+        warn_of_another_engine(path, engine)
+        assert "trained for the ranks of bm25 of toy (index aaaaaaaaaaaa), and is" in caplog.text
+    caplog.clear()
+    source.write_text("{")
+    warn_of_another_engine(path, other)
+    source.unlink()
+    warn_of_another_engine(path, other)
+    assert caplog.text == ""
