@@ -74,9 +74,7 @@ class RewriterService:
         # the first has the seed as it was sent: the same draw as the engine's own
         seeds = [seed, *(derive_seed(seed, "n", i) for i in range(1, asked.n))]
         chat = [message.as_chat_message() for message in asked.messages]
-        if unread := await self._too_long(chat):
-            raise Refused(400, unread)
-        found = await self._generate([chat] * asked.n, params, seeds)
+        found = await self._generate(chat, params, seeds)
         for generation in found:
             if generation.error is not None:
                 raise Refused(400, f"the model has no answer to this chat: {generation.error}")
@@ -90,10 +88,7 @@ class RewriterService:
         chat = settings.messages(turn)
         params = self._params(asked.temperature, asked.top_p, asked.max_tokens)
         seed = secrets.randbits(31) if asked.seed is None else asked.seed
-        if unread := await self._too_long(chat):
-            found = Generation(error=unread)
-        else:
-            [found] = await self._generate([chat], params, [seed])
+        [found] = await self._generate(chat, params, [seed])
         parsed = None if found.error else parse_response(settings.style, found.text)
         if not found.error and params.max_tokens >= settings.defaults.max_tokens:
             is_ok, is_cut = parsed is not None, found.is_cut
@@ -120,24 +115,13 @@ class RewriterService:
         given = {name: value for name, value in asked.items() if value is not None}
         return replace(self.settings.defaults, **given)
 
-    async def _too_long(self, chat: list[ChatMessage]) -> str | None:
-        """Reads the prompt before it joins a batch: why it gets no response, None where it can get
-        one. Raises Refused where it cannot be read at all."""
-        reader = self._reader
-        if reader is None:
-            return None
-        try:
-            ids = await asyncio.get_running_loop().run_in_executor(self._reading, reader.ids, chat)
-        except PromptError as error:
-            raise Refused(400, str(error)) from None
-        return reader.too_long(len(ids))
-
     async def _generate(
-        self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
+        self, chat: list[ChatMessage], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
+        """A response for each seed. Raises Refused."""
         deadline_s = self.settings.deadline_s
         try:
-            return await asyncio.wait_for(self.queue.generate(chats, params, seeds), deadline_s)
+            return await asyncio.wait_for(self._responses(chat, params, seeds), deadline_s)
         except asyncio.TimeoutError:
             raise Refused(504, f"not answered within {deadline_s:g} s; try again later") from None
         except PromptError as error:
@@ -148,6 +132,18 @@ class RewriterService:
         except EngineError as error:
             log.error("the engine failed: %s", error)
             raise Refused(503, f"the engine failed: {error}") from error
+
+    async def _responses(
+        self, chat: list[ChatMessage], params: SamplingParams, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Only a prompt that the model can be given joins a batch."""
+        reader = self._reader
+        if reader is not None:
+            loop = asyncio.get_running_loop()
+            ids = await loop.run_in_executor(self._reading, reader.ids, chat)
+            if why := reader.too_long(len(ids)):
+                return [Generation(error=why)] * len(seeds)
+        return await self.queue.generate([chat] * len(seeds), params, seeds)
 
 
 def _turn_of(asked: RewriteRequest) -> Turn:
