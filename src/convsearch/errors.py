@@ -35,6 +35,11 @@ class CheckpointError(ConvsearchError, ValueError):
     """A folder that was named as a model is not one, or lacks weights."""
 
 
+class PromptError(CheckpointError):
+    """One prompt that a model cannot be given: its chat template refuses the chat, or its tokenizer
+    the text. Other prompts may well do."""
+
+
 class DependencyError(ConvsearchError, ImportError):
     """An optional package is not installed; the message names the pip command."""
 

@@ -19,6 +19,7 @@ import pytest
 from convsearch.eval import METRICS
 from convsearch.files import read_rewrites, read_run
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
+from convsearch.prompts.asking import read_asking
 
 pytestmark = pytest.mark.e2e
 TOTAL_STEPS = 5
@@ -156,6 +157,14 @@ def test_training_is_logged_and_reported(layout: RunLayout) -> None:
     page = layout.report.read_text()
     assert page.count("<svg") >= 4
     assert "Reward by step of GRPO" in page
+
+
+def test_the_trained_models_say_how_they_are_asked(layout: RunLayout) -> None:
+    for stage in ("sft", "grpo"):
+        asking = read_asking(layout.model(stage))
+        assert asking is not None
+        assert (asking.style, asking.stage, asking.dataset) == ("nano", stage, "mini")
+        assert (asking.max_response_tokens, asking.engine) == (96, "bm25")
 
 
 def test_fourth_start_has_nothing_to_do(layout: RunLayout) -> None:

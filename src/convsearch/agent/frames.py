@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from jinja2 import TemplateError
 
-from convsearch.errors import CheckpointError
+from convsearch.errors import CheckpointError, PromptError
 from convsearch.types import ChatMessage
 
 if TYPE_CHECKING:
@@ -25,7 +25,8 @@ def render_chat(
 ) -> str:
     """The text of a chat, up to where the model's turn begins. template: further arguments.
 
-    Raises CheckpointError where the template refuses the chat, as some do for a system message.
+    Raises PromptError where the template refuses the chat, as some do for a system message, or
+    fails on it.
     """
     options: dict[str, Any] = dict(template or {})
     try:
@@ -34,13 +35,25 @@ def render_chat(
                 list(chat), add_generation_prompt=True, tokenize=False, **options
             )
         )
-    except TemplateError as error:
-        roles = ", ".join(message["role"] for message in chat)
-        raise CheckpointError(
+    except (TemplateError, TypeError, ValueError, LookupError, ArithmeticError) as error:
+        roles = ", ".join(message["role"] for message in chat[:8]) + (", ..." * (len(chat) > 8))
+        raise PromptError(
             f"the chat template refuses a chat of {roles} ({error}); use a model whose template "
             "takes it, a form without a system message (search_r1, nano), or mend "
             "chat_template.jinja"
         ) from error
+
+
+def encode_chat(
+    tokenizer: "PreTrainedTokenizerBase", chat: Sequence[ChatMessage]
+) -> tuple[int, ...]:
+    """The ids of a chat, up to where the model's turn begins. Raises PromptError where the template
+    refuses the chat, or the tokenizer its text (half of a surrogate pair, for one)."""
+    text = render_chat(tokenizer, chat)
+    try:
+        return tuple(tokenizer.encode(text, add_special_tokens=False))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise PromptError(f"the tokenizer cannot read this prompt ({error})") from error
 
 
 class ChatFrames:

@@ -8,6 +8,7 @@ import typer
 from convsearch.cli import data_published, data_qa
 from convsearch.cli.data_published import Fresh, show
 from convsearch.cli.made_file import make_file
+from convsearch.cli.options import PromptOption
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.mini.hop_files import write_hops
@@ -15,7 +16,9 @@ from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import turns_file, write_field_rewrites
 from convsearch.data.questions import convert_questions, load_questions
-from convsearch.prompts import TrainedStyle
+from convsearch.infer.asked import how_to_ask
+from convsearch.prompts import trained_style
+from convsearch.train.checkpoint import require_model
 
 app = typer.Typer(
     help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.", no_args_is_help=True
@@ -114,26 +117,29 @@ def prompts(
     dataset: Annotated[Path, typer.Option(help="Folder of a data set.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write, for convsearch grpo.")],
     split: Annotated[str, typer.Option(help="Which turns.")] = "train",
-    prompt: Annotated[
-        TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
-    ] = "instruct",
+    prompt: PromptOption = None,
+    model: Annotated[
+        Path | None, typer.Option(help="Model that will be trained: its folder says the style.")
+    ] = None,
     fresh: Fresh = False,
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""
     from convsearch.data.parquet import write_grpo_parquet
 
+    named = str(require_model(model)) if model else None
+    style = trained_style(how_to_ask(named, style=prompt).style)
     data = load_dataset(dataset)
 
     def write() -> dict[str, int]:
         turns = data.turns(split)
-        count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
+        count = write_grpo_parquet(out, turns, data.qrels, style=style, data_source=data.name)
         return {"num_prompts": count}
 
     counts = make_file(
         out,
         write,
         command="data prompts",
-        settings={"dataset": data.name, "split": split, "prompt": prompt},
+        settings={"dataset": data.name, "split": split, "prompt": style},
         inputs={"turns": data.turns_path, "qrels": data.qrels_path},
         fresh=fresh,
     )

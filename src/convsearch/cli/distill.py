@@ -9,8 +9,10 @@ import typer
 from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.distill import DistillSettings, self_distill
+from convsearch.infer.asked import how_to_ask
 from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
 from convsearch.pipeline.stages import draw_conversations
+from convsearch.prompts import trained_style
 
 
 def command(
@@ -25,13 +27,13 @@ def command(
     encoder: o.EncoderOption = None,
     model: o.ModelOption = None,
     engine: o.EngineOption = "transformers",
-    prompt: o.PromptOption = "instruct",
+    prompt: o.PromptOption = None,
     candidates: Annotated[
         int, typer.Option(help="Rewrites drawn for each turn.")
     ] = DistillSettings.candidates,
     temperature: Annotated[float, typer.Option(help="Of the draw.")] = DistillSettings.temperature,
     top_p: Annotated[float, typer.Option(help="Of the draw.")] = DistillSettings.top_p,
-    max_tokens: Annotated[int, typer.Option(help="Longest response.")] = DistillSettings.max_tokens,
+    max_tokens: o.MaxTokensOption = None,
     max_rank: Annotated[
         int, typer.Option(help="Keep a rewrite that ranks a gold passage here or better.")
     ] = DistillSettings.max_rank,
@@ -52,12 +54,13 @@ def command(
     retry_failed: o.RetryOption = False,
 ) -> None:
     """Let a model write rewrites, and keep those that find the right passage."""
+    asked = how_to_ask(model, style=prompt, max_tokens=max_tokens)
     settings = DistillSettings(
-        style=prompt,
+        style=trained_style(asked.style),
         candidates=candidates,
         temperature=temperature,
         top_p=top_p,
-        max_tokens=max_tokens,
+        max_tokens=asked.max_tokens,
         max_rank=max_rank,
         keep_per_turn=keep_per_turn,
         val_fraction=val_fraction,
@@ -89,6 +92,8 @@ def command(
             fresh=fresh,
             retry_failed=retry_failed,
             search=search_settings(search, retriever),
+            dataset=data.name,
+            told=asked.told,
             inputs=[data.turns_path],
             on_progress=advance,
         )

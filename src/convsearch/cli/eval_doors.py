@@ -13,7 +13,7 @@ from convsearch.cli.evaluate import show
 from convsearch.data.dataset import topic_switches_beside
 from convsearch.errors import ConfigError, DataError
 from convsearch.eval import RELEVANCE_LEVEL
-from convsearch.files import Qrels, read_jsonl, read_qrels, read_rewrites, read_turns
+from convsearch.files import Qrels, read_jsonl, read_qrels, read_turns
 from convsearch.infer.journal import passport_path
 from convsearch.made import Output
 from convsearch.passport import sha256_of
@@ -21,6 +21,7 @@ from convsearch.pipeline.baselines import baseline_queries, check_baseline, is_c
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import check_out, write_evaluation
 from convsearch.pipeline.evaluation_output import claim, evaluation_output
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure
 from convsearch.pipeline.search import (
     SearchOptions,
     open_retriever,
@@ -296,7 +297,7 @@ def _of_rewrites(request: EvalRequest, qrels: Qrels) -> tuple[list[Searched], bo
     """The queries, and whether the turns are at hand. With them, all turns of the splits that the
     rewrites come from. Without, all qrels, and a query without a well-formed rewrite finds nothing:
     see NO_TURNS_NOTE."""
-    rewrites = read_rewrites(request.queries)
+    rewrites = rewrites_to_measure(request.queries)
     by_qid = one_per_turn(rewrites)
     turns_path = request.turns or _turns_of_passport(request.queries)
     if turns_path is not None:

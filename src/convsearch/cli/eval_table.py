@@ -13,6 +13,7 @@ from convsearch.passport import write_passport
 from convsearch.pipeline.evaluation import Evaluation
 from convsearch.pipeline.evaluation_files import unknown_golds_line, write_evaluation
 from convsearch.pipeline.evaluation_output import claim, claim_method, table_output
+from convsearch.pipeline.measured_rewrites import warn_of_another_engine
 from convsearch.pipeline.method_table import TABLE_FILES, Row, markdown_table, write_table
 from convsearch.pipeline.methods import Method, MethodOptions, choose_methods, evaluate_methods
 from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
@@ -71,6 +72,9 @@ def make(request: Request) -> None:
     shared = [data.turns_path, data.qrels_path]
     with open_retriever(**vars(request.search)) as retriever, ExitStack() as bars:
         settings = request.settings(retriever)
+        for method in methods:
+            if method.source:
+                warn_of_another_engine(method.source, settings["engine"])
         output = _output(request, methods, settings)
         claim(output, fresh=request.fresh)
         for method in methods:

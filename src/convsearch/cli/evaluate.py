@@ -13,7 +13,7 @@ from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
 from convsearch.eval import METRICS, RELEVANCE_LEVEL, metric_label
-from convsearch.files import Qrels, read_qrels, read_rewrites, read_run
+from convsearch.files import Qrels, read_qrels, read_run
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation
 from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import (
@@ -23,6 +23,7 @@ from convsearch.pipeline.evaluation_files import (
     write_evaluation,
 )
 from convsearch.pipeline.evaluation_output import claim, evaluation_output
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure, warn_of_another_engine
 from convsearch.pipeline.methods import MethodOptions
 from convsearch.pipeline.run_files import evaluate_run
 from convsearch.pipeline.search import SearchOptions, open_retriever, with_query_tokens
@@ -196,7 +197,7 @@ def _single(request: eval_table.Request) -> None:
         searched = searched_queries(turns, baseline_queries(turns, tag), switches)
     else:
         tag, inputs = "rewrites", [Path(methods.rewrites[0])]
-        searched = searched_rewrites(turns, read_rewrites(inputs[0]), switches)
+        searched = searched_rewrites(turns, rewrites_to_measure(inputs[0]), switches)
     with (
         open_retriever(**vars(request.search)) as retriever,
         o.progress_bar("searching") as advance,
@@ -217,6 +218,8 @@ def _single(request: eval_table.Request) -> None:
             seed=request.seed,
             on_progress=advance,
         )
+    for path in inputs:
+        warn_of_another_engine(path, settings["engine"])
     output.begin(fresh=request.fresh)
     write_evaluation(
         request.out,

@@ -9,6 +9,7 @@ import typer
 from convsearch.errors import ConfigError
 from convsearch.hub.catalogue import CATALOGUE, HubEntry, chosen_entries
 from convsearch.hub.lock import LOCK_NAME
+from convsearch.prompts.asking import read_asking
 
 app = typer.Typer(
     help="Fetch what the reproduction needs from the Hugging Face hub, or publish a model there.",
@@ -100,6 +101,7 @@ def push_model(
             [read_evaluation(folder) for folder in evaluation or []],
             base_model=base_model,
             license_id=license_id,
+            asking=read_asking(model),
         )
     folder = plan or model.with_name(f"{model.name}.push")
     files = write_plan(folder, text, model)

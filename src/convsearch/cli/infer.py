@@ -9,11 +9,16 @@ from convsearch.cli import options as o
 from convsearch.cli.infer_run import EngineFlags, run_inference
 from convsearch.data.dataset import load_dataset
 from convsearch.infer import Plan, SamplingParams
+from convsearch.infer.asked import how_to_ask
 from convsearch.prompts import PromptStyle, read_template
 
 PromptOption = Annotated[
-    PromptStyle,
-    typer.Option("--prompt", help="What is asked, and how the answer is read: docs/inference.md."),
+    PromptStyle | None,
+    typer.Option(
+        "--prompt",
+        help="What is asked, and how the answer is read (docs/inference.md); absent: what the "
+        "model's folder says, else instruct.",
+    ),
 ]
 PromptFileOption = Annotated[
     Path | None,
@@ -35,12 +40,12 @@ def command(
     split: Annotated[str, typer.Option(help="Which turns.")] = "test",
     model: o.ModelOption = None,
     engine: o.EngineOption = "transformers",
-    prompt: PromptOption = "instruct",
+    prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
     shots: ShotsOption = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy; the paper takes 0.7.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Share of the probability to draw from.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option(help="Longest response.")] = 1024,
+    max_tokens: o.MaxTokensOption = None,
     seed: Annotated[int, typer.Option(help="Same seed, same rewrites.")] = 0,
     candidates: Annotated[int, typer.Option(help="Rewrites of each turn.", min=1)] = 1,
     batch_size: o.BatchOption = None,
@@ -56,14 +61,17 @@ def command(
 ) -> None:
     """Rewrite every question of a split; an interrupted run goes on where it stopped."""
     data = load_dataset(dataset)
+    template = read_template(prompt_file) if prompt_file else None
+    asked = how_to_ask(model, style=prompt, max_tokens=max_tokens, prompt_file=template)
     plan = Plan(
         turns=data.turns(split),
-        style=prompt,
-        params=SamplingParams(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
+        style=asked.style,
+        params=SamplingParams(temperature=temperature, top_p=top_p, max_tokens=asked.max_tokens),
         seed=seed,
         shots=shots,
         candidates=candidates,
-        template=read_template(prompt_file) if prompt_file else None,
+        template=template,
+        told=asked.told,
     )
     flags = EngineFlags(
         name=engine,
@@ -83,5 +91,5 @@ def command(
         batch_size=batch_size,
         fresh=fresh,
         retry_failed=retry_failed,
-        inputs=[data.turns_path],
+        inputs=[data.turns_path, *asked.files],
     )

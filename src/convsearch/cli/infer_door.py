@@ -10,10 +10,13 @@ from convsearch.cli.infer_run import EngineFlags, run_inference
 from convsearch.errors import ConfigError
 from convsearch.files import read_turns
 from convsearch.infer import ENGINES, Plan, SamplingParams
+from convsearch.infer.asked import how_to_ask
 from convsearch.prompts import PROMPT_STYLES, PromptStyle, read_template
 
 ORIGINAL_MAX_TOKENS = 4096
 """Longest response of the original's inference script."""
+USUAL_NAME = "ConvSearch-R1"
+"""Where --model_name is not given."""
 MODEL_NAMES: dict[str, PromptStyle] = {
     "ConvSearch-R1": "instruct",
     "Get_SFT": "instruct",
@@ -35,7 +38,8 @@ def infer_main(argv: Sequence[str] | None = None) -> None:
     add = parser.add_argument
     names = ", ".join(MODEL_NAMES)
     add("--model_name_or_path", required=True, help="checkpoint folder, or hub name")
-    add("--model_name", default="ConvSearch-R1", help=f"selects the prompt: {names}, nano...")
+    add("--model_name", help=f"selects the prompt: {names}, nano...; without it the prompt is what "
+        f"the model's folder says, else that of {USUAL_NAME}")  # fmt: skip
     add("--dp_size", type=int, default=1, help="engines, a process each, with one queue of work")
     add("--gpus_per_dp_rank", type=int, default=1, help="GPUs of one engine")
     add("--dp_master_ip", help="of the original; not needed, since the engines form no group")
@@ -49,7 +53,8 @@ def infer_main(argv: Sequence[str] | None = None) -> None:
     add("--n_samples", type=int, default=1, help="rewrites of each turn")
     add("--split", help="only these turns")
     add("--top_p", type=float, default=1.0, help="share of the probability to draw from")
-    add("--max_tokens", type=int, default=ORIGINAL_MAX_TOKENS, help="longest response")
+    add("--max_tokens", type=int, help="longest response; without it what the model's folder says, "
+        f"else {ORIGINAL_MAX_TOKENS}")  # fmt: skip
     add("--batch_size", type=int, help="prompts of one block")
     add("--seed", type=int, default=0, help="same seed, same rewrites")
     add("--max_restarts", type=int, default=32, help="engines that may be opened again")
@@ -72,16 +77,26 @@ def style_of(model_name: str) -> PromptStyle:
 
 
 def _infer(args: argparse.Namespace) -> None:
+    template = read_template(args.prompt_file) if args.prompt_file else None
+    asked = how_to_ask(
+        args.model_name_or_path,
+        style=args.prompt or (style_of(args.model_name) if args.model_name else None),
+        max_tokens=args.max_tokens,
+        prompt_file=template,
+        usual_style=style_of(USUAL_NAME),
+        usual_max_tokens=ORIGINAL_MAX_TOKENS,
+    )
     plan = Plan(
         turns=read_turns(args.input_path, split=args.split),
-        style=args.prompt or style_of(args.model_name),
+        style=asked.style,
         params=SamplingParams(
-            temperature=args.temperature, top_p=args.top_p, max_tokens=args.max_tokens
+            temperature=args.temperature, top_p=args.top_p, max_tokens=asked.max_tokens
         ),
         seed=args.seed,
         shots=args.shots,
         candidates=args.n_samples,
-        template=read_template(args.prompt_file) if args.prompt_file else None,
+        template=template,
+        told=asked.told,
     )
     flags = EngineFlags(
         name=args.engine or ("vllm" if any(map(_is_installed, VLLM_PACKAGES)) else "transformers"),
@@ -99,7 +114,7 @@ def _infer(args: argparse.Namespace) -> None:
         batch_size=args.batch_size,
         fresh=args.fresh,
         retry_failed=args.retry_failed,
-        inputs=[args.input_path],
+        inputs=[args.input_path, *asked.files],
     )
 
 

@@ -24,6 +24,7 @@ from convsearch.cli import (
     quickstart,
     report,
     reproduce,
+    rewrite,
     serve,
     serve_rewriter,
     sft,
@@ -39,8 +40,9 @@ class _InOrder(TyperGroup):
 
 
 FLOW = (
-    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "serve-rewriter",
-    "eval", "compare", "report", "agent", "hub", "reproduce", "quickstart", "nano", "doctor",
+    "data", "index", "ann", "serve", "distill", "sft", "grpo", "merge", "infer", "rewrite",
+    "serve-rewriter", "eval", "compare", "report", "agent", "hub", "reproduce", "quickstart",
+    "nano", "doctor",
 )  # fmt: skip
 
 app = typer.Typer(
@@ -60,6 +62,7 @@ app.command("sft")(sft.command)
 app.command("grpo")(grpo.command)
 app.command("merge")(merge.command)
 app.command("infer")(infer.command)
+app.command("rewrite")(rewrite.command)
 app.command("serve-rewriter")(serve_rewriter.command)
 app.command("eval")(evaluate.command)
 app.command("compare")(compare.command)

@@ -37,8 +37,20 @@ EngineIdsOption = Annotated[
     typer.Option("--engine-ids", help="openai: ask for token ids, which vLLM's server gives."),
 ]
 PromptOption = Annotated[
-    TrainedStyle,
-    typer.Option("--prompt", help="instruct: chat models. nano: the project's small policies."),
+    TrainedStyle | None,
+    typer.Option(
+        "--prompt",
+        help="instruct: chat models. nano: the project's small policies. Absent: what the model's "
+        "folder says, else instruct.",
+    ),
+]
+MaxTokensOption = Annotated[
+    int | None,
+    typer.Option(
+        "--max-tokens",
+        help="Longest response; absent: what the model's folder says, else 1024.",
+        min=1,
+    ),
 ]
 DeviceOption = Annotated[str, typer.Option("--device", help="transformers: auto, cpu, cuda, ...")]
 DtypeOption = Annotated[str, typer.Option("--dtype", help="auto, float32, bfloat16, float16.")]

@@ -12,6 +12,7 @@ import typer
 from convsearch.cli import options as o
 from convsearch.cli.infer import PromptFileOption, PromptOption, ShotsOption
 from convsearch.infer import SamplingParams
+from convsearch.infer.asked import how_to_ask
 from convsearch.infer.checkpoint import model_name
 from convsearch.listening import check_exposure, listen, read_api_key
 from convsearch.prompts import read_template
@@ -24,14 +25,21 @@ def command(
         typer.Option("--engine", help="What runs the model; echo needs none."),
     ] = "transformers",
     served_name: Annotated[
-        str | None, typer.Option(help="Name that clients ask for; absent: the folder's.")
+        str | None,
+        typer.Option(help="Name that clients ask for; absent: the folder's, or what it is of."),
     ] = None,
-    prompt: PromptOption = "instruct",
+    prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
     shots: ShotsOption = 0,
     temperature: Annotated[float, typer.Option(help="Where a request names none.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Where a request names none.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option(help="Where a request names none.")] = 1024,
+    max_tokens: Annotated[
+        int | None,
+        typer.Option(
+            help="Where a request names none; absent: what the model's folder says, else 1024.",
+            min=1,
+        ),
+    ] = None,
     max_tokens_limit: Annotated[int, typer.Option(help="Most that a request may name.")] = 4096,
     max_batch: Annotated[int, typer.Option(help="Responses generated together.")] = 64,
     max_in_flight: Annotated[int, typer.Option(help="Requests; more are answered 503.")] = 256,
@@ -51,16 +59,22 @@ def command(
     gpus_per_worker: o.GpusOption = 1,
 ) -> None:
     """Serve a rewriter over HTTP until Ctrl-C: /rewrite and /v1/chat/completions."""
+    from convsearch.infer.prompt_reader import load_prompt_reader
+    from convsearch.serving.naming import served_name as name_of
     from convsearch.serving.server import serve
     from convsearch.serving.settings import API_KEY_VARIABLE, ServingSettings
 
+    template = read_template(prompt_file) if prompt_file else None
+    asked = how_to_ask(model, style=prompt, max_tokens=max_tokens, prompt_file=template)
     settings = ServingSettings(
-        model=served_name or (model_name(model) if model else engine),
-        style=prompt,
+        model=served_name or (name_of(model, asked.told) if model else engine),
+        also=None if served_name or model is None else model_name(model),
+        style=asked.style,
         shots=shots,
-        template=read_template(prompt_file) if prompt_file else None,
-        defaults=SamplingParams(temperature=temperature, top_p=top_p, max_tokens=max_tokens),
-        max_tokens_limit=max_tokens_limit,
+        template=template,
+        told=asked.told,
+        defaults=SamplingParams(temperature=temperature, top_p=top_p, max_tokens=asked.max_tokens),
+        max_tokens_limit=max(max_tokens_limit, 0 if max_tokens else asked.max_tokens),
         max_batch=max_batch,
         max_in_flight=max_in_flight,
         deadline_s=deadline_s,
@@ -86,7 +100,10 @@ def command(
             gpus_per_worker=gpus_per_worker,
         ) as opened,
     ):
-        still_generating = serve(opened, settings, listener, _announce)
+        reader = None  # of an engine in this process: its own
+        if workers > 1 and engine != "echo" and model is not None:
+            reader = load_prompt_reader(model)
+        still_generating = serve(opened, settings, listener, _announce, reader)
     if still_generating:  # in a thread that no signal reaches
         os._exit(0)
 

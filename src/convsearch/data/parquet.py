@@ -1,14 +1,19 @@
-"""Training files for verl: of rewriters and of search agents (column names are verl's own)."""
+"""Training files for verl: of rewriters and of search agents (column names are verl's own).
+
+A file of a rewriter says in its metadata in which prompt style its rows are (`Asking`).
+"""
 
 import importlib
+import json
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
 from convsearch.errors import DataError, DependencyError
 from convsearch.files import Qrels, gold_ids
+from convsearch.prompts.asking import Asking, as_record, asking_of, parse_asking
 from convsearch.prompts.rewrite import TrainedStyle, rewrite_messages
 from convsearch.types import Question, Turn
 
@@ -19,15 +24,21 @@ ABILITY = "query_rewriting"
 AGENT_ABILITY = "question_answering"
 AGENT_LOOP = "search_agent"
 """verl's agent loop that plays the rows of `write_agent_parquet`."""
+_METADATA = b"convsearch"
 
 
 def write_sft_parquet(
-    path: Path, examples: Sequence[tuple[Turn, str]], *, style: TrainedStyle
+    path: Path,
+    examples: Sequence[tuple[Turn, str]],
+    *,
+    style: TrainedStyle,
+    known: Mapping[str, object] | None = None,
 ) -> int:
     """Writes one row for each (turn, well-formed response); returns how many.
 
     Columns: `messages` (the zero-shot prompt and the response as assistant, for verl's
-    `MultiTurnSFTDataset`) and `extra_info` (`split`, `index`, `query_id`).
+    `MultiTurnSFTDataset`) and `extra_info` (`split`, `index`, `query_id`). known: further fields of
+    Asking, for the model that will be trained.
     Raises DataError where there is nothing to write.
     """
     if not examples:
@@ -42,7 +53,8 @@ def write_sft_parquet(
         }
         for index, (turn, response) in enumerate(examples)
     ]
-    _write(path, rows, {"messages": _chat(), "extra_info": _info()})
+    columns = {"messages": _chat(), "extra_info": _info()}
+    _write(path, rows, columns, asking_of(style, **(known or {})))
     return len(rows)
 
 
@@ -93,7 +105,7 @@ def write_grpo_parquet(
         ),
         "extra_info": _info("answer", "question"),
     }
-    _write(path, rows, columns)
+    _write(path, rows, columns, asking_of(style, dataset=data_source))
     return len(rows)
 
 
@@ -141,6 +153,27 @@ def write_agent_parquet(path: Path, questions: Sequence[Question], qrels: Qrels)
     return len(rows)
 
 
+def read_rows_asking(path: Path) -> Asking | None:
+    """In which prompt style the rows of a training file are, and what they were made with; None
+    where the file does not tell. Raises DataError as `read_asking`, and for no Parquet file."""
+    found = (_schema(path).metadata or {}).get(_METADATA)
+    return parse_asking(found.decode("utf-8"), str(path)) if found else None
+
+
+def is_for_agents(path: Path) -> bool:
+    """Whether a training file is one of `write_agent_parquet`. Raises DataError for none."""
+    return "agent_name" in _schema(path).names
+
+
+def _schema(path: Path) -> "pa.Schema":
+    arrow = _import_arrow()
+    parquet = importlib.import_module("pyarrow.parquet")
+    try:
+        return parquet.read_schema(path)
+    except (arrow.ArrowInvalid, OSError) as error:
+        raise DataError(f"{path}: not a Parquet file ({error}); make it again") from None
+
+
 def _chat() -> "pa.DataType":
     arrow = _import_arrow()
     return arrow.list_(arrow.struct({"role": arrow.string(), "content": arrow.string()}))
@@ -154,14 +187,21 @@ def _info(*texts: str) -> "pa.DataType":
     )
 
 
-def _write(path: Path, rows: list[dict[str, object]], columns: "dict[str, pa.DataType]") -> None:
+def _write(
+    path: Path,
+    rows: list[dict[str, object]],
+    columns: "dict[str, pa.DataType]",
+    asking: Asking | None = None,
+) -> None:
     """Writes through a temporary name, so that the file is whole or absent."""
     arrow = _import_arrow()
     parquet = importlib.import_module("pyarrow.parquet")
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        table = arrow.Table.from_pylist(rows, schema=arrow.schema(columns))
+        record = {_METADATA: json.dumps(as_record(asking)).encode()} if asking else None
+        schema = arrow.schema(columns, metadata=record)
+        table = arrow.Table.from_pylist(rows, schema=schema)
         parquet.write_table(table, temporary)
         temporary.replace(path)
     finally:

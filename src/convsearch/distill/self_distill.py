@@ -25,8 +25,10 @@ from convsearch.infer.runner import Progress, infer_rewrites
 from convsearch.made import Output, fingerprint
 from convsearch.passport import write_passport
 from convsearch.prompts import TrainedStyle, format_response, parse_rewrite
+from convsearch.prompts.asking import Asking
 from convsearch.retrieval import Retriever
 from convsearch.retrieval.identity import index_identity
+from convsearch.retrieval.info import index_name
 from convsearch.types import Rewrite, Turn
 
 STAGE = "distill"
@@ -120,6 +122,8 @@ def self_distill(
     fresh: bool = False,
     retry_failed: bool = False,
     search: Mapping[str, object] | None = None,
+    dataset: str | None = None,
+    told: Asking | None = None,
     inputs: Sequence[Path] = (),
     on_progress: Progress | None = None,
 ) -> DistillCounts:
@@ -128,7 +132,8 @@ def self_distill(
 
     turns: of the training split; `fresh`, `retry_failed`, `inputs` as in `infer_rewrites`. What was
     made by the same settings, from the same turns, model and index, is kept as it is.
-    search: what ranked, for the passport. Raises ConfigError where out_dir holds something else,
+    search: what ranked, for the passport. dataset: its name, which the examples carry. told: what
+    the model's folder says of how to ask it. Raises ConfigError where out_dir holds something else,
     DataError for a turn without qrels, StageError
     where fewer than two conversations have an example (rewrites and ranks stay for a look), and
     whatever engine and retriever raise.
@@ -156,6 +161,7 @@ def self_distill(
         fresh=fresh,
         retry_failed=retry_failed,
         inputs=inputs,
+        told=told,
         on_progress=on_progress,
     )
     ranks = _rank(worth_ranking(rewrites), golds, retriever, settings.topk)
@@ -179,8 +185,13 @@ def self_distill(
     )
     train = [example for example in examples if example[0].conv_id not in held_out]
     val = [example for example in examples if example[0].conv_id in held_out]
-    write_sft_parquet(out_dir / "sft_train.parquet", train, style=settings.style)
-    write_sft_parquet(out_dir / "sft_val.parquet", val, style=settings.style)
+    known = {
+        "dataset": dataset,
+        "max_response_tokens": settings.max_tokens,
+        **_ranked_by(search or {}),
+    }
+    for name, part in (("sft_train", train), ("sft_val", val)):
+        write_sft_parquet(out_dir / f"{name}.parquet", part, style=settings.style, known=known)
     counts = DistillCounts(
         turns=len(turns),
         candidates=len(rewrites),
@@ -244,6 +255,18 @@ def _rank(
         found = retriever.ranks([r.text or "" for r in chunk], [golds[r.qid] for r in chunk], topk)
         ranks.update({(r.qid, r.candidate): rank for r, rank in zip(chunk, found, strict=True)})
     return ranks
+
+
+def _ranked_by(search: Mapping[str, object]) -> dict[str, object]:
+    """What ranked, in the words of Asking; a path stays on this machine."""
+    info = search.get("engine")
+    if not isinstance(info, Mapping):
+        return {}
+    return {
+        "engine": info.get("engine"),
+        "index": index_name(str(search.get("retriever"))),
+        "index_fingerprint": info.get("fingerprint"),
+    }
 
 
 def _response(rewrite: Rewrite) -> str:

@@ -8,6 +8,7 @@ from pathlib import Path
 from convsearch.errors import DataError, MissingFileError
 from convsearch.eval import METRICS, metric_label
 from convsearch.hub.provenance import Provenance, Step, shown_path
+from convsearch.prompts.asking import Asking
 from convsearch.texts import read_json_object, read_text
 
 STAGE_NAMES = {
@@ -98,8 +99,10 @@ def model_card(
     *,
     base_model: str | None = None,
     license_id: str | None = None,
+    asking: Asking | None = None,
 ) -> str:
-    """The text of README.md. base_model: instead of what the passports tell."""
+    """The text of README.md. base_model: instead of what the passports tell. asking: what the
+    model's folder says of how to ask it."""
     from jinja2 import Environment, PackageLoader
 
     base = base_model or shown_path(provenance.base_model)
@@ -119,6 +122,7 @@ def model_card(
         evaluations=evaluations,
         rows=[(measured, _rows(measured)) for measured in evaluations],
         license_id=license_id,
+        asking=asking,
     )
 
 

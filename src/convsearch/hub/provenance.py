@@ -10,12 +10,13 @@ from convsearch.texts import read_json
 PASSPORT = "run.json"
 CARD = "README.md"
 _KNOWN = ("sft", "grpo", "merge")
-_BASE_KEYS = ("actor_rollout_ref.model.path", "model.path")
+BASE_KEYS = ("actor_rollout_ref.model.path", "model.path")
+"""Under which verl is told the model that a training starts from."""
 _DATA_KEYS = ("data.train_files",)
 _BOOKKEEPING = (
     "out_dir", "time_limit_s", "threads", "dump_rollouts", "trainer.logger", "trainer.project_name",
     "trainer.experiment_name", "val_file", "train_file", "model_path", "data.train_files",
-    "data.val_files", *_BASE_KEYS,
+    "data.val_files", *BASE_KEYS,
 )  # fmt: skip
 
 
@@ -124,8 +125,8 @@ def _step(record: Mapping[str, object], where: Path) -> Step:
             settings=_shaping(settings),
             passport=record,
         )
-    told = _overrides(settings.get("training_overrides") or [])
-    start = next((told[key] for key in _BASE_KEYS if key in told), None) or settings.get("base")
+    told = hydra_values(settings.get("training_overrides") or [])
+    start = next((told[key] for key in BASE_KEYS if key in told), None) or settings.get("base")
     if not start:
         raise DataError(
             f"{where}: tells nothing of the training; merge with the folder hydra/ that the recipe "
@@ -140,7 +141,7 @@ def _step(record: Mapping[str, object], where: Path) -> Step:
     )
 
 
-def _overrides(words: object) -> dict[str, str]:
+def hydra_values(words: object) -> dict[str, str]:
     """Hydra's `key=value` words; quotes of values taken off, later words win."""
     pairs = (str(word).partition("=") for word in (words if isinstance(words, list) else []))
     return {key.lstrip("+"): value.strip("'") for key, _, value in pairs}

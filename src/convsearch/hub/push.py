@@ -9,12 +9,13 @@ from convsearch.files import atomic_write
 from convsearch.hub.access import TOKEN_VARIABLE, hub_errors, hub_token, open_hub
 from convsearch.hub.provenance import CARD
 from convsearch.passport import sha256_of
+from convsearch.prompts.asking import ASKING_FILE
 
 FILE_LIST = "files.tsv"
 SENT = (
     "config.json", "generation_config.json", "model.safetensors", "model.safetensors.index.json",
     "tokenizer.json", "tokenizer.model", "tokenizer_config.json", "special_tokens_map.json",
-    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja",
+    "added_tokens.json", "vocab.json", "merges.txt", "chat_template.jinja", ASKING_FILE,
 )  # fmt: skip
 """Nothing else leaves this machine: passports hold paths, optimizer states are large."""
 

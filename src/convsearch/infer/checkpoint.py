@@ -4,6 +4,7 @@ import hashlib
 from pathlib import Path
 
 from convsearch.errors import CheckpointError
+from convsearch.prompts.asking import ASKING_FILE
 
 _WEIGHTS = ("*.safetensors", "*.bin")
 _TOKENIZERS = ("tokenizer.json", "tokenizer.model", "vocab.json", "tokenizer_config.json")
@@ -50,13 +51,14 @@ def model_name(model: str) -> str:
 
 def fingerprint(model: str) -> str:
     """A short hash that tells checkpoints apart: names, sizes, and bytes sampled evenly from each
-    file, so that it is quick for a model of any size. Of a hub name, the hash of the name."""
+    file, so that it is quick for a model of any size; what is said about the model is left out. Of
+    a hub name, the hash of the name."""
     path = Path(model)
     digest = hashlib.sha256()
     if not path.is_dir():
         digest.update(model.encode())
     else:
-        files = [f for f in sorted(path.iterdir()) if f.is_file() and f.suffix != ".md"]
+        files = [f for f in sorted(path.iterdir()) if f.is_file() and _is_of_the_model(f)]
         for file in files:
             size = file.stat().st_size
             digest.update(f"{file.name}\x1f{size}\x1f".encode())
@@ -66,3 +68,7 @@ def fingerprint(model: str) -> str:
                     stream.seek(start)
                     digest.update(stream.read(_SAMPLED_BYTES))
     return digest.hexdigest()[:16]
+
+
+def _is_of_the_model(file: Path) -> bool:
+    return file.suffix != ".md" and file.name != ASKING_FILE

@@ -13,6 +13,7 @@ from convsearch.errors import ConfigError, DataError
 from convsearch.infer.engine import Block, SamplingParams
 from convsearch.infer.journal import Key
 from convsearch.prompts import PromptStyle, PromptTemplate, rewrite_messages
+from convsearch.prompts.asking import Asking
 from convsearch.types import ChatMessage, Turn, derive_seed
 
 
@@ -38,6 +39,8 @@ class Plan:
     """Rewrites of each turn."""
     template: PromptTemplate | None = None
     """The user's own prompt."""
+    told: Asking | None = None
+    """What the model's folder says of how to ask; explains malformed answers, decides nothing."""
 
     def __post_init__(self) -> None:
         if self.candidates < 1:

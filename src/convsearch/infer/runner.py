@@ -17,6 +17,7 @@ from pathlib import Path
 from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.files import atomic_write, parse_rewrite_record, read_jsonl, read_rewrites
 from convsearch.infer.engine import Block, BlockEngine, Engine, Generation, SamplingParams
+from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.journal import (
     Journal,
     Settings,
@@ -28,6 +29,7 @@ from convsearch.infer.journal import (
 from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
 from convsearch.prompts import PromptStyle, parse_response
+from convsearch.prompts.asking import Asking
 from convsearch.texts import mended
 from convsearch.types import Rewrite, Turn
 
@@ -53,11 +55,18 @@ def infer_rewrites(
     fresh: bool = False,
     retry_failed: bool = False,
     inputs: Sequence[Path] = (),
+    told: Asking | None = None,
     on_progress: Progress | None = None,
 ) -> list[Rewrite]:
     """As `infer_to_file`, and returns the records."""
     plan = Plan(
-        turns=turns, style=style, params=params, seed=seed, shots=shots, candidates=candidates
+        turns=turns,
+        style=style,
+        params=params,
+        seed=seed,
+        shots=shots,
+        candidates=candidates,
+        told=told,
     )
     infer_to_file(
         plan,
@@ -226,6 +235,9 @@ def _work(
 ) -> None:
     """Has every block made and puts it into the journal."""
     left = sum(map(len, todo))
+    first = FirstAnswers(
+        plan.style, max_tokens=plan.params.max_tokens, shots=plan.shots, told=plan.told
+    )
     if on_progress:
         on_progress(len(plan) - left, len(plan))
     for i, generations in _answers(engine, map(plan.block, todo), plan.params):
@@ -235,12 +247,18 @@ def _work(
                 f"engine {engine.identity.get('engine')} gave {len(generations)} answers to "
                 f"{len(numbers)} prompts"
             )
-        journal.append([_rewrite(plan, n, g) for n, g in zip(numbers, generations, strict=True)])
+        made = [read_generation(plan, n, g) for n, g in zip(numbers, generations, strict=True)]
+        journal.append(made)
+        for rewrite, generation in zip(made, generations, strict=True):
+            if rewrite.status != "failed":
+                is_ok, is_cut = rewrite.status == "ok", generation.is_cut
+                first.add(Answer(text=rewrite.response, is_ok=is_ok, is_cut=is_cut))
         left -= len(numbers)
         if on_tokens:
             on_tokens(sum(g.num_tokens for g in generations))
         if on_progress:
             on_progress(len(plan) - left, len(plan))
+    first.end()
 
 
 def _answers(
@@ -254,7 +272,8 @@ def _answers(
         yield i, engine.generate(block.chats, params, block.seeds)
 
 
-def _rewrite(plan: Plan, number: int, generation: Generation) -> Rewrite:
+def read_generation(plan: Plan, number: int, generation: Generation) -> Rewrite:
+    """What a generation is for a sample of the plan."""
     response = mended(generation.text)
     parsed = None if generation.error else parse_response(plan.style, response)
     qid, candidate = plan.key(number)

@@ -8,6 +8,10 @@ from convsearch.infer.engine import SamplingParams
 if TYPE_CHECKING:
     import torch
 
+SMALLEST_TEMPERATURE = 1e-5
+"""Below it, draws are greedy: the quotients would overflow, and nothing else could be drawn anyway;
+also vLLM's rule."""
+
 
 def row_uniforms(seeds: Sequence[int], num_steps: int) -> "torch.Tensor":
     """Uniform numbers in [0, 1), shape (rows, steps), float64: row i depends on seeds[i] alone."""
@@ -29,7 +33,7 @@ def next_tokens(
     """
     import torch
 
-    if params.temperature == 0:
+    if params.temperature < SMALLEST_TEMPERATURE:
         return logits_BV.argmax(dim=-1)
     probs_BV = torch.softmax(logits_BV.float() / params.temperature, dim=-1)
     if params.top_p < 1:
@@ -44,6 +48,9 @@ def next_tokens(
 
 def _nucleus(probs_BV: "torch.Tensor", top_p: float) -> "torch.Tensor":
     """Zeroes all but the most probable ids that together reach top_p; at least one stays."""
+    import torch
+
     sorted_BV, ids_BV = probs_BV.sort(dim=-1, descending=True, stable=True)
     before_BV = sorted_BV.cumsum(dim=-1) - sorted_BV
-    return probs_BV.scatter(-1, ids_BV, sorted_BV.masked_fill(before_BV >= top_p, 0.0))
+    share = max(top_p, torch.finfo(before_BV.dtype).tiny)
+    return probs_BV.scatter(-1, ids_BV, sorted_BV.masked_fill(before_BV >= share, 0.0))

@@ -8,10 +8,11 @@ from collections.abc import Mapping, Sequence
 from pickle import UnpicklingError
 from typing import TYPE_CHECKING, cast
 
-from convsearch.agent.frames import ChatFrames, render_chat
+from convsearch.agent.frames import ChatFrames
 from convsearch.errors import CheckpointError, DependencyError, EngineError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.infer.prompt_reader import NO_LIMIT, PromptReader, read_prompts
 from convsearch.infer.sampling import next_tokens, row_uniforms
 from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
@@ -21,7 +22,6 @@ if TYPE_CHECKING:
 
 COMPACT_SHARE = 0.75
 """The batch is cut to its unfinished rows once they are at most this share of it."""
-_NO_LIMIT = 1 << 30
 
 
 class TransformersEngine:
@@ -84,7 +84,8 @@ class TransformersEngine:
         self._device = torch.device(device)
         self._model = loaded.eval()
         self._model.to(device)  # pyright: ignore[reportArgumentType] - decorated upstream
-        self._context = getattr(loaded.config, "max_position_embeddings", None) or _NO_LIMIT
+        self._context = getattr(loaded.config, "max_position_embeddings", None) or NO_LIMIT
+        self.reader = PromptReader(self._tokenizer, self._context)
         self._end_ids = self._find_end_ids()
         self._absent_ids: torch.Tensor | None = None
         self._frames: ChatFrames | None = None
@@ -99,11 +100,12 @@ class TransformersEngine:
     def generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        """See Engine. A prompt that leaves no room for an answer is an error of that prompt; one
-        that leaves less than max_tokens gets a shorter limit."""
-        prompts = [self._prompt_ids(chat) for chat in chats]
+        """See Engine. A prompt that cannot be read or leaves no room for an answer is an error of
+        that prompt; one that leaves less than max_tokens gets a shorter limit. Raises PromptError
+        where none can be read."""
+        prompts, errors = read_prompts(self.reader, chats)
         limits = [min(params.max_tokens, self._context - len(prompt)) for prompt in prompts]
-        rows = [i for i, limit in enumerate(limits) if limit > 0]
+        rows = [i for i in range(len(chats)) if i not in errors]
         responses: list[list[int]] = []
         if rows:
             with self._torch.inference_mode():
@@ -123,14 +125,7 @@ class TransformersEngine:
             )
             for i, text, ids in zip(rows, texts, responses, strict=True)
         }
-        return [
-            answered.get(i)
-            or Generation(
-                error=f"the prompt has {len(prompts[i])} tokens and the model reads at most "
-                f"{self._context}"
-            )
-            for i in range(len(chats))
-        ]
+        return [answered.get(i) or Generation(error=errors[i]) for i in range(len(chats))]
 
     def close(self) -> None:
         """See Engine."""
@@ -140,7 +135,7 @@ class TransformersEngine:
 
     def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
         """See TokenEngine."""
-        return list(self._prompt_ids(list(chat)))
+        return list(self.reader.ids(chat))
 
     def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
         """See TokenEngine."""
@@ -178,10 +173,6 @@ class TransformersEngine:
                 text = self._tokenizer.decode(ids, skip_special_tokens=True)
                 made[i] = TokenGeneration(ids=tuple(ids), text=str(text))
         return made
-
-    def _prompt_ids(self, chat: list[ChatMessage]) -> tuple[int, ...]:
-        text = render_chat(self._tokenizer, chat)
-        return tuple(self._tokenizer.encode(text, add_special_tokens=False))
 
     def _find_end_ids(self) -> frozenset[int]:
         configured = self._model.generation_config.eos_token_id

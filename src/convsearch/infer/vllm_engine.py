@@ -7,10 +7,11 @@ import importlib
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from convsearch.agent.frames import ChatFrames, render_chat
+from convsearch.agent.frames import ChatFrames
 from convsearch.errors import CheckpointError, DependencyError
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.infer.prompt_reader import PromptReader, read_prompts
 from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
 
@@ -53,6 +54,7 @@ class VllmEngine:
         self._tokenizer = self._llm.get_tokenizer()
         self._frames: ChatFrames | None = None
         self._context = int(self._llm.llm_engine.model_config.max_model_len)
+        self.reader = PromptReader(self._tokenizer, self._context)
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "vllm",
             "model": model_name(model),
@@ -64,19 +66,21 @@ class VllmEngine:
     def generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        """See Engine. A prompt that leaves no room for an answer is an error of that prompt."""
-        prompts = [self.chat_ids(chat) for chat in chats]
-        return [
-            Generation(error=self._too_long(len(prompt)))
-            if output is None
-            else Generation(
+        """See Engine. A prompt that cannot be read or leaves no room for an answer is an error of
+        that prompt. Raises PromptError where none can be read."""
+        prompts, errors = read_prompts(self.reader, chats)
+        rows = [i for i in range(len(chats)) if i not in errors]
+        outputs = self._complete([prompts[i] for i in rows], params, [seeds[i] for i in rows])
+        answered = {
+            i: Generation(
                 text=output.text,
                 num_tokens=len(output.token_ids),
-                prompt_tokens=len(prompt),
+                prompt_tokens=len(prompts[i]),
                 is_cut=output.finish_reason == "length",
             )
-            for prompt, output in zip(prompts, self._complete(prompts, params, seeds), strict=True)
-        ]
+            for i, output in zip(rows, outputs, strict=True)
+        }
+        return [answered.get(i) or Generation(error=errors[i]) for i in range(len(chats))]
 
     def generate_ids(
         self,
@@ -87,7 +91,7 @@ class VllmEngine:
     ) -> list[TokenGeneration]:
         """See TokenEngine. A prompt without room is an error of that prompt, as in `generate`."""
         return [
-            TokenGeneration(error=self._too_long(len(prompt)))
+            TokenGeneration(error=self.reader.too_long(len(prompt)))
             if output is None
             else TokenGeneration(
                 ids=tuple(output.token_ids),
@@ -101,8 +105,7 @@ class VllmEngine:
 
     def chat_ids(self, chat: Sequence[ChatMessage]) -> list[int]:
         """See TokenEngine."""
-        text = render_chat(self._tokenizer, chat)
-        return list(self._tokenizer.encode(text, add_special_tokens=False))
+        return list(self.reader.ids(chat))
 
     def reply_ids(self, text: str, after: Sequence[int] | None) -> list[int]:
         """See TokenEngine."""
@@ -142,6 +145,3 @@ class VllmEngine:
         for i, output in zip(rows, outputs, strict=True):
             answers[i] = output.outputs[0]
         return answers
-
-    def _too_long(self, num_tokens: int) -> str:
-        return f"the prompt has {num_tokens} tokens and the model reads at most {self._context}"

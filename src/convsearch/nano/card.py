@@ -6,7 +6,7 @@ from pathlib import Path
 
 from convsearch.files import atomic_write
 from convsearch.nano.copying import TEMPERATURE, CopyReport
-from convsearch.nano.settings import NanoSettings
+from convsearch.nano.settings import MAX_RESPONSE_TOKENS, NanoSettings
 
 _CARD = """\
 ---
@@ -19,6 +19,9 @@ A language model of {parameters:.1f} million parameters (Llama shape with attent
 can do one thing: read a conversation and write `<think>...</think>` and `<rewrite>...</rewrite>`,
 the rewrite made of words of the conversation. It is the untrained start of a run, not a finished
 rewriter.
+
+Ask it in prompt style `nano`, with at most {max_response_tokens} tokens a response: `convsearch`
+reads both from the folder's `convsearch.json`.
 
 ## How it was made
 
@@ -64,6 +67,7 @@ def write_card(
         parameters=num_parameters / 1e6,
         command=command,
         temperature=TEMPERATURE,
+        max_response_tokens=MAX_RESPONSE_TOKENS,
         minutes=minutes,
         threads=threads,
     )

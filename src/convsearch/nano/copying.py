@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.nano.examples import words
+from convsearch.nano.settings import MAX_RESPONSE_TOKENS
 from convsearch.prompts import parse_rewrite, rewrite_messages
 from convsearch.types import Turn, derive_seed
 
@@ -30,7 +31,7 @@ def measure_copying(
     *,
     seed: int,
     num_turns: int = 400,
-    max_tokens: int = 96,
+    max_tokens: int = MAX_RESPONSE_TOKENS,
 ) -> CopyReport:
     """Samples one response for each of `num_turns` turns drawn from `turns`, and checks its
     words."""

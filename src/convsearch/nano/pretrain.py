@@ -30,10 +30,11 @@ from convsearch.nano.first_model import (
     token_traits,
 )
 from convsearch.nano.learning import Sample, backward, lr_factor
-from convsearch.nano.settings import NanoSettings
+from convsearch.nano.settings import MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS, NanoSettings
 from convsearch.nano.tokenizer import END, PAD, TAGS, train_tokenizer
 from convsearch.passages import iter_passages
 from convsearch.prompts import rewrite_messages
+from convsearch.prompts.asking import asking_of, write_asking
 from convsearch.types import Turn
 
 if TYPE_CHECKING:
@@ -130,6 +131,14 @@ def build_nano(
     tokenizer.save_pretrained(unfinished)
     turns = [turn for domain in domains for turn in domain.turns]
     report = measure_copying(unfinished, turns, seed=settings.seed)
+    asking = asking_of(
+        "nano",
+        max_prompt_tokens=MAX_PROMPT_TOKENS,
+        max_response_tokens=MAX_RESPONSE_TOKENS,
+        stage="nano",
+        dataset=", ".join(domain.name for domain in domains),
+    )
+    write_asking(unfinished, asking)
     write_card(
         unfinished,
         domains=[domain.name for domain in domains],

@@ -4,6 +4,10 @@ from dataclasses import dataclass, field
 
 from convsearch.nano.examples import SpanSettings
 
+MAX_PROMPT_TOKENS = 384
+MAX_RESPONSE_TOKENS = 96
+"""What nano policies are made for."""
+
 
 @dataclass(frozen=True, kw_only=True)
 class NanoSettings:

@@ -10,10 +10,11 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError
 from convsearch.eval import RELEVANCE_LEVEL
-from convsearch.files import Qrels, read_rewrites
+from convsearch.files import Qrels
 from convsearch.named_paths import named_path
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation, joined_queries
 from convsearch.pipeline.evaluation import Evaluation, Progress, evaluate_searched, score_run
+from convsearch.pipeline.measured_rewrites import rewrites_to_measure
 from convsearch.pipeline.search import with_query_tokens
 from convsearch.pipeline.searched import (
     QueryLimits,
@@ -111,7 +112,7 @@ def choose_methods(
     for specs, trained in ((options.prompted, False), (options.rewrites, True)):
         for spec in specs:
             name, path = _named_file(spec)
-            searched = searched_rewrites(turns, read_rewrites(path), switches)
+            searched = searched_rewrites(turns, rewrites_to_measure(path), switches)
             add(Method(name=name, searched=tuple(searched), trained=trained, source=path))
     unions = [row for spec in dict.fromkeys(options.unions) for row in _union(spec, single)]
     for union in unions:

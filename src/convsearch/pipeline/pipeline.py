@@ -8,6 +8,7 @@ from pathlib import Path
 from convsearch.errors import DataError
 from convsearch.eval import METRICS
 from convsearch.files import atomic_write, field, read_jsonl
+from convsearch.infer.asked import how_to_ask
 from convsearch.passport import git_revision, versions
 from convsearch.pipeline.config import PipelineConfig
 from convsearch.pipeline.layout import COMPARED, RunLayout
@@ -30,6 +31,7 @@ def run_pipeline(
     Raises what `run_stages` raises, and MissingFileError or CheckpointError for a bad policy.
     """
     require_model(config.policy)
+    how_to_ask(str(config.policy), style=config.style, max_tokens=config.infer.sampling.max_tokens)
     layout = RunLayout(root=run)
     services = ExitStack()
     stages = Stages(config, layout, services).all()

@@ -7,6 +7,7 @@ from pathlib import Path
 from convsearch.distill import DistillSettings
 from convsearch.errors import ConfigError
 from convsearch.infer import SamplingParams
+from convsearch.nano.settings import MAX_PROMPT_TOKENS, MAX_RESPONSE_TOKENS
 from convsearch.pipeline.config import (
     UNSET,
     DataSettings,
@@ -19,9 +20,6 @@ from convsearch.train.sft import SftSettings
 
 NANO_POLICY = Path(__file__).parents[3] / "assets" / "nano"
 """The embedded policy, beside the source code; an installed wheel does not hold it."""
-MAX_PROMPT_TOKENS = 384
-MAX_RESPONSE_TOKENS = 96
-"""What the nano policies were made for."""
 POOLED = ("topiocqa_pages", "cqr_default")
 PRESETS = ("mini", "tiny", *POOLED)
 

@@ -19,6 +19,7 @@ from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
 from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.search import SearchOptions, search_settings
 from convsearch.pipeline.searched import searched_queries, searched_rewrites
+from convsearch.prompts.asking import read_asking
 from convsearch.train.metrics import ProgressCallback, TrainProgress
 from convsearch.train.outputs import shaping
 from convsearch.types import Turn
@@ -129,6 +130,8 @@ class Stages:
                     settings,
                     folder,
                     search=self._search_settings(client),
+                    dataset=config.dataset,
+                    told=read_asking(config.policy),
                     inputs=[self._dataset.turns_path],
                     on_progress=lambda done, total: progress(done, total, "candidates"),
                 )
@@ -253,6 +256,7 @@ class Stages:
                     params=config.infer.sampling,
                     seed=config.seed,
                     batch_size=config.infer.batch_size,
+                    told=read_asking(model),
                     on_progress=lambda done, total: progress(done, total, "turns"),
                 )
             return count_statuses(rewrites)

@@ -8,6 +8,8 @@ from convsearch.prompts.rewrite import (
     TrainedStyle,
     parse_response,
     rewrite_messages,
+    style_of_chat,
+    trained_style,
     well_formed_response,
 )
 from convsearch.prompts.tags import ParsedRewrite, format_response, parse_rewrite
@@ -26,5 +28,7 @@ __all__ = [
     "parse_rewrite",
     "read_template",
     "rewrite_messages",
+    "style_of_chat",
+    "trained_style",
     "well_formed_response",
 ]

@@ -1,6 +1,6 @@
 """The prompt styles by name: what each asks, and how its answer is read."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -22,6 +22,8 @@ __all__ = [
     "parse_response",
     "parse_rewrite",
     "rewrite_messages",
+    "style_of_chat",
+    "trained_style",
     "well_formed_response",
 ]
 
@@ -94,6 +96,16 @@ PROMPT_STYLES: dict[str, _Style] = {
 assert tuple(PROMPT_STYLES) == get_args(PromptStyle)
 
 
+def trained_style(style: PromptStyle) -> TrainedStyle:
+    """The same. Raises ConfigError for one that no policy can be trained in."""
+    if style not in TRAINED_STYLES:
+        raise ConfigError(
+            f"prompt style {style!r} cannot be trained; choose {' or '.join(TRAINED_STYLES)} with "
+            "--prompt"
+        )
+    return style  # pyright: ignore[reportReturnType] - one of them
+
+
 def rewrite_messages(
     turn: Turn, style: PromptStyle, *, shots: int = 0, template: PromptTemplate | None = None
 ) -> list[ChatMessage]:
@@ -121,13 +133,21 @@ def parse_response(style: PromptStyle, response: str) -> ParsedRewrite | None:
     return _style(style).parse(response)
 
 
+def style_of_chat(chat: Sequence[Mapping[str, object]]) -> PromptStyle | None:
+    """The style whose instruction a chat begins with; None for none, or one without (`nano`)."""
+    opening = str(chat[0].get("content", ""))
+    names: tuple[PromptStyle, ...] = get_args(PromptStyle)
+    for name in names:
+        instruction = PROMPT_STYLES[name].instruction
+        if instruction is not None and opening.startswith(instruction):
+            return name
+    return None
+
+
 def well_formed_response(chat: Sequence[ChatMessage], question: str) -> str:
     """A response that a chat of any style takes for well formed, and whose query is `question`."""
-    opening = chat[0]["content"]
-    for style in PROMPT_STYLES.values():
-        if style.instruction is not None and opening.startswith(style.instruction):
-            return style.respond(question)
-    return _respond_with_tags(question)
+    style = style_of_chat(chat)
+    return PROMPT_STYLES[style].respond(question) if style else _respond_with_tags(question)
 
 
 def _style(name: str) -> _Style:

@@ -4,15 +4,18 @@ import asyncio
 import logging
 import secrets
 from collections.abc import AsyncIterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convsearch.errors import ConvsearchError, DataError, DependencyError
+from convsearch.errors import DataError, DependencyError, EngineError, PromptError
 from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
-from convsearch.prompts import parse_response, rewrite_messages
-from convsearch.serving.batching import GenerationQueue
+from convsearch.infer.first_answers import Answer, FirstAnswers
+from convsearch.infer.prompt_reader import PromptReader
+from convsearch.prompts import parse_response
+from convsearch.serving.batching import GenerationQueue, OnePromptFailed
 from convsearch.serving.completions import completion, completion_events
 from convsearch.serving.gate import Gate, error_body
 from convsearch.serving.settings import ServingSettings
@@ -24,6 +27,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 API_VERSION = "1"
+_SEND = 'send one JSON object, with "Content-Type: application/json"'
 
 
 class Refused(Exception):
@@ -34,17 +38,32 @@ class Refused(Exception):
         self.status = status
 
 
-class Rewriter:
+class RewriterService:
     """What the routes do, without HTTP."""
 
-    def __init__(self, engine: Engine, settings: ServingSettings) -> None:
+    def __init__(
+        self, engine: Engine, settings: ServingSettings, reader: PromptReader | None
+    ) -> None:
         self.queue = GenerationQueue(engine, max_batch=settings.max_batch)
         self.settings = settings
+        self._reader = reader
+        self._first = FirstAnswers(
+            settings.style,
+            max_tokens=settings.defaults.max_tokens,
+            shots=settings.shots,
+            told=settings.told,
+        )
+        self._reading = ThreadPoolExecutor(1, thread_name_prefix="prompts")
+
+    def close(self) -> None:
+        """Takes no more work."""
+        self.queue.close()
+        self._reading.shutdown(wait=False)
 
     async def chat(self, asked: ChatRequest) -> list[Generation]:
         """The responses to a chat. Raises Refused."""
         settings = self.settings
-        if asked.model != settings.model:
+        if asked.model not in (settings.model, settings.also):
             raise Refused(404, f"model {asked.model!r} is not here; {settings.model!r} is")
         if asked.n > settings.max_n:
             raise Refused(400, f"n: at most {settings.max_n} responses, got {asked.n}")
@@ -55,7 +74,7 @@ class Rewriter:
         # the first has the seed as it was sent: the same draw as the engine's own
         seeds = [seed, *(derive_seed(seed, "n", i) for i in range(1, asked.n))]
         chat = [message.as_chat_message() for message in asked.messages]
-        found = await self._generate([chat] * asked.n, params, seeds)
+        found = await self._generate(chat, params, seeds)
         for generation in found:
             if generation.error is not None:
                 raise Refused(400, f"the model has no answer to this chat: {generation.error}")
@@ -66,13 +85,14 @@ class Rewriter:
         response that cannot be used is an answer, with the raw question as query."""
         settings = self.settings
         turn = _turn_of(asked)
-        chat = rewrite_messages(
-            turn, settings.style, shots=settings.shots, template=settings.template
-        )
+        chat = settings.messages(turn)
         params = self._params(asked.temperature, asked.top_p, asked.max_tokens)
         seed = secrets.randbits(31) if asked.seed is None else asked.seed
-        [found] = await self._generate([chat], params, [seed])
+        [found] = await self._generate(chat, params, [seed])
         parsed = None if found.error else parse_response(settings.style, found.text)
+        if not found.error and params.max_tokens >= settings.defaults.max_tokens:
+            is_ok, is_cut = parsed is not None, found.is_cut
+            self._first.add(Answer(text=found.text, is_ok=is_ok, is_cut=is_cut))
         return RewriteAnswer(
             query=parsed.rewrite if parsed else turn.question,
             status="failed" if found.error else "ok" if parsed else "malformed",
@@ -96,21 +116,39 @@ class Rewriter:
         return replace(self.settings.defaults, **given)
 
     async def _generate(
-        self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
+        self, chat: list[ChatMessage], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
+        """A response for each seed. Raises Refused."""
         deadline_s = self.settings.deadline_s
         try:
-            return await asyncio.wait_for(self.queue.generate(chats, params, seeds), deadline_s)
+            return await asyncio.wait_for(self._responses(chat, params, seeds), deadline_s)
         except asyncio.TimeoutError:
             raise Refused(504, f"not answered within {deadline_s:g} s; try again later") from None
-        except ConvsearchError as error:
+        except PromptError as error:
+            raise Refused(400, str(error)) from None
+        except OnePromptFailed as error:
+            log.error("the engine failed on one prompt: %s", error)
+            raise Refused(500, f"the engine failed on this prompt alone: {error}") from None
+        except EngineError as error:
             log.error("the engine failed: %s", error)
             raise Refused(503, f"the engine failed: {error}") from error
+
+    async def _responses(
+        self, chat: list[ChatMessage], params: SamplingParams, seeds: Sequence[int]
+    ) -> list[Generation]:
+        """Only a prompt that the model can be given joins a batch."""
+        reader = self._reader
+        if reader is not None:
+            loop = asyncio.get_running_loop()
+            ids = await loop.run_in_executor(self._reading, reader.ids, chat)
+            if why := reader.too_long(len(ids)):
+                return [Generation(error=why)] * len(seeds)
+        return await self.queue.generate([chat] * len(seeds), params, seeds)
 
 
 def _turn_of(asked: RewriteRequest) -> Turn:
     roles = {"assistant": "agent"}
-    history = [{"role": roles.get(m.role, m.role), "text": m.text} for m in asked.history]
+    history = [{"role": roles.get(m.role, m.role), "text": m.said} for m in asked.history]
     record: dict[str, object] = {
         "qid": "request",
         "conv_id": "request",
@@ -125,8 +163,20 @@ def _turn_of(asked: RewriteRequest) -> Turn:
         raise Refused(400, str(error)) from None
 
 
-def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
-    """The service. `app.state.rewriter` is what works behind it. Raises DependencyError."""
+def _warn_where_no_question_can_be_asked(reader: PromptReader, settings: ServingSettings) -> None:
+    turn = Turn(qid="q", conv_id="c", turn=1, split="serve", question="Is anyone there?")
+    try:
+        reader.ids(settings.messages(turn))
+    except PromptError as error:
+        log.warning("/rewrite will refuse every question: %s", error)
+
+
+def create_app(
+    engine: Engine, settings: ServingSettings, reader: PromptReader | None = None
+) -> "FastAPI":
+    """The service. `app.state.rewriter` is what works behind it. reader: says what is wrong with a
+    prompt before it joins a batch; None takes the engine's own, where it has one. Raises
+    DependencyError."""
     try:
         from fastapi import FastAPI, Request
         from fastapi.exceptions import RequestValidationError
@@ -136,12 +186,15 @@ def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
         ) from None
-    rewriter = Rewriter(engine, settings)
+    reader = reader or getattr(engine, "reader", None)
+    if reader is not None:
+        _warn_where_no_question_can_be_asked(reader, settings)
+    rewriter = RewriterService(engine, settings, reader)
 
     @asynccontextmanager
     async def lifespan(_: FastAPI) -> AsyncIterator[None]:
         yield
-        rewriter.queue.close()
+        rewriter.close()
 
     app = FastAPI(
         title="convsearch rewriter", version=API_VERSION, lifespan=lifespan, docs_url=None,
@@ -162,7 +215,15 @@ def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
     @app.exception_handler(RequestValidationError)
     async def bad_request(_: Request, failure: RequestValidationError) -> Response:
         first = failure.errors()[0]
-        where = ".".join(str(part) for part in first["loc"][1:]) or "the request"
+        if first["type"] == "json_invalid":
+            return refusal(400, f"the request: {first['ctx']['error']}; {_SEND}")
+        if first["loc"] == ("body",) and first["type"] == "model_attributes_type":
+            # also what "curl -d" sends unless told otherwise, whatever is in it
+            return refusal(400, f"the request: {_SEND}")
+        # of a value that may have several types, the one that it came nearest to
+        first = max(failure.errors(), key=lambda error: len(error["loc"]))
+        parts = [str(part) for part in first["loc"][1:]]
+        where = ".".join(part for part in parts if "[" not in part) or "the request"
         said = "is not known here; leave it out" if first["type"] == "extra_forbidden" else None
         return refusal(400, f"{where}: {said or first['msg'].removeprefix('Value error, ')}")
 
@@ -171,6 +232,8 @@ def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
         if failure.status_code in (404, 405):
             said = f"{request.method} {request.url.path} does not exist; POST /rewrite does"
             return refusal(failure.status_code, said)
+        if failure.status_code == 400:  # FastAPI's word for a body that it cannot parse
+            return refusal(400, f"the request: {failure.detail}; {_SEND}")
         return refusal(failure.status_code, str(failure.detail))
 
     @app.exception_handler(Exception)
@@ -180,6 +243,7 @@ def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
     @app.get("/health")
     async def health() -> Response:
         failure = rewriter.queue.failure
+        rewriter.queue.look_again()
         said = {"status": "failing" if failure else "ok", "model": settings.model}
         return JSONResponse(said, 503 if failure else 200)
 

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from convsearch.errors import DependencyError
 from convsearch.infer.engine import Engine
+from convsearch.infer.prompt_reader import PromptReader
 from convsearch.listening import in_url
 from convsearch.serving.app import create_app
 from convsearch.serving.settings import ServingSettings
@@ -22,16 +23,17 @@ def serve(
     settings: ServingSettings,
     listener: socket.socket,
     on_ready: Callable[[str], None],
+    reader: PromptReader | None = None,
 ) -> bool:
-    """Serves until SIGTERM or Ctrl-C; on_ready hears the URL. Returns whether a call into the
-    engine still runs, for which the interpreter would wait at its end."""
+    """Serves until SIGTERM or Ctrl-C; on_ready hears the URL. reader: see `create_app`. Returns
+    whether a call into the engine still runs, for which the interpreter would wait at its end."""
     try:
         import uvicorn
     except ImportError:
         raise DependencyError(
             "uvicorn is not installed; run pip install 'convsearch[retriever]'"
         ) from None
-    app = create_app(engine, settings)
+    app = create_app(engine, settings, reader)
     host, port = listener.getsockname()[:2]
 
     class AnnouncingServer(uvicorn.Server):

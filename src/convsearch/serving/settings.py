@@ -5,7 +5,8 @@ from dataclasses import dataclass
 from convsearch.errors import ConfigError
 from convsearch.infer.engine import SamplingParams
 from convsearch.prompts import PromptStyle, PromptTemplate, rewrite_messages
-from convsearch.types import Turn
+from convsearch.prompts.asking import Asking
+from convsearch.types import ChatMessage, Turn
 
 API_KEY_VARIABLE = "REWRITER_API_KEY"
 
@@ -16,12 +17,16 @@ class ServingSettings:
 
     model: str
     """The name that clients ask for."""
+    also: str | None = None
+    """Another name that is understood."""
     style: PromptStyle
     """Of `/rewrite`; chats are sent to the model as they come."""
     shots: int = 0
     """Worked examples in the prompt of `/rewrite`."""
     template: PromptTemplate | None = None
     """The user's own prompt for `/rewrite`."""
+    told: Asking | None = None
+    """What the model's folder says of how to ask; explains malformed answers, decides nothing."""
     defaults: SamplingParams
     """Where a request does not say how to draw."""
     max_tokens_limit: int = 4096
@@ -48,5 +53,8 @@ class ServingSettings:
                 f"max_tokens {self.defaults.max_tokens} is above the limit of "
                 f"{self.max_tokens_limit}; lower it or raise the limit"
             )
-        turn = Turn(qid="q", conv_id="c", turn=1, split="serve", question="?")
-        rewrite_messages(turn, self.style, shots=self.shots, template=self.template)
+        self.messages(Turn(qid="q", conv_id="c", turn=1, split="serve", question="?"))
+
+    def messages(self, turn: Turn) -> list[ChatMessage]:
+        """The prompt of `/rewrite`."""
+        return rewrite_messages(turn, self.style, shots=self.shots, template=self.template)

@@ -24,7 +24,39 @@ ONLY_AT_REST: Mapping[str, tuple[object, ...]] = {
 
 
 class _Strict(BaseModel):
+    """Unknown fields are refused; a field that is null counts as absent."""
+
     model_config = ConfigDict(extra="forbid")
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_nulls(cls, sent: object) -> object:
+        if not isinstance(sent, dict):
+            return sent
+        return {name: value for name, value in sent.items() if value is not None}
+
+
+class _Body(_Strict):
+    """A whole request. Halves of surrogate pairs, which JSON can carry and no tokenizer can read,
+    become "?" in all its texts, as `/retrieve` reads its queries."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _clean(cls, sent: object) -> object:
+        try:
+            return _readable(sent)
+        except RecursionError:
+            raise ValueError("nested too deeply") from None
+
+
+def _readable(sent: object) -> object:
+    if isinstance(sent, str):
+        return sent if sent.isascii() else sent.encode("utf-8", "replace").decode("utf-8")
+    if isinstance(sent, list):
+        return [_readable(item) for item in sent]
+    if isinstance(sent, dict):
+        return {_readable(name): _readable(value) for name, value in sent.items()}
+    return sent
 
 
 class TextPart(_Strict):
@@ -34,19 +66,32 @@ class TextPart(_Strict):
     text: str
 
 
+Content = str | list[TextPart]
+
+
+def _text_of(content: Content) -> str:
+    return content if isinstance(content, str) else "".join(part.text for part in content)
+
+
 class SentMessage(_Strict):
     """One message of a chat."""
 
     role: Literal["system", "developer", "user", "assistant"]
-    content: str | list[TextPart]
+    content: Content
     name: str | None = None
+
+    @model_validator(mode="before")
+    @classmethod
+    def _drop_what_says_nothing(cls, sent: object) -> object:
+        """An answer that a client sends back has these, empty."""
+        if not isinstance(sent, dict):
+            return sent
+        return {k: v for k, v in sent.items() if v != [] or k not in ("annotations", "tool_calls")}
 
     def as_chat_message(self) -> ChatMessage:
         """As chat templates take it."""
-        text = self.content
-        if not isinstance(text, str):
-            text = "".join(part.text for part in text)
-        return {"role": "system" if self.role == "developer" else self.role, "content": text}
+        role = "system" if self.role == "developer" else self.role
+        return {"role": role, "content": _text_of(self.content)}
 
 
 class StreamOptions(_Strict):
@@ -61,7 +106,7 @@ Tokens = Annotated[int | None, Field(ge=1)]
 Seed = Annotated[int | None, Field(ge=0, lt=2**63)]
 
 
-class ChatRequest(_Strict):
+class ChatRequest(_Body):
     """The body of `POST /v1/chat/completions`; what is absent is the server's default."""
 
     model: str
@@ -101,13 +146,25 @@ class ChatRequest(_Strict):
 
 
 class SaidMessage(_Strict):
-    """One utterance before the question, as in `turns.jsonl`."""
+    """One utterance before the question: `text` as in `turns.jsonl`, or `content` as in a chat."""
 
     role: Literal["user", "agent", "assistant"]
-    text: str
+    text: str | None = None
+    content: Content | None = None
+
+    @model_validator(mode="after")
+    def _says_it_once(self) -> "SaidMessage":
+        if (self.text is None) == (self.content is None):
+            raise ValueError('give "text" or "content"')
+        return self
+
+    @property
+    def said(self) -> str:
+        """What was said."""
+        return _text_of(self.content) if self.content is not None else self.text or ""
 
 
-class RewriteRequest(_Strict):
+class RewriteRequest(_Body):
     """The body of `POST /rewrite`; what is absent is the server's default."""
 
     question: str

@@ -8,6 +8,7 @@ from typing import Any
 
 from convsearch.errors import CheckpointError, MissingFileError
 from convsearch.files import atomic_write
+from convsearch.prompts.asking import ASKING_FILE, Asking, write_asking
 
 Shapes = dict[str, tuple[int, ...]]
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -52,11 +53,12 @@ def _headers(folder: Path) -> dict[str, dict[str, Any]]:
     return found
 
 
-def publish(source: Path, target: Path, *, like: Path) -> Path:
+def publish(source: Path, target: Path, *, like: Path, asking: Asking | None = None) -> Path:
     """Copies a trained model to `target`, complete or not at all; returns target.
 
     like: the model the training started from; the result must have the same weights' names and
-    shapes. Raises CheckpointError where it has not.
+    shapes. asking: how it is to be asked, None where that is not known. Raises CheckpointError
+    where weights differ.
     """
     require_model(source)
     made, wanted = weight_shapes(source), weight_shapes(like)
@@ -73,6 +75,9 @@ def publish(source: Path, target: Path, *, like: Path) -> Path:
     shutil.rmtree(temporary, ignore_errors=True)
     shutil.copytree(source, temporary)
     declare_dtype(temporary)
+    (temporary / ASKING_FILE).unlink(missing_ok=True)
+    if asking is not None:
+        write_asking(temporary, asking)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)
     return target

@@ -11,6 +11,7 @@ from convsearch.errors import ConfigError, StageError
 from convsearch.made import WAY_OUT, Output
 from convsearch.passport import write_passport
 from convsearch.rewards.shapes import RewardShape, check_shape
+from convsearch.train.asking import asking_of_training
 from convsearch.train.best_step import KEEPER, best_step
 from convsearch.train.checkpoint import latest_step, publish, require_model
 from convsearch.train.device import (
@@ -287,6 +288,14 @@ def run_grpo(
     output = _output(settings, retriever_url, metrics_path, fresh=fresh)
     if output is None:
         return target
+    asking = asking_of_training(
+        settings.model_path,
+        settings.train_file,
+        stage=STAGE,
+        max_prompt_tokens=settings.max_prompt_length,
+        max_response_tokens=settings.max_response_length,
+        retriever_url=retriever_url,
+    )
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     output.begin(fresh=fresh)
     follower = MetricsFollower(
@@ -309,7 +318,7 @@ def run_grpo(
     chosen, source = step, checkpoints / f"global_step_{step}" / "actor" / "huggingface"
     if settings.keep_best:
         chosen, source = best_step(read_metrics(metrics_path), checkpoints)
-    publish(source, target, like=settings.model_path)
+    publish(source, target, like=settings.model_path, asking=asking)
     write_passport(
         settings.out_dir / "run.json",
         stage=STAGE,

@@ -9,13 +9,17 @@ import io
 import logging
 import pickle
 import shutil
+from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from convsearch.errors import CheckpointError, ConfigError, DependencyError
+from convsearch.hub.provenance import BASE_KEYS, hydra_values
 from convsearch.passport import write_passport
+from convsearch.prompts.asking import Asking, read_asking, write_asking
 from convsearch.texts import read_json_object
+from convsearch.train.asking import asking_of_training
 from convsearch.train.checkpoint import declare_dtype, require_model
 from convsearch.train.device import require_verl
 from convsearch.train.load_test import LoadTest, load_test, load_whole, probe_ids
@@ -62,10 +66,14 @@ def merge_checkpoint(checkpoint: Path, out: Path, *, base: Path | None = None) -
         else:
             adapter = source.folder
         was_adapter = adapter.is_dir()
+        beside = base
         if was_adapter:
-            add_adapter(adapter, base or _model_beside(source, adapter, work), work)
+            beside = base or _model_beside(source, adapter, work)
+            add_adapter(adapter, beside, work)
         declare_dtype(work)
         tried = load_test(work)
+        if asking := _asking_of(training_overrides(source.folder), beside):
+            write_asking(work, asking)
         write_passport(
             work / "run.json",
             stage=STAGE,
@@ -85,6 +93,30 @@ def merge_checkpoint(checkpoint: Path, out: Path, *, base: Path | None = None) -
     finally:
         shutil.rmtree(work, ignore_errors=True)
     return Merged(folder=out, source=source, was_adapter=was_adapter, tried=tried)
+
+
+def _asking_of(overrides: Sequence[str], base: Path | None) -> Asking | None:
+    """From what verl was told, where that record and its files are still there; else as the model
+    that the training started from, where that one tells."""
+    told = hydra_values(overrides)
+    start = next((told[key] for key in BASE_KEYS if key in told), None)
+    rows = Path(told.get("data.train_files", ""))
+    if start is None or not rows.is_file():
+        first = base or start
+        return read_asking(first) if first is not None else None
+    is_grpo = any(key.startswith("actor_rollout_ref.") for key in told)
+    return asking_of_training(
+        Path(start),
+        rows,
+        stage="grpo" if is_grpo else "sft",
+        max_prompt_tokens=_count(told.get("data.max_prompt_length")),
+        max_response_tokens=_count(told.get("data.max_response_length")),
+        column="prompt" if is_grpo else "messages",
+    )
+
+
+def _count(word: str | None) -> int | None:
+    return int(word) if word is not None and word.isdigit() and int(word) else None
 
 
 def join_shards(source: TrainedFolder, target: Path, base: Path | None) -> None:

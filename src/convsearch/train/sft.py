@@ -9,6 +9,7 @@ from pathlib import Path
 
 from convsearch.errors import ConfigError, MissingFileError, StageError
 from convsearch.passport import write_passport
+from convsearch.train.asking import asking_of_training
 from convsearch.train.checkpoint import latest_step, publish, require_model
 from convsearch.train.device import (
     Device,
@@ -152,6 +153,9 @@ def run_sft(
     output = sft_output(settings)
     if output.standing(fresh=fresh) == "finished":
         return target
+    asking = asking_of_training(
+        settings.model_path, settings.train_file, stage=STAGE, column="messages"
+    )
     settings = fitted
     total_steps = settings.epochs * (rows // settings.batch)
     settings.out_dir.mkdir(parents=True, exist_ok=True)
@@ -178,7 +182,8 @@ def run_sft(
     step = latest_step(checkpoints)
     if step < total_steps:
         raise StageError(f"{STAGE}: ended after step {step} of {total_steps} (log: {log_path})")
-    publish(checkpoints / f"global_step_{step}" / "huggingface", target, like=settings.model_path)
+    source = checkpoints / f"global_step_{step}" / "huggingface"
+    publish(source, target, like=settings.model_path, asking=asking)
     write_passport(
         settings.out_dir / "run.json",
         stage=STAGE,

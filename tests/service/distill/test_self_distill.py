@@ -11,12 +11,14 @@ import pytest
 from rewriting import some_turns
 from tiny_model import WORDS
 
+from convsearch.data.parquet import read_rows_asking
 from convsearch.distill import DistillCounts, DistillSettings, self_distill
 from convsearch.errors import ConfigError, DataError, StageError
 from convsearch.files import Qrels, read_jsonl, read_rewrites
 from convsearch.infer import Engine, Generation, open_engine
 from convsearch.infer.echo_engine import EchoEngine
 from convsearch.prompts import parse_rewrite, rewrite_messages
+from convsearch.prompts.asking import asking_of
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.types import Passage, Turn
 
@@ -37,6 +39,17 @@ def world() -> tuple[InMemoryRetriever, Qrels]:
     return InMemoryRetriever(passages), qrels
 
 
+ASKING = asking_of(
+    "nano",
+    max_response_tokens=24,
+    dataset="toy",
+    engine="memory",
+    index="idx",
+    index_fingerprint=world()[0].info.fingerprint,
+)
+"""What the examples say, and by them the model that is trained on them."""
+
+
 @pytest.fixture(scope="module")
 def engine(taught_model: Path) -> Engine:
     return open_engine("transformers", str(taught_model), device="cpu")
@@ -48,7 +61,10 @@ def distilled(
 ) -> tuple[Path, DistillCounts]:
     out = tmp_path_factory.mktemp("distill")
     retriever, qrels = world()
-    return out, self_distill(TURNS, qrels, engine, retriever, SETTINGS, out)
+    search = {"retriever": "somewhere/idx", "engine": asdict(retriever.info)}
+    return out, self_distill(
+        TURNS, qrels, engine, retriever, SETTINGS, out, search=search, dataset="toy"
+    )
 
 
 def test_every_candidate_is_accounted_for(distilled):
@@ -91,6 +107,7 @@ def test_examples_hold_the_zero_shot_prompt_and_the_models_own_words(distilled):
     for name, size in (("train", counts.train), ("val", counts.val)):
         rows = pq.read_table(out / f"sft_{name}.parquet").to_pylist()
         assert len(rows) == size > 0
+        assert read_rows_asking(out / f"sft_{name}.parquet") == ASKING
         for row in rows:
             *prompt, answer = row["messages"]
             turn = by_qid[row["extra_info"]["query_id"]]

@@ -14,6 +14,7 @@ from convsearch.cli.hub import app
 from convsearch.errors import CheckpointError, ConfigError, DataError, HubError, MissingFileError
 from convsearch.eval import METRICS
 from convsearch.hub.push import push, write_plan
+from convsearch.prompts.asking import asking_of, write_asking
 
 ROOT = Path(__file__).parents[3]
 REPO = "someone/rewriter"
@@ -110,6 +111,23 @@ def test_the_card_says_what_was_done_and_measured(run: Path) -> None:
     ):  # fmt: skip
         assert words in card
     assert str(run) not in card, "a path of this machine"
+
+
+def test_the_card_shows_the_command_that_asks_the_model_rightly(run: Path) -> None:
+    model = run / "grpo" / "model"
+    card = dry_run(model)
+    assert "The prompt that it was trained on is not recorded" in card
+    assert "--prompt nano" not in card
+    asking = asking_of(
+        "nano", max_response_tokens=96, dataset="mini", engine="bm25", index_fingerprint="7a" * 32
+    )
+    write_asking(model, asking)
+    card = dry_run(model)
+    assert "someone--rewriter --prompt nano --max-tokens 96 --out rewrites.jsonl" in card
+    assert "trained in prompt style `nano`, with responses of up to 96 tokens, and may" in card
+    assert "data set `mini` and the search engine `bm25` (index 7a7a7a7a7a7a)." in card
+    listed = (model.with_name("model.push") / "files.tsv").read_text()
+    assert "convsearch.json" in listed
 
 
 def test_without_an_evaluation_no_number_is_claimed(run: Path) -> None:

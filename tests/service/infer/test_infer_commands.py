@@ -2,6 +2,7 @@
 
 import json
 import resource
+import shutil
 import subprocess
 import sys
 from pathlib import Path
@@ -13,6 +14,7 @@ from convsearch.cli.infer_door import MODEL_NAMES, infer_main, style_of
 from convsearch.errors import ConfigError
 from convsearch.files import read_rewrites, write_turns
 from convsearch.infer.journal import journal_path, passport_path
+from convsearch.prompts.asking import asking_of, write_asking
 
 ROOT = Path(__file__).resolve().parents[3]
 DOOR = [sys.executable, str(ROOT / "src" / "infer" / "infer.py")]
@@ -98,6 +100,31 @@ def test_bad_flags_are_a_sentence_and_code_2(
     assert ended.value.code == 2
     assert said in capsys.readouterr().err
     assert not (tmp_path / "rewrites.jsonl").exists()
+
+
+def test_the_folder_says_it_to_the_door_unless_a_flag_does(
+    turns: Path, tmp_path: Path, taught_model: Path, caplog: pytest.LogCaptureFixture
+):
+    """Of the flags the last counts, so that of `door` are overwritten."""
+    folder = tmp_path / "model"
+    shutil.copytree(taught_model, folder)
+    write_asking(folder, asking_of("nano", max_response_tokens=24))
+    model = ["--model_name_or_path", folder]
+    for number, (flags, style, max_tokens, warnings) in enumerate(
+        (
+            ([], "instruct", 4096, 0),
+            (model, "nano", 24, 0),
+            ([*model, "--model_name", "nano-toy"], "nano", 24, 0),
+            ([*model, "--model_name", "ConvSearch-R1"], "instruct", 24, 1),
+            ([*model, "--prompt", "plain", "--max_tokens", 30], "plain", 30, 2),
+        )
+    ):
+        out = tmp_path / f"{number}.jsonl"
+        caplog.clear()
+        infer_main(door(turns, out, *flags)[len(DOOR) :])
+        settings = json.loads(passport_path(out).read_text())["settings"]
+        assert (settings["style"], settings["sampling"]["max_tokens"]) == (style, max_tokens)
+        assert len(caplog.records) == warnings, caplog.text
 
 
 def test_the_names_of_the_original_select_styles():

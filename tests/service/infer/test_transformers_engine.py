@@ -10,7 +10,7 @@ from rewriting import some_turns
 from tiny_model import make_tiny_model
 from transformers import AutoModelForCausalLM, AutoTokenizer, DynamicCache
 
-from convsearch.errors import CheckpointError, ConfigError, EngineError
+from convsearch.errors import CheckpointError, ConfigError, EngineError, PromptError
 from convsearch.infer import Engine, SamplingParams, open_engine
 from convsearch.infer.checkpoint import fingerprint
 from convsearch.infer.kv_cache import GrowingLayer, growing_cache
@@ -208,6 +208,24 @@ def test_what_is_not_a_checkpoint_is_said_in_a_sentence(
         open_engine("transformers", str(folder))
     assert str(folder) in str(caught.value)
     assert "\n" not in str(caught.value)
+
+
+def test_a_prompt_that_cannot_be_read_fails_alone(engine: Engine):
+    chats = [CHATS[0], [{"role": "user", "content": "half a \ud83d pair"}], CHATS[1]]
+    first, refused, last = engine.generate(chats, GREEDY, [0, 1, 2])
+    assert refused.error is not None
+    assert "the tokenizer cannot read this prompt" in refused.error
+    assert [first.text, last.text] == [g.text for g in engine.generate(CHATS[:2], GREEDY, [0, 2])]
+
+
+def test_a_template_that_refuses_every_prompt_stops_the_run(taught_model: Path, tmp_path: Path):
+    folder = tmp_path / "model"
+    shutil.copytree(taught_model, folder)
+    for refusal in ("raise_exception('no')", "messages[0]['content'] + 1", "messages[99].x.y"):
+        (folder / "chat_template.jinja").write_text("{{ " + refusal + " }}")
+        engine = open_engine("transformers", str(folder), device="cpu")
+        with pytest.raises(PromptError, match="the chat template refuses a chat of user"):
+            engine.generate(CHATS[:3], GREEDY, [0, 1, 2])
 
 
 def test_the_fingerprint_follows_the_weights_not_the_place(taught_model: Path, tmp_path: Path):

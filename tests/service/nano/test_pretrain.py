@@ -9,6 +9,7 @@ from convsearch.files import write_turns
 from convsearch.nano.pretrain import Domain, build_nano
 from convsearch.nano.settings import NanoSettings
 from convsearch.passages import write_passages
+from convsearch.prompts.asking import asking_of, read_asking
 from convsearch.types import Message, Passage, Turn
 
 
@@ -47,7 +48,12 @@ def test_build_writes_a_policy_that_loads_and_says_how_it_was_made(
     assert report.num_responses == 8
     model = AutoModelForCausalLM.from_pretrained(out)
     assert model.config.vocab_size == len(AutoTokenizer.from_pretrained(out))
+    asking = asking_of(
+        "nano", max_prompt_tokens=384, max_response_tokens=96, stage="nano", dataset="toy"
+    )
+    assert read_asking(out) == asking
     card = (out / "README.md").read_text()
+    assert "Ask it in prompt style `nano`, with at most 96 tokens" in card
     assert "`make it`" in card
     assert f"{report.num_malformed} of 8" in card
     assert [p.name for p in tmp_path.iterdir() if p.name.startswith(".")] == []

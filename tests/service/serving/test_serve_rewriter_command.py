@@ -1,5 +1,6 @@
 """The command as a process, with a real model; our own endpoint engine as its client."""
 
+import shutil
 import signal
 import subprocess
 import sys
@@ -10,12 +11,15 @@ import psutil
 import pytest
 from live_server import started
 from rewriting import some_turns
+from tiny_model import CHAT_TEMPLATE
 
 from convsearch.cli.main import main
 from convsearch.errors import EngineError
 from convsearch.infer import SamplingParams, open_engine
 from convsearch.infer.openai_engine import OpenaiEngine
 from convsearch.prompts import rewrite_messages
+from convsearch.prompts.asking import asking_of, write_asking
+from convsearch.serving.naming import served_name
 
 CONVSEARCH = [sys.executable, "-c", "from convsearch.cli.main import main; main()"]
 SERVE = [*CONVSEARCH, "serve-rewriter", "--port", "0"]
@@ -68,6 +72,58 @@ def test_ctrl_c_ends_the_engines_of_a_pool_too():
         workers = psutil.Process(process.pid).children()
         assert len(workers) >= 2
         end(process, signal.SIGTERM)
+
+
+def test_the_folder_says_how_the_model_is_asked_and_what_it_is_called(
+    taught_model: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+):
+    """Two engines in processes of their own; prompts are read beside them."""
+    folder = tmp_path / "run" / "model"
+    shutil.copytree(taught_model, folder)
+    (folder / "chat_template.jinja").write_text(
+        "{% for m in messages %}{% if (m['role'] == 'user') != (loop.index0 % 2 == 0) %}"
+        "{{ raise_exception('roles must alternate') }}{% endif %}{% endfor %}" + CHAT_TEMPLATE
+    )
+    asking = asking_of("nano", max_response_tokens=24, dataset="toy", stage="sft")
+    write_asking(folder, asking)
+    monkeypatch.setenv("OMP_NUM_THREADS", "1")
+    command = [*SERVE, "--model", str(folder), "--device", "cpu", "--workers", "2"]
+    with started(command) as (process, url), httpx.Client(base_url=url, trust_env=False) as client:
+        client.timeout = httpx.Timeout(60)
+        assert client.get("/v1/models").json()["data"][0]["id"] == "toy-sft"
+        body = {"question": "amber birch", "temperature": 0}
+        answer = client.post("/rewrite", json=body).json()
+        assert answer["status"] == "ok", answer
+        for name in ("toy-sft", "model"):
+            said = [{"role": "user", "content": "a"}, {"role": "user", "content": "b"}]
+            chat = {"model": name, "messages": said}
+            refused = client.post("/v1/chat/completions", json=chat)
+            assert refused.status_code == 400
+            assert "roles must alternate" in refused.json()["error"]["message"]
+            chat["messages"] = said[:1]
+            found = client.post("/v1/chat/completions", json=chat).json()
+            assert found["usage"]["completion_tokens"] <= 24
+        assert client.get("/health").status_code == 200
+        end(process, signal.SIGINT)
+
+
+@pytest.mark.parametrize(
+    ("told", "name"),
+    [
+        (asking_of("nano", dataset="mini, toy", stage="grpo"), "mini+toy-grpo"),
+        (asking_of("nano", dataset="mini"), "try"),
+        (None, "try"),
+    ],
+)
+def test_a_folder_that_every_training_has_is_no_name(tmp_path: Path, told, name: str):
+    for folder in (tmp_path / "try" / "model", tmp_path / "try" / "actor" / "huggingface"):
+        folder.mkdir(parents=True)
+        assert served_name(str(folder), told) == name
+    own = tmp_path / "try" / "mine"
+    own.mkdir()
+    assert served_name(str(own), told) == "mine"
+    assert served_name("owner/model", told) == "owner/model"
+    assert served_name("model", told) == "model"  # no folder here
 
 
 @pytest.mark.parametrize(

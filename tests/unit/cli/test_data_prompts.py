@@ -7,9 +7,11 @@ import pytest
 from typer.testing import CliRunner
 
 from convsearch.cli.main import app
+from convsearch.data.parquet import read_rows_asking
 from convsearch.errors import DataError
 from convsearch.files import write_qrels, write_turns
 from convsearch.passages import write_passages
+from convsearch.prompts.asking import asking_of, write_asking
 from convsearch.types import Passage, Turn
 
 
@@ -45,6 +47,29 @@ def test_a_row_for_each_turn_with_its_golds(dataset: Path, tmp_path: Path) -> No
     rows = pq.read_table(out).to_pylist()
     assert [row["reward_model"]["ground_truth"] for row in rows] == [["d1"], ["d1", "d2"]]
     assert [row["data_source"] for row in rows] == ["toy", "toy"]
+
+
+def test_the_model_that_will_be_trained_says_the_style(
+    dataset: Path, tmp_path: Path, caplog
+) -> None:
+    model = tmp_path / "model"
+    model.mkdir()
+    for name in ("config.json", "model.safetensors", "tokenizer.json"):
+        (model / name).touch()
+    write_asking(model, asking_of("nano"))
+    out = tmp_path / "grpo.parquet"
+    words = ["data", "prompts", "--dataset", str(dataset), "--out", str(out)]
+    for flags, style, warnings in (
+        ([], "instruct", 0),
+        (["--model", str(model)], "nano", 0),
+        (["--model", str(model), "--prompt", "instruct"], "instruct", 1),
+    ):
+        assert CliRunner().invoke(app, [*words, *flags]).exit_code == 0
+        assert read_rows_asking(out) == asking_of(style, dataset="toy")
+        assert len(caplog.records) == warnings
+    write_asking(model, asking_of("plain"))
+    refused = CliRunner().invoke(app, [*words, "--model", str(model)])
+    assert "prompt style 'plain' cannot be trained" in str(refused.exception)
 
 
 def test_wrong_split_is_a_sentence_and_leaves_nothing(dataset: Path, tmp_path: Path) -> None:
