@@ -37,6 +37,15 @@ class RetrieverError(ConvsearchError, ConnectionError):
     """The retrieval server failed after all retries. Never a reward, never an empty answer."""
 
 
+class RefusedError(RetrieverError):
+    """The retrieval server refused a request, which another try would not change."""
+
+    def __init__(self, sentence: str, *, status: int) -> None:
+        """status: of the answer, 400 or above."""
+        super().__init__(sentence)
+        self.status = status
+
+
 class HubError(ConvsearchError, ConnectionError):
     """The Hugging Face hub did not give or take what was asked of it."""
 

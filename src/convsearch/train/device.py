@@ -7,6 +7,8 @@ from convsearch.errors import ConfigError, DependencyError
 from convsearch.train.overrides import override
 
 Device = Literal["cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+"""As people ask for it; `auto` is decided before anything starts."""
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -28,6 +30,11 @@ def check_positive(name: str, value: float, *, zero_allowed: bool = False) -> No
         raise ConfigError(
             f"{name} must be {'0 or more' if zero_allowed else 'above 0'}, got {value}"
         )
+
+
+def flag_of(stage: str, field: str) -> str:
+    """A setting as it can be typed: as a flag of the command, and as a key of `--set`."""
+    return f"--{field.replace('_', '-')} ({stage}.{field})"
 
 
 def device_environment(device: Device, threads: int) -> dict[str, str]:
