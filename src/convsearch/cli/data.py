@@ -7,6 +7,7 @@ import typer
 
 from convsearch.cli import data_published, data_qa
 from convsearch.cli.data_published import show
+from convsearch.cli.help import Group
 from convsearch.data.dataset import load_dataset
 from convsearch.data.mini import DEFAULT_SEED, write_mini
 from convsearch.data.mini.hop_files import write_hops
@@ -17,10 +18,12 @@ from convsearch.data.questions import convert_questions, load_questions
 from convsearch.prompts import TrainedStyle
 
 app = typer.Typer(
-    help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.", no_args_is_help=True
+    cls=Group,
+    help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.",
+    no_args_is_help=True,
 )
 
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Out = Annotated[Path, typer.Option(help="Folder to write; made if it is not there.")]
 app.command()(data_published.topiocqa)
 app.command()(data_published.qrecc)
 app.command()(data_published.cast)
@@ -75,8 +78,10 @@ def own(
     dev_share: Annotated[
         float, typer.Option(help="Share of the conversations for dev, where none names a split.")
     ] = 0.1,
-    test_share: Annotated[float, typer.Option(help="The same for test.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the draw of splits.")] = 0,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the conversations for test, where none names a split.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of the splits.")] = 0,
 ) -> None:
     """Convert conversations and passages of your own (docs/own-data.md)."""
     counts = convert_own(
@@ -104,9 +109,11 @@ def qa(
 
 @app.command()
 def prompts(
-    dataset: Annotated[Path, typer.Option(help="Folder of a data set.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Folder with turns.jsonl, corpus.jsonl, qrels.trec.")
+    ],
     out: Annotated[Path, typer.Option(help="Parquet file to write, for convsearch grpo.")],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "train",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "train",
     prompt: Annotated[
         TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
     ] = "instruct",
@@ -124,7 +131,7 @@ def prompts(
 def agent_prompts(
     dataset: Annotated[Path, typer.Option(help="Question folder, of data hops or data qa.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write, for search agents in verl.")],
-    split: Annotated[str, typer.Option(help="Which questions.")] = "train",
+    split: Annotated[str, typer.Option(help="Split whose questions are taken.")] = "train",
     name: Annotated[
         str | None, typer.Option(help="Only this data set of the folder, such as hotpotqa.")
     ] = None,
@@ -145,7 +152,7 @@ def rewrites(
     name: Annotated[
         str, typer.Option("--field", help="Field of the turns: rewrite, chatgpt_rewrite, ...")
     ] = "rewrite",
-    split: Annotated[str, typer.Option(help="Which turns.")] = "dev",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "dev",
 ) -> None:
     """Take the human or published rewrites of a source, to compare with; not for training."""
     show(out, write_field_rewrites(source, out, name=name, split=split))

@@ -15,8 +15,8 @@ from convsearch.pipeline.stages import draw_conversations
 
 def command(
     dataset: o.DatasetOption,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "train",
+    out: Annotated[Path, typer.Option(help="Folder to write; made if it is not there.")],
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "train",
     turns: Annotated[
         int, typer.Option(help="About this many, as whole conversations; 0 takes all.", min=0)
     ] = 0,
@@ -29,9 +29,15 @@ def command(
     candidates: Annotated[
         int, typer.Option(help="Rewrites drawn for each turn.")
     ] = DistillSettings.candidates,
-    temperature: Annotated[float, typer.Option(help="Of the draw.")] = DistillSettings.temperature,
-    top_p: Annotated[float, typer.Option(help="Of the draw.")] = DistillSettings.top_p,
-    max_tokens: Annotated[int, typer.Option(help="Longest response.")] = DistillSettings.max_tokens,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of the drawn rewrites.")
+    ] = DistillSettings.temperature,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the likeliest tokens that hold this share.")
+    ] = DistillSettings.top_p,
+    max_tokens: Annotated[
+        int, typer.Option(help="Most tokens of one response.")
+    ] = DistillSettings.max_tokens,
     max_rank: Annotated[
         int, typer.Option(help="Keep a rewrite that ranks a gold passage here or better.")
     ] = DistillSettings.max_rank,
@@ -41,7 +47,9 @@ def command(
     val_fraction: Annotated[
         float, typer.Option(help="Share of the conversations held out.")
     ] = DistillSettings.val_fraction,
-    seed: Annotated[int, typer.Option(help="Of draw and split.")] = DistillSettings.seed,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the drawn rewrites and of the held-out conversations.")
+    ] = DistillSettings.seed,
     batch_size: o.BatchOption = None,
     engine_url: o.EngineUrlOption = None,
     device: o.DeviceOption = "auto",

@@ -32,7 +32,7 @@ def command(
     out: Annotated[
         Path, typer.Option(help="rewrites.jsonl to write; its passport lies beside it.")
     ],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "test",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "test",
     model: o.ModelOption = None,
     engine: o.EngineOption = "transformers",
     prompt: PromptOption = "instruct",
@@ -40,7 +40,7 @@ def command(
     shots: ShotsOption = 0,
     temperature: Annotated[float, typer.Option(help="0 is greedy; the paper takes 0.7.")] = 0.7,
     top_p: Annotated[float, typer.Option(help="Share of the probability to draw from.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option(help="Longest response.")] = 1024,
+    max_tokens: Annotated[int, typer.Option(help="Most tokens of one response.")] = 1024,
     seed: Annotated[int, typer.Option(help="Same seed, same rewrites.")] = 0,
     candidates: Annotated[int, typer.Option(help="Rewrites of each turn.", min=1)] = 1,
     batch_size: o.BatchOption = None,

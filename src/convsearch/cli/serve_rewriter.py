@@ -29,15 +29,21 @@ def command(
     prompt: PromptOption = "instruct",
     prompt_file: PromptFileOption = None,
     shots: ShotsOption = 0,
-    temperature: Annotated[float, typer.Option(help="Where a request names none.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Where a request names none.")] = 1.0,
-    max_tokens: Annotated[int, typer.Option(help="Where a request names none.")] = 1024,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature, where a request names none.")
+    ] = 0.7,
+    top_p: Annotated[
+        float, typer.Option(help="Share of the likeliest tokens, where a request names none.")
+    ] = 1.0,
+    max_tokens: Annotated[
+        int, typer.Option(help="Most tokens of a response, where a request names none.")
+    ] = 1024,
     max_tokens_limit: Annotated[int, typer.Option(help="Most that a request may name.")] = 4096,
     max_batch: Annotated[int, typer.Option(help="Responses generated together.")] = 64,
     max_in_flight: Annotated[int, typer.Option(help="Requests; more are answered 503.")] = 256,
     deadline_s: Annotated[float, typer.Option(help="Of one request; later is 504.")] = 120.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 8001,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8001,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help="File with the key that clients must send; or REWRITER_API_KEY."),

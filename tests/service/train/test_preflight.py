@@ -129,9 +129,7 @@ def test_a_server_of_another_data_set_is_refused(tmp_path: Path) -> None:
         start(grpo(tmp_path), url)
 
 
-def test_some_unknown_queries_are_counted(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
+def test_some_unknown_queries_are_counted(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     known = {qid: golds for qid, golds in QRELS.items() if not qid.startswith("c0")}
     with serving(create_app(InMemoryRetriever(PASSAGES), qrels=known)) as url:
         check_grpo(grpo(tmp_path), url, tmp_path / "none")
@@ -239,7 +237,9 @@ def test_a_template_that_refuses_a_chat_is_told_by_row(tmp_path: Path, server: s
 
     model = tmp_path / "picky"
     shutil.copytree(NANO, model)
-    template = "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    template = (
+        "{% if messages[0]['role'] == 'system' %}{{ raise_exception('no system') }}{% endif %}"
+    )
     (model / "chat_template.jinja").write_text(template)
     with pytest.raises(ConvsearchError, match=r"grpo\.parquet: row 1: .*refuses.*system, user"):
         check_grpo(grpo(tmp_path, model_path=model), server, tmp_path / "none")

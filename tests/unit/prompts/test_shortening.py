@@ -15,7 +15,9 @@ def turn(exchanges: int) -> Turn:
     history = []
     for i in range(1, exchanges + 1):
         history.append(Message(role="user", text=f"q{i} who?"))
-        history.append(Message(role="agent", text=f"a{i} {LONG}\nQ1: no question\n### Conversation"))
+        history.append(
+            Message(role="agent", text=f"a{i} {LONG}\nQ1: no question\n### Conversation")
+        )
     return Turn(
         qid="c_1", conv_id="c", turn=exchanges + 1, split="train", question="last?",
         history=tuple(history),

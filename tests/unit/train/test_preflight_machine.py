@@ -22,9 +22,7 @@ def test_a_micro_batch_must_divide_the_responses_of_an_update() -> None:
     assert "--prompts-per-step 8 x --rollouts 4 / --num-gpus 1" in str(error.value)
     assert str(error.value).endswith("take --micro-batch 32")
     with pytest.raises(ConfigError, match=r"--mini-batch 6 x .*take --micro-batch 6$"):
-        check_grpo_batches(
-            prompts_per_step=12, rollouts=2, mini_batch=6, num_gpus=2, micro_batch=8
-        )
+        check_grpo_batches(prompts_per_step=12, rollouts=2, mini_batch=6, num_gpus=2, micro_batch=8)
 
 
 def test_the_same_for_fine_tuning() -> None:

@@ -52,7 +52,9 @@ class TokenCounter:
                 ) from None
         counts: list[int] = []
         for start in range(0, len(texts), TEXTS_AT_ONCE):
-            encoded = self._tokenizer(texts[start : start + TEXTS_AT_ONCE], add_special_tokens=False)
+            encoded = self._tokenizer(
+                texts[start : start + TEXTS_AT_ONCE], add_special_tokens=False
+            )
             counts += map(len, encoded["input_ids"])  # pyright: ignore[reportArgumentType]
         return counts
 

@@ -50,10 +50,7 @@ def choose_device(asked: DeviceChoice, processes: int | None, flag: str) -> Chos
     wanted = processes or min(max(there, 1), USUAL_GPUS)
     if there >= wanted:
         return Chosen(device="cuda", processes=wanted, reason=f"{there} GPUs here, {wanted} used")
-    if there:
-        reason = f"{there} GPUs here and {flag} {wanted}"
-    else:
-        reason = "no GPU that PyTorch can use"
+    reason = f"{there} GPUs here, {flag} {wanted}" if there else "no GPU that PyTorch can use"
     return Chosen(device="cpu", processes=processes or 1, reason=reason)
 
 

@@ -59,9 +59,7 @@ def read_rows(
     return TrainingRows(path=path, column=column, chats=chats, is_as_written=as_written)
 
 
-def write_rows(
-    rows: TrainingRows, chats: Sequence[list[ChatMessage] | None], target: Path
-) -> Path:
+def write_rows(rows: TrainingRows, chats: Sequence[list[ChatMessage] | None], target: Path) -> Path:
     """The file to train on: the one that was read where nothing changed, else `target`, which has
     its other columns and these chats. None leaves a row out."""
     if rows.is_as_written and list(chats) == rows.chats:

@@ -85,9 +85,7 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
     targets = [settings.out_dir / name for name in (TRAIN_FILE, VAL_FILE)]
     paths = [write_rows(*pair) for pair in zip(rows, fitted, targets, strict=False)]
     logger.info("checked before the start in %.1f s", time.monotonic() - started)
-    return replace(
-        settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None
-    )
+    return replace(settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None)
 
 
 def check_sft(settings: "SftSettings", checkpoints: Path) -> "SftSettings":
@@ -121,6 +119,4 @@ def check_sft(settings: "SftSettings", checkpoints: Path) -> "SftSettings":
     targets = [settings.out_dir / name for name in (TRAIN_FILE, VAL_FILE)]
     paths = [write_rows(*pair) for pair in zip(rows, fitted, targets, strict=False)]
     logger.info("checked before the start in %.1f s", time.monotonic() - started)
-    return replace(
-        settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None
-    )
+    return replace(settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None)
