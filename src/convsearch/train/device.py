@@ -34,7 +34,7 @@ def check_positive(name: str, value: float, *, zero_allowed: bool = False) -> No
 
 def flag_of(stage: str, field: str) -> str:
     """A setting as it can be typed: as a flag of the command, and as a key of `--set`."""
-    return f"--{field.replace('_', '-')} ({stage}.{field})"
+    return f"--{field.replace('_', '-')} / {stage}.{field}"
 
 
 def device_environment(device: Device, threads: int) -> dict[str, str]:

@@ -18,11 +18,12 @@ from starlette.routing import Route
 
 from convsearch.data.parquet import write_grpo_parquet, write_sft_parquet
 from convsearch.errors import ConfigError, ConvsearchError, DataError, RetrieverError
+from convsearch.pipeline.presets import preset
 from convsearch.prompts import rewrite_messages
 from convsearch.prompts.tagged import INSTRUCTION
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
-from convsearch.train.preflight import check_grpo, check_sft
+from convsearch.train.preflight import check_grpo, check_run, check_sft
 from convsearch.train.preflight.lengths import TokenCounter
 from convsearch.train.sft import SftSettings, run_sft
 from convsearch.types import Message, Passage, Turn
@@ -251,3 +252,26 @@ def test_it_takes_seconds_and_says_how_many(
     caplog.set_level(logging.INFO, "convsearch.train.preflight")
     check_grpo(grpo(tmp_path), server, tmp_path / "none")
     assert "checked before the start in " in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("setting", "name", "said"),
+    [
+        ("grpo.micro_batch=7", "run", "--micro-batch 7"),
+        ("grpo.num_gpus=96", "run", "grpo.device cuda with grpo.num_gpus 96: no GPU"),
+        ("sft.device=cuda", "run", "sft.device cuda with sft.nproc 1: no GPU"),
+        ("grpo.max_prompt_length=1000", "run", "1096 tokens together"),
+        ("seed=1", "a::b", "rename the folder"),
+        ("seed=1", "a[1]*?", None),
+    ],
+)
+def test_a_quickstart_knows_before_its_first_stage(
+    tmp_path: Path, setting: str, name: str, said: str | None
+) -> None:
+    more = ["grpo.device=cuda"] if "num_gpus" in setting else []
+    config = preset("mini", source=None, policy=NANO, overrides=[setting, *more])
+    if said is None:
+        check_run(config.sft, config.grpo, config.policy, tmp_path / name)
+        return
+    with pytest.raises(ConfigError, match=said):
+        check_run(config.sft, config.grpo, config.policy, tmp_path / name)

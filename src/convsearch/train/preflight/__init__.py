@@ -4,6 +4,6 @@
 training file whose rows had to be read from another form or cut.
 """
 
-from convsearch.train.preflight.start import check_grpo, check_sft
+from convsearch.train.preflight.start import check_grpo, check_run, check_sft
 
-__all__ = ["check_grpo", "check_sft"]
+__all__ = ["check_grpo", "check_run", "check_sft"]

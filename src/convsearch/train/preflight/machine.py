@@ -54,8 +54,11 @@ def choose_device(asked: DeviceChoice, processes: int | None, flag: str) -> Chos
     return Chosen(device="cpu", processes=processes or 1, reason=reason)
 
 
-def check_gpus(device: Device, processes: int, flag: str) -> None:
-    """Raises ConfigError where a training on GPUs has fewer of them than processes."""
+def check_gpus(device: Device, processes: int, flag: str, device_flag: str = "--device") -> None:
+    """Raises ConfigError where a training on GPUs has fewer of them than processes.
+
+    flag, device_flag: what says so, as typed.
+    """
     if device != "cuda":
         return
     there = num_gpus_here()
@@ -63,7 +66,7 @@ def check_gpus(device: Device, processes: int, flag: str) -> None:
         found = f"{there} GPUs are" if there else "no GPU that PyTorch can use is"
         less = f"{flag} {there}, or " if there else ""
         raise ConfigError(
-            f"--device cuda with {flag} {processes}: {found} here; take {less}--device cpu, or a "
+            f"{device_flag} cuda with {flag} {processes}: {found} here; take {less}{device_flag} cpu, or a "
             'machine with as many ("convsearch doctor" checks this one)'
         )
 

@@ -42,13 +42,7 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
     """
     started = time.monotonic()
     check_gpus(settings.device, settings.num_gpus, "--num-gpus")
-    check_grpo_batches(
-        prompts_per_step=settings.prompts_per_step,
-        rollouts=settings.rollouts,
-        mini_batch=settings.mini_batch,
-        micro_batch=settings.micro_batch,
-        num_gpus=settings.num_gpus,
-    )
+    _check_batches(settings)
     files = [settings.train_file, *([settings.val_file] if settings.val_file else [])]
     for path in files:
         check_name(path)
@@ -86,6 +80,30 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
     paths = [write_rows(*pair) for pair in zip(rows, fitted, targets, strict=False)]
     logger.info("checked before the start in %.1f s", time.monotonic() - started)
     return replace(settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None)
+
+
+def check_run(sft: "SftSettings", grpo: "GrpoSettings", model: Path, folder: Path) -> None:
+    """What is known of both trainings of a run before its first stage: names, GPUs, batches, room.
+
+    model: the policy that the run starts from. folder: of the run. Raises as `check_grpo` does.
+    """
+    check_name(folder)
+    check_gpus(sft.device, sft.nproc, "sft.nproc", "sft.device")
+    check_gpus(grpo.device, grpo.num_gpus, "grpo.num_gpus", "grpo.device")
+    _check_batches(grpo)
+    check_context(model, grpo.max_prompt_length, grpo.max_response_length)
+    steps = -(-grpo.total_steps // grpo.save_freq)
+    check_disk(model, folder, checkpoints=max(sft.epochs, steps), written=folder)
+
+
+def _check_batches(settings: "GrpoSettings") -> None:
+    check_grpo_batches(
+        prompts_per_step=settings.prompts_per_step,
+        rollouts=settings.rollouts,
+        mini_batch=settings.mini_batch,
+        micro_batch=settings.micro_batch,
+        num_gpus=settings.num_gpus,
+    )
 
 
 def check_sft(settings: "SftSettings", checkpoints: Path) -> "SftSettings":
