@@ -9,7 +9,7 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import CheckpointError, DependencyError, MissingFileError
+from convsearch.errors import CheckpointError, DependencyError, MissingFileError, install_command
 from convsearch.passport import sha256_of
 
 Vectors = npt.NDArray[np.float32]
@@ -76,7 +76,7 @@ def load_encoder(folder: Path) -> Encoder:
         return AnceEncoder(folder)
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
 
 

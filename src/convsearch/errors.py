@@ -4,6 +4,17 @@ Each class is also the standard-library error a caller would expect, so code tha
 this project can catch it. The command line turns them into one sentence and exit code 2.
 """
 
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).parents[2]
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra: of the checkout that this code runs from, or of the package."""
+    if (_CHECKOUT / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]' in {_CHECKOUT}"
+    return f"pip install 'convsearch[{extra}]'"
+
 
 class ConvsearchError(Exception):
     """Base of all errors meant for the person at the keyboard."""

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from convsearch.errors import ConvsearchError, DependencyError, RetrieverError
+from convsearch.errors import ConvsearchError, DependencyError, RetrieverError, install_command
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -74,7 +74,7 @@ def python_version(version: tuple[int, int]) -> Finding:
 def pinned(name: str, installed: str | None, wanted: str) -> Finding:
     """A package whose exact version matters."""
     if installed is None:
-        advice = "run pip install 'convsearch[train]'"
+        advice = f"run {install_command('train')}"
         return Finding(state=FAIL, what=name, found="not installed", advice=advice)
     if installed != wanted:
         return Finding(

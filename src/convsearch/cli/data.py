@@ -1,5 +1,6 @@
 """`convsearch data`: makes data set folders, and training prompts from them."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -15,6 +16,7 @@ from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import write_field_rewrites
 from convsearch.data.questions import convert_questions, load_questions
+from convsearch.errors import ConfigError
 from convsearch.prompts import TrainedStyle
 
 app = typer.Typer(
@@ -117,13 +119,32 @@ def prompts(
     prompt: Annotated[
         TrainedStyle, typer.Option(help="instruct: chat models. nano: the small policies.")
     ] = "instruct",
+    model: Annotated[
+        Path | None, typer.Option(help="Model whose tokenizer counts for --max-prompt-length.")
+    ] = None,
+    max_prompt_length: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of a prompt; a longer one loses its oldest turns.", min=1),
+    ] = None,
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""
     from convsearch.data.parquet import write_grpo_parquet
 
+    if (model is None) != (max_prompt_length is None):
+        raise ConfigError("--model and --max-prompt-length go together: one counts for the other")
+
     data = load_dataset(dataset)
     turns = data.turns(split)
-    count = write_grpo_parquet(out, turns, data.qrels, style=prompt, data_source=data.name)
+    whole = out if model is None else out.with_name(f".{out.name}.{os.getpid()}.whole")
+    try:
+        count = write_grpo_parquet(whole, turns, data.qrels, style=prompt, data_source=data.name)
+        if model is not None and max_prompt_length is not None:
+            from convsearch.train.preflight.shorten import shorten_prompts
+
+            count = shorten_prompts(whole, out, model, max_prompt_length)
+    finally:
+        if whole != out:
+            whole.unlink(missing_ok=True)
     show(out, {"num_prompts": count})
 
 

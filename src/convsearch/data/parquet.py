@@ -7,7 +7,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from convsearch.errors import DataError, DependencyError
+from convsearch.errors import DataError, DependencyError, install_command
 from convsearch.files import Qrels, gold_ids
 from convsearch.prompts.rewrite import TrainedStyle, rewrite_messages
 from convsearch.types import Question, Turn
@@ -172,6 +172,4 @@ def _import_arrow() -> ModuleType:
     try:
         return importlib.import_module("pyarrow")
     except ImportError:
-        raise DependencyError(
-            "pyarrow is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"pyarrow is not installed; run {install_command('train')}") from None

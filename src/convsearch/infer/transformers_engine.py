@@ -9,9 +9,10 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, cast
 
 from convsearch.agent.frames import ChatFrames, render_chat
-from convsearch.errors import CheckpointError, DependencyError, EngineError
+from convsearch.errors import CheckpointError, DependencyError, EngineError, install_command
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.infer.room import Room
 from convsearch.infer.sampling import next_tokens, row_uniforms
 from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
@@ -40,20 +41,22 @@ class TransformersEngine:
             from safetensors import SafetensorError
         except ImportError as error:
             raise DependencyError(
-                "torch and transformers are not installed; run pip install 'convsearch[infer]'"
+                f"torch and transformers are not installed; run {install_command('infer')}"
             ) from error
+        from convsearch.infer.hub_models import find_model
         from convsearch.infer.kv_cache import growing_cache
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         on_cpu = torch.device(device).type == "cpu"
         chosen = ("float32" if on_cpu else "auto") if dtype == "auto" else dtype
+        source = find_model(model)
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
             loaded, info = cast(
                 "tuple[transformers.PreTrainedModel, dict[str, set[str]]]",
                 transformers.AutoModelForCausalLM.from_pretrained(
-                    model, dtype=chosen, output_loading_info=True
+                    source, dtype=chosen, output_loading_info=True
                 ),
             )
         except (
@@ -85,6 +88,7 @@ class TransformersEngine:
         self._model = loaded.eval()
         self._model.to(device)  # pyright: ignore[reportArgumentType] - decorated upstream
         self._context = getattr(loaded.config, "max_position_embeddings", None) or _NO_LIMIT
+        self._room = Room(self._context, self._prompt_ids)
         self._end_ids = self._find_end_ids()
         self._absent_ids: torch.Tensor | None = None
         self._frames: ChatFrames | None = None
@@ -99,9 +103,10 @@ class TransformersEngine:
     def generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        """See Engine. A prompt that leaves no room for an answer is an error of that prompt; one
-        that leaves less than max_tokens gets a shorter limit."""
-        prompts = [self._prompt_ids(chat) for chat in chats]
+        """See Engine. A conversation that is too long loses its oldest turns; a prompt that leaves
+        no room for an answer is an error of that prompt; one that leaves less than max_tokens gets
+        a shorter limit."""
+        prompts = [self._room.ids(chat, params.max_tokens) for chat in chats]
         limits = [min(params.max_tokens, self._context - len(prompt)) for prompt in prompts]
         rows = [i for i, limit in enumerate(limits) if limit > 0]
         responses: list[list[int]] = []
@@ -134,6 +139,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """See Engine."""
+        self._room.tell()
         del self._model
         if self._device.type == "cuda":
             self._torch.cuda.empty_cache()

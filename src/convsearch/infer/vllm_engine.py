@@ -8,9 +8,11 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convsearch.agent.frames import ChatFrames, render_chat
-from convsearch.errors import CheckpointError, DependencyError
+from convsearch.errors import CheckpointError, DependencyError, install_command
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.infer.hub_models import find_model
+from convsearch.infer.room import Room
 from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
 
@@ -34,13 +36,14 @@ class VllmEngine:
             vllm = importlib.import_module("vllm")
         except ImportError as error:
             raise DependencyError(
-                "vLLM is not installed; run pip install 'convsearch[vllm]' on a machine with a "
+                f"vLLM is not installed; run {install_command('vllm')} on a machine with a "
                 "GPU, or choose --engine transformers"
             ) from error
         check_model(model)
+        source = find_model(model)
         try:
             self._llm = vllm.LLM(
-                model=model,
+                model=source,
                 dtype=dtype,
                 tensor_parallel_size=tensor_parallel_size,
                 gpu_memory_utilization=gpu_memory_utilization,
@@ -53,6 +56,7 @@ class VllmEngine:
         self._tokenizer = self._llm.get_tokenizer()
         self._frames: ChatFrames | None = None
         self._context = int(self._llm.llm_engine.model_config.max_model_len)
+        self._room = Room(self._context, self.chat_ids)
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "vllm",
             "model": model_name(model),
@@ -64,8 +68,9 @@ class VllmEngine:
     def generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        """See Engine. A prompt that leaves no room for an answer is an error of that prompt."""
-        prompts = [self.chat_ids(chat) for chat in chats]
+        """See Engine. A conversation that is too long loses its oldest turns; a prompt that leaves
+        no room for an answer is an error of that prompt."""
+        prompts = [self._room.ids(chat, params.max_tokens) for chat in chats]
         return [
             Generation(error=self._too_long(len(prompt)))
             if output is None
@@ -112,6 +117,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """See Engine."""
+        self._room.tell()
         del self._llm
 
     def _complete(

@@ -8,7 +8,7 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convsearch.errors import ConvsearchError, DataError, DependencyError
+from convsearch.errors import ConvsearchError, DataError, DependencyError, install_command
 from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
 from convsearch.prompts import parse_response, rewrite_messages
@@ -134,7 +134,7 @@ def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
         from starlette.exceptions import HTTPException
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
     rewriter = Rewriter(engine, settings)
 

@@ -3,7 +3,7 @@
 import os
 from typing import Literal
 
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import ConfigError, DependencyError, install_command
 from convsearch.train.overrides import override
 
 Device = Literal["cpu", "cuda"]
@@ -19,9 +19,7 @@ def require_verl() -> None:
     try:
         version("verl")
     except PackageNotFoundError:
-        raise DependencyError(
-            "verl is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"verl is not installed; run {install_command('train')}") from None
 
 
 def check_positive(name: str, value: float, *, zero_allowed: bool = False) -> None:

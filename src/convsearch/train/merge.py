@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from convsearch.errors import CheckpointError, ConfigError, DependencyError
+from convsearch.errors import CheckpointError, ConfigError, DependencyError, install_command
 from convsearch.passport import write_passport
 from convsearch.train.checkpoint import declare_dtype, require_model
 from convsearch.train.device import require_verl
@@ -137,9 +137,7 @@ def add_adapter(adapter: Path, base: Path, target: Path) -> None:
     try:
         from peft import PeftModel
     except ImportError:
-        raise DependencyError(
-            "peft is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"peft is not installed; run {install_command('train')}") from None
     import torch
 
     model, tokenizer = load_whole(base, dtype="float32")

@@ -15,9 +15,13 @@ from live_server import serving
 from starlette.applications import Starlette
 from starlette.responses import JSONResponse
 from starlette.routing import Route
+from typer.testing import CliRunner
 
+from convsearch.cli.main import app as program
 from convsearch.data.parquet import write_grpo_parquet, write_sft_parquet
 from convsearch.errors import ConfigError, ConvsearchError, DataError, RetrieverError
+from convsearch.files import write_qrels, write_turns
+from convsearch.passages import write_passages
 from convsearch.pipeline.presets import preset
 from convsearch.prompts import rewrite_messages
 from convsearch.prompts.tagged import INSTRUCTION
@@ -275,3 +279,25 @@ def test_a_quickstart_knows_before_its_first_stage(
         return
     with pytest.raises(ConfigError, match=said):
         check_run(config.sft, config.grpo, config.policy, tmp_path / name)
+
+
+def test_prompts_can_be_cut_when_they_are_made(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    write_turns(tmp_path / "set" / "turns.jsonl", TURNS)
+    write_qrels(tmp_path / "set" / "qrels.trec", QRELS)
+    write_passages(tmp_path / "set" / "corpus.jsonl", PASSAGES)
+    made = tmp_path / "made" / "grpo.parquet"
+    words = ["data", "prompts", "--dataset", str(tmp_path / "set"), "--out", str(made)]
+    cut = [*words, "--model", str(NANO), "--max-prompt-length"]
+    refused = CliRunner().invoke(program, [*cut, "9"])
+    assert isinstance(refused.exception, ConfigError)
+    assert list(made.parent.iterdir()) == []
+    assert CliRunner().invoke(program, [*cut, "400"]).exit_code == 0
+    assert [path.name for path in made.parent.iterdir()] == ["grpo.parquet"]
+    assert "3 of 24 prompts are longer than --max-prompt-length 400" in caplog.text
+    short = [row["prompt"] for row in pq.read_table(made).to_pylist()]
+    assert max(TokenCounter(NANO, with_answer=False).count(short)) <= 400
+    assert CliRunner().invoke(program, [*cut, "900"]).exit_code == 0
+    assert pq.read_table(made).num_rows == len(TURNS)
+    assert isinstance(CliRunner().invoke(program, [*words, "--model", "m"]).exception, ConfigError)

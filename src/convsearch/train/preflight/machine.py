@@ -66,8 +66,8 @@ def check_gpus(device: Device, processes: int, flag: str, device_flag: str = "--
         found = f"{there} GPUs are" if there else "no GPU that PyTorch can use is"
         less = f"{flag} {there}, or " if there else ""
         raise ConfigError(
-            f"{device_flag} cuda with {flag} {processes}: {found} here; take {less}{device_flag} cpu, or a "
-            'machine with as many ("convsearch doctor" checks this one)'
+            f"{device_flag} cuda with {flag} {processes}: {found} here; take {less}{device_flag} "
+            'cpu, or a machine with as many ("convsearch doctor" checks this one)'
         )
 
 
