@@ -4,11 +4,14 @@ import logging
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TypeVar
 
 from convsearch.errors import DataError, RefusedError
 from convsearch.retrieval.client import RetrieverClient
 from convsearch.train.preflight.chats import Row
 
+Id = TypeVar("Id")
+"""Of a query, or those of its passages."""
 logger = logging.getLogger(__name__)
 
 READY_S = 5.0
@@ -69,8 +72,8 @@ def check_server(url: str, path: Path, targets: Sequence[Target]) -> None:
 
 
 def _look_up(
-    ids: Sequence[object],
-    ask: Callable[[Sequence[object]], object],
+    ids: Sequence[Id],
+    ask: Callable[[Sequence[Id]], object],
     what: str,
     url: str,
     path: Path,

@@ -53,11 +53,11 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
         checkpoints=-(-settings.total_steps // settings.save_freq),
         written=checkpoints,
     )
-    check_server(retriever_url, settings.train_file, sample_targets(settings.train_file))
     read = partial(
         read_rows, column="prompt", read=prompt_chat, form=PROMPT_FORM, check=check_target
     )
     rows = [read(path) for path in files]
+    check_server(retriever_url, settings.train_file, sample_targets(settings.train_file))
     counter = TokenCounter(settings.model_path, with_answer=False)
     fitted = [
         fit(
