@@ -23,8 +23,9 @@ def require_verl() -> None:
 
 
 def check_positive(name: str, value: float, *, zero_allowed: bool = False) -> None:
-    """Raises ConfigError for a number that must be above (or, if allowed, at least) 0."""
-    if value < 0 or (value == 0 and not zero_allowed):
+    """Raises ConfigError for a number that must be above (or, if allowed, at least) 0; NaN is
+    neither."""
+    if not (value > 0 or (value == 0 and zero_allowed)):
         raise ConfigError(
             f"{name} must be {'0 or more' if zero_allowed else 'above 0'}, got {value}"
         )

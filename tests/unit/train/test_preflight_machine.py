@@ -7,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-from convsearch.errors import ConfigError, WriteError
+from convsearch.errors import ConfigError, DependencyError, WriteError
 from convsearch.train.preflight import machine
 from convsearch.train.preflight.batches import check_grpo_batches, check_sft_batches
-from convsearch.train.preflight.machine import check_disk, check_gpus, choose_device
+from convsearch.train.preflight.machine import check_disk, check_gpus, check_sampler, choose_device
 
 
 def test_a_micro_batch_must_divide_the_responses_of_an_update() -> None:
@@ -69,6 +69,19 @@ def test_too_few_gpus_are_refused_at_once(monkeypatch: pytest.MonkeyPatch) -> No
     with pytest.raises(ConfigError, match=r"--nproc 4: 2 GPUs are here; take --nproc 2"):
         check_gpus("cuda", 4, "--nproc")
     check_gpus("cuda", 2, "--nproc")
+
+
+def test_a_training_on_gpus_needs_something_that_samples() -> None:
+    from importlib.metadata import PackageNotFoundError, version
+
+    check_sampler("cpu")
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        with pytest.raises(DependencyError, match=r"pip install .*vllm.*--device cpu"):
+            check_sampler("cuda")
+    else:
+        check_sampler("cuda")
 
 
 def write_model(folder: Path, parameters: int) -> Path:

@@ -5,7 +5,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from convsearch.errors import ConfigError, WriteError
+from convsearch.errors import ConfigError, DependencyError, WriteError, install_command
 from convsearch.train.checkpoint import weight_shapes
 from convsearch.train.device import Device, DeviceChoice
 
@@ -69,6 +69,21 @@ def check_gpus(device: Device, processes: int, flag: str, device_flag: str = "--
             f"{device_flag} cuda with {flag} {processes}: {found} here; take {less}{device_flag} "
             'cpu, or a machine with as many ("convsearch doctor" checks this one)'
         )
+
+
+def check_sampler(device: Device) -> None:
+    """Raises DependencyError where a training on GPUs has nothing to sample responses with."""
+    from importlib.metadata import PackageNotFoundError, version
+
+    if device != "cuda":
+        return
+    try:
+        version("vllm")
+    except PackageNotFoundError:
+        raise DependencyError(
+            "vLLM, which samples the responses on GPUs, is not installed; run "
+            f"{install_command('vllm')}, or take --device cpu"
+        ) from None
 
 
 def check_disk(model: Path, out_dir: Path, *, checkpoints: int, written: Path) -> None:

@@ -17,7 +17,7 @@ from convsearch.train.preflight.chats import (
     sft_chat,
 )
 from convsearch.train.preflight.lengths import TokenCounter, check_context, context_of, fit
-from convsearch.train.preflight.machine import check_disk, check_gpus
+from convsearch.train.preflight.machine import check_disk, check_gpus, check_sampler
 from convsearch.train.preflight.prepared import check_name, read_rows, write_rows
 from convsearch.train.preflight.server import check_server, sample_targets
 
@@ -42,6 +42,7 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
     """
     started = time.monotonic()
     check_gpus(settings.device, settings.num_gpus, "--num-gpus")
+    check_sampler(settings.device)
     _check_batches(settings)
     files = [settings.train_file, *([settings.val_file] if settings.val_file else [])]
     for path in files:
@@ -90,6 +91,7 @@ def check_run(sft: "SftSettings", grpo: "GrpoSettings", model: Path, folder: Pat
     check_name(folder)
     check_gpus(sft.device, sft.nproc, "sft.nproc", "sft.device")
     check_gpus(grpo.device, grpo.num_gpus, "grpo.num_gpus", "grpo.device")
+    check_sampler(grpo.device)
     _check_batches(grpo)
     check_context(model, grpo.max_prompt_length, grpo.max_response_length)
     steps = -(-grpo.total_steps // grpo.save_freq)
