@@ -44,6 +44,7 @@ def test_the_same_for_fine_tuning() -> None:
         ("auto", 8, 4, "cpu", 8),
         ("cuda", None, 0, "cuda", 8),
         ("cpu", None, 4, "cpu", 1),
+        ("cpu", 0, 0, "cpu", 0),  # which the settings refuse
     ],
 )
 def test_where_a_training_runs(

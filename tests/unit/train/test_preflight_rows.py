@@ -128,6 +128,7 @@ def grpo_row(**more: object) -> dict[str, object]:
 
 def test_prompts_are_looked_at_too(tmp_path: Path) -> None:
     assert prompt_chat({"prompt": "Q: where?"}) == [ASKED]
+    assert prompt_chat({"prompt": "[1] where?"})[0]["content"] == "[1] where?"
     assert prompt_chat({"prompt": json.dumps([ASKED])}) == [ASKED]
     check_target(grpo_row())
     check_target(grpo_row(reward_model={"ground_truth": None}, extra_info={"query_id": "q1"}))

@@ -4,6 +4,7 @@ Everything raises ValueError with the end of a sentence; the caller names file a
 """
 
 import json
+import re
 from collections.abc import Mapping
 
 from convsearch.types import ChatMessage
@@ -22,6 +23,8 @@ ANSWERED = (
 )
 """Columns of a prompt, and of the answer to it."""
 SFT_FORM = 'messages: [{"role": "user", "content": ...}, {"role": "assistant", "content": ...}]'
+_JSON_LIST = re.compile(r"\s*\[\s*\{")
+"""How JSON text of messages begins, and no question does."""
 PROMPT_FORM = 'prompt: [{"role": "user", "content": ...}]'
 
 
@@ -41,9 +44,8 @@ def sft_chat(row: Row) -> list[ChatMessage]:
 def prompt_chat(row: Row) -> list[ChatMessage]:
     """The chat that is answered in reinforcement: `prompt`, as messages or as one text."""
     value = row.get("prompt")
-    text = value if isinstance(value, str) else None
-    if text is not None and not text.lstrip().startswith("["):
-        value = [{"role": "user", "content": text}]
+    if isinstance(value, str) and not _JSON_LIST.match(value):
+        value = [{"role": "user", "content": value}]
     chat = read_chat(value, "prompt")
     if chat[-1]["role"] != "user" or not chat[-1]["content"].strip():
         raise ValueError("the prompt does not end in a message of the user with text")
@@ -84,7 +86,7 @@ def _sft_source(row: Row) -> list[ChatMessage]:
 def _answered(source: Row, asked: str, answer: str) -> list[ChatMessage]:
     prompt = source[asked]
     more = source.get("input") if asked == "instruction" else None
-    if isinstance(prompt, str) and not prompt.lstrip().startswith("[{"):
+    if isinstance(prompt, str) and not _JSON_LIST.match(prompt):
         text = f"{prompt}\n{more}" if isinstance(more, str) and more.strip() else prompt
         chat: list[ChatMessage] = [{"role": "user", "content": text}]
     else:

@@ -45,13 +45,17 @@ def choose_device(asked: DeviceChoice, processes: int | None, flag: str) -> Chos
     """
     if asked != "auto":
         usual = 1 if asked == "cpu" else USUAL_GPUS
-        return Chosen(device=asked, processes=processes or usual, reason=None)
+        return Chosen(device=asked, processes=_or(processes, usual), reason=None)
     there = num_gpus_here()
-    wanted = processes or min(max(there, 1), USUAL_GPUS)
+    wanted = _or(processes, min(max(there, 1), USUAL_GPUS))
     if there >= wanted:
         return Chosen(device="cuda", processes=wanted, reason=f"{there} GPUs here, {wanted} used")
     reason = f"{there} GPUs here, {flag} {wanted}" if there else "no GPU that PyTorch can use"
-    return Chosen(device="cpu", processes=processes or 1, reason=reason)
+    return Chosen(device="cpu", processes=_or(processes, 1), reason=reason)
+
+
+def _or(given: int | None, usual: int) -> int:
+    return usual if given is None else given
 
 
 def check_gpus(device: Device, processes: int, flag: str, device_flag: str = "--device") -> None:

@@ -139,4 +139,5 @@ def check_sft(settings: "SftSettings", checkpoints: Path) -> "SftSettings":
     targets = [settings.out_dir / name for name in (TRAIN_FILE, VAL_FILE)]
     paths = [write_rows(*pair) for pair in zip(rows, fitted, targets, strict=False)]
     logger.info("checked before the start in %.1f s", time.monotonic() - started)
-    return replace(settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None)
+    validates = len(fitted) > 1 and sum(chat is not None for chat in fitted[1]) >= settings.batch
+    return replace(settings, train_file=paths[0], val_file=paths[1] if validates else None)
