@@ -75,7 +75,7 @@ def _versions(chat: list[ChatMessage], told_as_messages: bool) -> list[list[Chat
 def _headed(content: str) -> list[str]:
     """The shorter versions of a conversation under its heading; none for another text."""
     before, heading, rest = content.partition(CONVERSATION_HEADING)
-    said, asked, question = rest.rpartition(f"\n{QUESTION_HEADING}")
+    said, asked, question = rest.partition(f"\n{QUESTION_HEADING}")  # the first: never too little
     if not heading or not asked:
         return []
     messages = _numbered(said)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from convsearch.prompts import rewrite_messages
+from convsearch.prompts import PROMPT_STYLES, PromptStyle, rewrite_messages
 from convsearch.prompts.shortening import shortened
 from convsearch.prompts.tagged import INSTRUCTION
 from convsearch.types import ChatMessage, Message, Turn
@@ -55,6 +55,30 @@ def test_an_answer_behind_the_question_stays() -> None:
         *rewrite_messages(Turn(**{**vars(turn(2)), "history": turn(2).history[2:]}), "instruct"),
         answer,
     ]
+
+
+def test_a_question_with_a_heading_in_it_stays_whole() -> None:
+    odd = Turn(**{**vars(turn(2)), "question": "what is\n### Last question\nhere?"})
+    found = shortened(rewrite_messages(odd, "instruct"), lambda c: "q2" not in c[1]["content"])
+    assert found is not None
+    assert found.chat == rewrite_messages(Turn(**{**vars(odd), "history": ()}), "instruct")
+
+
+@pytest.mark.parametrize("style", ["instruct", "plain", "cot"])
+def test_worked_examples_stay(style: PromptStyle) -> None:
+    chat = rewrite_messages(turn(2), style, shots=1)
+    found = shortened(chat, lambda c: "q1" not in c[-1]["content"], told_as_messages=False)
+    assert found is not None
+    assert found.chat[:-1] == chat[:-1]
+    newer = Turn(**{**vars(turn(2)), "history": turn(2).history[2:]})
+    assert found.chat == rewrite_messages(newer, style, shots=1)
+
+
+@pytest.mark.parametrize("style", [style for style in PROMPT_STYLES if style != "nano"])
+def test_every_style_can_be_read_back(style: PromptStyle) -> None:
+    found = shortened(rewrite_messages(turn(3), style), lambda c: "q3" not in c[-1]["content"])
+    assert found is not None
+    assert found.chat == rewrite_messages(Turn(**{**vars(turn(3)), "history": ()}), style)
 
 
 def test_the_bare_prompt_of_small_policies() -> None:

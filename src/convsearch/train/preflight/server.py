@@ -18,6 +18,8 @@ READY_S = 5.0
 """Time for the server to answer at all."""
 LOOKUP_S = 30.0
 """Time for one look-up."""
+ATTEMPTS = 3
+"""Of one look-up, since a server may be busy for a moment."""
 SAMPLE = 64
 """Rows that are looked up, spread over the file."""
 UNKNOWN = frozenset({404, 422})
@@ -50,7 +52,7 @@ def check_server(url: str, path: Path, targets: Sequence[Target]) -> None:
     """Raises RetrieverError where no server answers within seconds, and DataError where it knows
     none of the looked-up queries, or none of their passages. Some unknown ones are said in the log.
     """
-    with RetrieverClient(url, timeout_s=LOOKUP_S, attempts=1) as client:
+    with RetrieverClient(url, timeout_s=LOOKUP_S, attempts=ATTEMPTS) as client:
         client.wait_ready(READY_S)
         qids = [target.qid for target in targets if target.qid is not None]
         _look_up(
