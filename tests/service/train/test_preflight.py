@@ -28,7 +28,7 @@ from convsearch.prompts.tagged import INSTRUCTION
 from convsearch.retrieval.memory import InMemoryRetriever
 from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
 from convsearch.train.preflight import check_grpo, check_run, check_sft
-from convsearch.train.preflight.lengths import TokenCounter
+from convsearch.train.preflight.lengths import TokenCounter, check_context
 from convsearch.train.sft import SftSettings, run_sft
 from convsearch.types import Message, Passage, Turn
 from retriever_server.app import create_app
@@ -91,7 +91,6 @@ def test_all_is_well(tmp_path: Path, server: str) -> None:
         ({"micro_batch": 3}, r"--micro-batch 3 .* take --micro-batch 2"),
         ({"device": "cuda", "num_gpus": 4096, "rollouts": 1024}, "--device cuda with --num-gpus"),
         ({"max_prompt_length": 4}, r"--max-prompt-length 4 is too short for all 24 prompts"),
-        ({"max_prompt_length": 1536}, r"1636 tokens together, .* reads at most 1024"),
     ],
 )
 def test_what_cannot_work_is_refused_before_anything_starts(
@@ -190,6 +189,15 @@ def test_long_prompts_lose_their_oldest_turns_and_never_the_instruction(
     assert "data.truncation='error'" in grpo_overrides(prepared)
 
 
+def test_lengths_beyond_what_the_model_reads(caplog: pytest.LogCaptureFixture) -> None:
+    check_context(NANO, 900, 124, "cuda")
+    with pytest.raises(ConfigError, match=r"1636 tokens together, .* reads at most 1024"):
+        check_context(NANO, 1536, 100, "cuda")
+    assert caplog.text == ""
+    check_context(NANO, 1536, 100, "cpu")
+    assert "reads at most 1024" in caplog.text
+
+
 def sft(folder: Path, path: Path, **more: Any) -> SftSettings:
     values: dict[str, Any] = {
         "model_path": NANO, "train_file": path, "out_dir": folder / "out", "batch": 4,
@@ -264,7 +272,6 @@ def test_it_takes_seconds_and_says_how_many(
         ("grpo.micro_batch=7", "run", "--micro-batch 7"),
         ("grpo.num_gpus=96", "run", "grpo.device cuda with grpo.num_gpus 96: no GPU"),
         ("sft.device=cuda", "run", "sft.device cuda with sft.nproc 1: no GPU"),
-        ("grpo.max_prompt_length=1000", "run", "1096 tokens together"),
         ("seed=1", "a::b", "rename the folder"),
         ("seed=1", "a[1]*?", None),
     ],

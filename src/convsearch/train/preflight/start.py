@@ -47,7 +47,12 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
     files = [settings.train_file, *([settings.val_file] if settings.val_file else [])]
     for path in files:
         check_name(path)
-    check_context(settings.model_path, settings.max_prompt_length, settings.max_response_length)
+    check_context(
+        settings.model_path,
+        settings.max_prompt_length,
+        settings.max_response_length,
+        settings.device,
+    )
     check_disk(
         settings.model_path,
         settings.out_dir,
@@ -58,7 +63,8 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
         read_rows, column="prompt", read=prompt_chat, form=PROMPT_FORM, check=check_target
     )
     rows = [read(path) for path in files]
-    check_server(retriever_url, settings.train_file, sample_targets(settings.train_file))
+    for path in files:
+        check_server(retriever_url, path, sample_targets(path))
     counter = TokenCounter(settings.model_path, with_answer=False)
     fitted = [
         fit(
@@ -93,7 +99,7 @@ def check_run(sft: "SftSettings", grpo: "GrpoSettings", model: Path, folder: Pat
     check_gpus(grpo.device, grpo.num_gpus, "grpo.num_gpus", "grpo.device")
     check_sampler(grpo.device)
     _check_batches(grpo)
-    check_context(model, grpo.max_prompt_length, grpo.max_response_length)
+    check_context(model, grpo.max_prompt_length, grpo.max_response_length, grpo.device)
     steps = -(-grpo.total_steps // grpo.save_freq)
     check_disk(model, folder, checkpoints=max(sft.epochs, steps), written=folder)
 
