@@ -22,7 +22,7 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
     _ROOT = Path(__file__).resolve().parent.parent
     sys.path[0:1] = [str(_ROOT), str(_ROOT / "src")]
 
-from convsearch.errors import ConvsearchError, DependencyError
+from convsearch.errors import ConvsearchError, DependencyError, install_command
 from convsearch.files import Qrels
 from convsearch.listening import check_exposure, in_url, listen
 from convsearch.retrieval.protocol import Retriever
@@ -99,7 +99,7 @@ def _answer(
         from retriever_server.limits import Limits
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
     sys.setswitchinterval(SWITCH_S)
     app = create_app(

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import DataError, DependencyError
+from convsearch.errors import DataError, DependencyError, install_command
 from convsearch.retrieval.checks import check_rank_call, check_topk
 from convsearch.retrieval.info import IndexInfo
 from convsearch.types import Hit, Passage
@@ -79,7 +79,7 @@ class Bm25Backend:
             from retriever_server.indexing.bm25 import LAYOUT
         except ImportError as error:
             raise DependencyError(
-                f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+                f"{error.name} is not installed; run {install_command('retriever')}"
             ) from None
         for name, ours in (("analyzer", ANALYZER), ("layout", LAYOUT)):
             if fact(manifest, index_dir, name, str) != ours:

@@ -8,7 +8,13 @@ from typing import Protocol
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import CheckpointError, DataError, DependencyError, MissingFileError
+from convsearch.errors import (
+    CheckpointError,
+    DataError,
+    DependencyError,
+    MissingFileError,
+    install_command,
+)
 from convsearch.passport import sha256_of
 from convsearch.texts import read_json_object
 
@@ -76,7 +82,7 @@ def load_encoder(folder: Path) -> Encoder:
         return AnceEncoder(folder)
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
 
 

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from types import ModuleType
 from typing import Any
 
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import ConfigError, DependencyError, install_command
 
 CODE_ROWS = 1_024
 """Vectors whose product codes FAISS makes at once. By default it takes 262,144, with a table of 256
@@ -19,7 +19,7 @@ def import_faiss() -> ModuleType:
         import faiss
     except ImportError:
         raise DependencyError(
-            "faiss is not installed; run pip install 'convsearch[retriever]'"
+            f"faiss is not installed; run {install_command('retriever')}"
         ) from None
     return faiss
 

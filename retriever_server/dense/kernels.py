@@ -6,7 +6,7 @@ at once, and the server calls from several.
 
 import numpy as np
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 
 try:
     from numba import njit
@@ -21,9 +21,7 @@ try:
         float32_sums,
     )
 except ImportError:
-    raise DependencyError(
-        "numba is not installed; run pip install 'convsearch[retriever]'"
-    ) from None
+    raise DependencyError(f"numba is not installed; run {install_command('retriever')}") from None
 
 
 @njit(nogil=True, cache=True, inline="always")

@@ -8,7 +8,7 @@ agree with ranks, ties included.
 import numpy as np
 import numpy.typing as npt
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 from retriever_server.dense.filters import FLOAT32_UNIT, as_float32, gamma
 from retriever_server.dense.formats import Floats
 from retriever_server.dense.vectors import Block, Vectors
@@ -64,7 +64,7 @@ def _search(
         import faiss
     except ImportError:
         raise DependencyError(
-            "faiss is not installed; run pip install 'convsearch[retriever]'"
+            f"faiss is not installed; run {install_command('retriever')}"
         ) from None
     values_BD = as_float32(block)
     fetched = min(fetched, len(values_BD))

@@ -12,7 +12,7 @@ from functools import partial
 from multiprocessing import get_context
 from pathlib import Path
 
-from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
+from convsearch.errors import ConfigError, DataError, DependencyError, EngineError, install_command
 from convsearch.passages import refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
 from convsearch.texts import read_lines
@@ -59,7 +59,7 @@ def build_bm25_index(
         from retriever_server.store import RepeatedIdError
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
     on_passages = partial(on_progress, "analysing") if on_progress else None
     on_merged = partial(on_progress, "merging") if on_progress else None

@@ -40,9 +40,9 @@ class Forecast:
 
     def __str__(self) -> str:
         return (
-            f"about {self.num_passages:,} passages: {self.index_mb:,.0f} MB on disk and "
-            f"{self.scratch_mb:,.0f} MB more while building, {self.memory_mb:,.0f} MB of memory, "
-            f"{self.minutes:,.1f} minutes"
+            f"about {self.num_passages:,} passages: {_megabytes(self.index_mb)} on disk and "
+            f"{_megabytes(self.scratch_mb)} more while building, "
+            f"{_megabytes(self.memory_mb)} of memory, {_duration(self.minutes)}"
         )
 
     def after(self, done: int) -> str:
@@ -50,8 +50,16 @@ class Forecast:
         left = max(0.0, 1 - done / self.num_passages)
         return (
             f"goes on after {done:,} passages, which are read but not indexed again: about "
-            f"{self.minutes * left:,.1f} of these minutes"
+            f"{_duration(self.minutes * left)} of these"
         )
+
+
+def _megabytes(number: float) -> str:
+    return f"{number:,.0f} MB" if number >= 1 else "less than 1 MB"
+
+
+def _duration(minutes: float) -> str:
+    return f"{minutes:,.1f} minutes" if minutes >= 0.1 else "less than 0.1 minutes"
 
 
 @dataclass(frozen=True, kw_only=True)

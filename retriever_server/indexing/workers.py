@@ -3,7 +3,7 @@
 import os
 from datetime import timedelta
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 
 _LONGEST_WAIT = timedelta(days=14)
 """For processes whose share takes longer; a dead one is ended by torchrun."""
@@ -23,7 +23,7 @@ class Workers:
             from torch import distributed
         except ImportError:
             raise DependencyError(
-                "torch is not installed; run pip install 'convsearch[retriever]'"
+                f"torch is not installed; run {install_command('retriever')}"
             ) from None
         if torch.cuda.is_available():
             local = int(os.environ.get("LOCAL_RANK", "0"))

@@ -19,7 +19,7 @@ from typing import Any, TypeVar
 
 import psutil
 
-from convsearch.errors import ConfigError, DependencyError, EngineError
+from convsearch.errors import ConfigError, DependencyError, EngineError, install_command
 from retriever_server.cores import num_cores
 
 MIN_JAVA = 21
@@ -32,7 +32,7 @@ _JARS = "pyserini/resources/jars"
 _UNITS = {"k": 2**10, "m": 2**20, "g": 2**30}
 _HEAP = re.compile(r"[1-9]\d*[kmg]?", re.I)
 _RELEASE = re.compile(r'^JAVA_VERSION="(?:1\.)?(\d+)', re.M)
-_INSTALL = "run pip install 'convsearch[lucene]'"
+_INSTALL = f"run {install_command('lucene')}"
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")

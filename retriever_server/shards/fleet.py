@@ -14,7 +14,7 @@ from typing import Any
 
 import psutil
 
-from convsearch.errors import DependencyError, EngineError
+from convsearch.errors import DependencyError, EngineError, install_command
 from retriever_server.cores import num_cores
 from retriever_server.settings import IndexSettings, ShardSettings
 from retriever_server.shards.backend import Shard, ShardedBackend
@@ -47,7 +47,7 @@ class Fleet:
             import ray.serve  # noqa: F401
         except ImportError as error:
             raise DependencyError(
-                f"{error.name} is not installed; run pip install 'convsearch[shards]'"
+                f"{error.name} is not installed; run {install_command('shards')}"
             ) from None
         from retriever_server.shards.line import Line
 

@@ -7,7 +7,7 @@ from typing import cast
 import numpy as np
 
 from convsearch import __version__
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import ConfigError, DependencyError, install_command
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.manifest import index_info, read_manifest
 from retriever_server.memory import check_memory, index_bytes
@@ -110,7 +110,7 @@ def _dense_part(spec: PartSpec, threads: int) -> Part:
         from retriever_server.store import PassageStore
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
     vectors = Vectors(spec.index_path / VECTORS, verify=False, rows=spec.rows)
     check_memory(f"{spec.index_path} (its rows {spec.rows.first} on)", vectors.num_bytes)

@@ -5,6 +5,16 @@ this project can catch it. The command line turns them into one sentence and exi
 """
 
 from collections.abc import Sequence
+from pathlib import Path
+
+_CHECKOUT = Path(__file__).parents[2]
+
+
+def install_command(extra: str) -> str:
+    """What installs an extra: of the checkout that this code runs from, or of the package."""
+    if (_CHECKOUT / "pyproject.toml").is_file():
+        return f"pip install -e '.[{extra}]' in {_CHECKOUT}"
+    return f"pip install 'convsearch[{extra}]'"
 
 
 class ConvsearchError(Exception):
@@ -55,8 +65,10 @@ class RetrieverError(ConvsearchError, ConnectionError):
 class RefusedError(RetrieverError):
     """The retrieval server answered that the request cannot be met; asking again would not help."""
 
-    def __init__(self, message: str, unknown_ids: Sequence[str] = ()) -> None:
+    def __init__(self, message: str, *, status: int, unknown_ids: Sequence[str] = ()) -> None:
+        """status: of the answer, 400 or above."""
         super().__init__(message)
+        self.status = status
         self.unknown_ids = tuple(unknown_ids)
         """Passage ids of the request that its index does not have, where it names them."""
 

@@ -33,7 +33,7 @@ TIMEOUT_S = 900.0
 
 @pytest.fixture(scope="module")
 def layout(tmp_path_factory: pytest.TempPathFactory) -> RunLayout:
-    return RunLayout(root=tmp_path_factory.mktemp("quickstart") / "run")
+    return RunLayout(root=tmp_path_factory.mktemp("quickstart") / "run [1]")
 
 
 def wait_for(condition: Callable[[], bool], process: subprocess.Popen[str]) -> None:

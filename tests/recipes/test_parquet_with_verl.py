@@ -1,5 +1,6 @@
 """The training files load in the pinned verl: its own data sets read what we write."""
 
+import dataclasses
 from pathlib import Path
 
 import mini_case
@@ -10,12 +11,14 @@ from transformers import AutoTokenizer, PreTrainedTokenizer
 
 from convsearch.data.mini import MiniData
 from convsearch.data.parquet import write_grpo_parquet, write_sft_parquet
+from convsearch.errors import DataError
 from convsearch.prompts.rewrite import (
     TRAINED_STYLES,
     PromptStyle,
     format_response,
     rewrite_messages,
 )
+from convsearch.types import Turn
 
 NUM_TURNS = 7
 LENGTHS = {"nano": 2048, "instruct": 4096}
@@ -81,3 +84,40 @@ def test_verl_rolls_out_from_the_prompt(
         assert row["index"] == index
     batch = collate_fn(rows)
     assert len(batch["extra_info"]) == NUM_TURNS
+
+
+def test_in_recipes_too_a_long_prompt_loses_its_oldest_turns(
+    tmp_path: Path, data: MiniData, tokenizer: PreTrainedTokenizer
+) -> None:
+    from verl.utils.dataset.rl_dataset import get_dataset_class
+
+    turns = [turn for turn in data.turns if len(turn.history) >= 6][:NUM_TURNS]
+    path = tmp_path / "grpo.parquet"
+    write_grpo_parquet(path, turns, data.qrels, style="instruct", data_source="mini")
+
+    def size(turn: Turn) -> int:
+        chat = rewrite_messages(turn, "instruct")
+        text = tokenizer.apply_chat_template(chat, add_generation_prompt=True, tokenize=False)
+        return len(tokenizer(str(text), add_special_tokens=False)["input_ids"])  # pyright: ignore[reportArgumentType]
+
+    config = OmegaConf.create(
+        {
+            "custom_cls": {"path": "pkg://convsearch_verl.prompt_rows", "name": "PromptRows"},
+            "max_prompt_length": max(map(size, turns)) - 1,
+            "filter_overlong_prompts": False,
+            "cache_dir": str(tmp_path / "cache"),
+        }
+    )
+    rows = get_dataset_class(config)(str(path), tokenizer, config)
+    assert len(rows) == len(turns)
+    shorter = 0
+    for i, turn in enumerate(turns):
+        found = rows[i]["raw_prompt"]
+        if found != rewrite_messages(turn, "instruct"):
+            newer = dataclasses.replace(turn, history=turn.history[2:])
+            assert found == rewrite_messages(newer, "instruct")
+            shorter += 1
+    assert shorter >= 1
+    config.max_prompt_length = 20
+    with pytest.raises(DataError, match=r"row 1: longer than data\.max_prompt_length=20"):
+        get_dataset_class(config)(str(path), tokenizer, config)

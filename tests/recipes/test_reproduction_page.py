@@ -51,7 +51,8 @@ def test_long_conversations_are_cut_and_not_dropped(tmp_path: Path) -> None:
     GlobalHydra.instance().clear()
     with initialize_config_module(config_module="verl.trainer.config", version_base=None):
         config = compose("ppo_trainer", overrides=told)
-    assert config.data.truncation == "left"
+    assert config.data.custom_cls.name == "PromptRows"  # oldest turns first
+    assert config.data.truncation == "error"
     assert config.data.filter_overlong_prompts is False
 
 

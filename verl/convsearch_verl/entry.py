@@ -7,7 +7,7 @@ nothing. verl hides an error raised here (it logs it at DEBUG and goes on withou
 
 import importlib
 
-from convsearch.errors import ConvsearchError
+from convsearch.errors import ConvsearchError, install_command
 
 REWARD_MANAGER = "rewrite_r1"
 AGENT = "search_agent"
@@ -50,7 +50,7 @@ def check() -> dict[str, str]:
     try:
         installed = version("verl")
     except PackageNotFoundError:
-        return {"verl": "verl is not installed; run pip install 'convsearch[train]'"}
+        return {"verl": f"verl is not installed; run {install_command('train')}"}
     pinned = installed == VERL
     report = {"verl": OK if pinned else f"{installed} is installed; run pip install verl=={VERL}"}
     named = {e.value for e in entry_points(group="verl.plugins")}

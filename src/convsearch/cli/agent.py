@@ -42,6 +42,7 @@ from convsearch.cli.agent_squeezer import SqueezerOptions
 from convsearch.cli.agent_sweep import sweep
 from convsearch.cli.agent_training import curves, paired
 from convsearch.cli.agent_view import TurnView, show_scores
+from convsearch.cli.help import Group
 from convsearch.data.questions import load_questions
 from convsearch.episodes import AgentRun, count_episodes, infer_episodes, run_block
 from convsearch.episodes.evaluation import equal_budget, read_passport, score_run, write_scores
@@ -55,7 +56,9 @@ from convsearch.report.published_answers import beside_published
 from convsearch.types import Question
 
 app = typer.Typer(
-    help="Search agents: questions -> episodes -> answers and their scores.", no_args_is_help=True
+    cls=Group,
+    help="Search agents: questions -> episodes -> answers and their scores.",
+    no_args_is_help=True,
 )
 app.command()(ablate)
 app.command()(sweep)
@@ -158,7 +161,9 @@ def evaluate(
     out: Annotated[Path, typer.Option(help="Folder for metrics.json, per_question.jsonl.")],
     split: Split = "dev",
     set_name: SetName = None,
-    limit: Annotated[int | None, typer.Option(help="As at inference.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first so many questions, as at inference.", min=1)
+    ] = None,
     max_documents: Annotated[
         int | None, typer.Option(help="Budget of the equal comparison; by default the smallest.")
     ] = None,

@@ -19,7 +19,7 @@ from convsearch.infer import Engine
 from convsearch.pipeline.search import open_retriever
 
 Questions = Annotated[Path, typer.Option("--dataset", help='Folder made by "convsearch data qa".')]
-Split = Annotated[str, typer.Option("--split", help="Which questions.")]
+Split = Annotated[str, typer.Option("--split", help="Split whose questions are taken.")]
 SetName = Annotated[str | None, typer.Option("--set", help="Only this data set, such as hotpotqa.")]
 StrategyOption = Annotated[
     Literal["search_r1", "expand_search", "parallel_search", "rag", "direct"],
@@ -42,7 +42,10 @@ ResultOption = Annotated[
     int, typer.Option("--max-result-tokens", help="Longest text that one call brings back.")
 ]
 TokensOption = Annotated[int, typer.Option("--max-tokens", help="Longest text of one turn.")]
-TemperatureOption = Annotated[float, typer.Option("--temperature", help="0 is greedy.")]
+TemperatureOption = Annotated[
+    float,
+    typer.Option("--temperature", help="Temperature of sampling; 0 takes the most probable token."),
+]
 SeedOption = Annotated[int, typer.Option("--seed", help="Same seed, same episodes.")]
 SqueezerOption = Annotated[
     Literal["none", "extractive", "llm", "hf"],

@@ -22,7 +22,7 @@ def curves(
         typer.Argument(metavar="[NAME=]FOLDER...", help="Folders that the recipes wrote (OUT)."),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the charts.")],
-    plots: Annotated[PlotForm, typer.Option("--plots", help="Form of the charts.")] = "svg",
+    plots: Annotated[PlotForm, typer.Option("--plots", help="File format of the charts.")] = "svg",
 ) -> None:
     """Draw reward, right answers, searches and lengths of trainings over their steps."""
     named = dict(_named(run) for run in runs)
@@ -40,7 +40,9 @@ def paired(
     dataset: Questions,
     split: Split = "dev",
     set_name: SetName = None,
-    limit: Annotated[int | None, typer.Option(help="As at inference.", min=1)] = None,
+    limit: Annotated[
+        int | None, typer.Option(help="Only the first so many questions, as at inference.", min=1)
+    ] = None,
     max_documents: Annotated[
         int | None, typer.Option(help="Count answers only where no more was read.", min=0)
     ] = None,

@@ -10,7 +10,7 @@ from typing import Literal
 
 import psutil
 
-from convsearch.errors import ConvsearchError, DependencyError, RetrieverError
+from convsearch.errors import ConvsearchError, DependencyError, RetrieverError, install_command
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -74,7 +74,7 @@ def python_version(version: tuple[int, int]) -> Finding:
 def pinned(name: str, installed: str | None, wanted: str) -> Finding:
     """A package whose exact version matters."""
     if installed is None:
-        advice = "run pip install 'convsearch[train]'"
+        advice = f"run {install_command('train')}"
         return Finding(state=FAIL, what=name, found="not installed", advice=advice)
     if installed != wanted:
         return Finding(
@@ -158,11 +158,17 @@ def server(url: str) -> Finding:
     from convsearch.retrieval.client import RetrieverClient
 
     try:
-        RetrieverClient(url, attempts=1, timeout_s=READY_TIMEOUT_S).wait_ready(READY_TIMEOUT_S)
+        with RetrieverClient(url, attempts=1, timeout_s=READY_TIMEOUT_S) as client:
+            client.wait_ready(READY_TIMEOUT_S)
+            info = client.read_info()
     except RetrieverError as error:
         advice = 'start one with "convsearch serve"'
         return Finding(state=FAIL, what="retrieval server", found=str(error), advice=advice)
-    return Finding(state=OK, what="retrieval server", found=f"{url} is ready")
+    if info is None:
+        advice = "it is no server of convsearch, or its engine does not say what it searches"
+        return Finding(state=OK, what="retrieval server", found=f"{url} answers", advice=advice)
+    found = f"{url} is ready ({info.engine}, {info.num_passages:,} passages)"
+    return Finding(state=OK, what="retrieval server", found=found)
 
 
 def index_files(folder: Path) -> Finding:

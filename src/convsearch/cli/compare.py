@@ -60,14 +60,17 @@ def command(
         Path | None, typer.Option(help="Where the questions stand, if they were moved since.")
     ] = None,
     style: Annotated[
-        Literal["text", "markdown", "latex", "csv"], typer.Option("--format", help="Of the tables.")
+        Literal["text", "markdown", "latex", "csv"],
+        typer.Option("--format", help="How the tables are printed."),
     ] = "text",
     out: Annotated[Path | None, typer.Option(help="File for the tables; else stdout.")] = None,
     per_query: Annotated[
         Path | None, typer.Option(help="File (.jsonl) for every question with all its outcomes.")
     ] = None,
     plots: Annotated[Path | None, typer.Option(help="Folder for charts.")] = None,
-    plot_format: Annotated[Literal["svg", "png"], typer.Option(help="Of the charts.")] = "svg",
+    plot_format: Annotated[
+        Literal["svg", "png"], typer.Option(help="File format of the charts.")
+    ] = "svg",
     published: Annotated[
         str | None,
         typer.Option(

@@ -1,5 +1,6 @@
 """`convsearch data`: makes data set folders, and training prompts from them."""
 
+import os
 from pathlib import Path
 from typing import Annotated
 
@@ -7,6 +8,7 @@ import typer
 
 from convsearch.cli import data_published, data_qa
 from convsearch.cli.data_published import Fresh, show
+from convsearch.cli.help import Group
 from convsearch.cli.made_file import make_file
 from convsearch.cli.options import PromptOption
 from convsearch.data.dataset import load_dataset
@@ -16,15 +18,18 @@ from convsearch.data.own import convert_own
 from convsearch.data.pooled import convert_pooled
 from convsearch.data.pooled_rewrites import turns_file, write_field_rewrites
 from convsearch.data.questions import convert_questions, load_questions
+from convsearch.errors import ConfigError
 from convsearch.infer.asked import how_to_ask
 from convsearch.prompts import trained_style
 from convsearch.train.checkpoint import require_model
 
 app = typer.Typer(
-    help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.", no_args_is_help=True
+    cls=Group,
+    help="Make a data set folder: turns.jsonl, corpus.jsonl, qrels.trec.",
+    no_args_is_help=True,
 )
 
-Out = Annotated[Path, typer.Option(help="Folder to write.")]
+Out = Annotated[Path, typer.Option(help="Folder to write; made if it is not there.")]
 app.command()(data_published.topiocqa)
 app.command()(data_published.qrecc)
 app.command()(data_published.cast)
@@ -82,8 +87,10 @@ def own(
     dev_share: Annotated[
         float, typer.Option(help="Share of the conversations for dev, where none names a split.")
     ] = 0.1,
-    test_share: Annotated[float, typer.Option(help="The same for test.")] = 0.2,
-    seed: Annotated[int, typer.Option(help="Of the draw of splits.")] = 0,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the conversations for test, where none names a split.")
+    ] = 0.2,
+    seed: Annotated[int, typer.Option(help="Seed of the draw of the splits.")] = 0,
     fresh: Fresh = False,
 ) -> None:
     """Convert conversations and passages of your own (docs/own-data.md)."""
@@ -114,33 +121,62 @@ def qa(
 
 @app.command()
 def prompts(
-    dataset: Annotated[Path, typer.Option(help="Folder of a data set.")],
+    dataset: Annotated[
+        Path, typer.Option(help="Folder with turns.jsonl, corpus.jsonl, qrels.trec.")
+    ],
     out: Annotated[Path, typer.Option(help="Parquet file to write, for convsearch grpo.")],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "train",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "train",
     prompt: PromptOption = None,
     model: Annotated[
-        Path | None, typer.Option(help="Model that will be trained: its folder says the style.")
+        Path | None,
+        typer.Option(
+            help="Model that will be trained: its folder says the style, and its tokenizer counts "
+            "for --max-prompt-length."
+        ),
+    ] = None,
+    max_prompt_length: Annotated[
+        int | None,
+        typer.Option(help="Most tokens of a prompt; a longer one loses its oldest turns.", min=1),
     ] = None,
     fresh: Fresh = False,
 ) -> None:
     """Write the turns of a split as prompts for GRPO, with their relevant passages."""
     from convsearch.data.parquet import write_grpo_parquet
 
-    named = str(require_model(model)) if model else None
-    style = trained_style(how_to_ask(named, style=prompt).style)
+    if max_prompt_length is not None and model is None:
+        raise ConfigError("--max-prompt-length needs --model, whose tokenizer counts")
+    named = require_model(model) if model else None
+    style = trained_style(how_to_ask(str(named) if named else None, style=prompt).style)
     data = load_dataset(dataset)
 
     def write() -> dict[str, int]:
         turns = data.turns(split)
-        count = write_grpo_parquet(out, turns, data.qrels, style=style, data_source=data.name)
-        return {"num_prompts": count}
+        if named is None or max_prompt_length is None:
+            count = write_grpo_parquet(out, turns, data.qrels, style=style, data_source=data.name)
+            return {"num_prompts": count}
+        from convsearch.train.preflight.shorten import shorten_prompts
 
+        whole = out.with_name(f".{out.name}.{os.getpid()}.whole")
+        try:
+            write_grpo_parquet(whole, turns, data.qrels, style=style, data_source=data.name)
+            return {"num_prompts": shorten_prompts(whole, out, named, max_prompt_length)}
+        finally:
+            whole.unlink(missing_ok=True)
+
+    inputs = {"turns": data.turns_path, "qrels": data.qrels_path}
+    if named is not None and max_prompt_length is not None:
+        inputs["model"] = named
     counts = make_file(
         out,
         write,
         command="data prompts",
-        settings={"dataset": data.name, "split": split, "prompt": style},
-        inputs={"turns": data.turns_path, "qrels": data.qrels_path},
+        settings={
+            "dataset": data.name,
+            "split": split,
+            "prompt": style,
+            "max_prompt_length": max_prompt_length,
+        },
+        inputs=inputs,
         fresh=fresh,
     )
     show(out, counts)
@@ -150,7 +186,7 @@ def prompts(
 def agent_prompts(
     dataset: Annotated[Path, typer.Option(help="Question folder, of data hops or data qa.")],
     out: Annotated[Path, typer.Option(help="Parquet file to write, for search agents in verl.")],
-    split: Annotated[str, typer.Option(help="Which questions.")] = "train",
+    split: Annotated[str, typer.Option(help="Split whose questions are taken.")] = "train",
     name: Annotated[
         str | None, typer.Option(help="Only this data set of the folder, such as hotpotqa.")
     ] = None,
@@ -184,7 +220,7 @@ def rewrites(
     name: Annotated[
         str, typer.Option("--field", help="Field of the turns: rewrite, chatgpt_rewrite, ...")
     ] = "rewrite",
-    split: Annotated[str, typer.Option(help="Which turns.")] = "dev",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "dev",
     fresh: Fresh = False,
 ) -> None:
     """Take the human or published rewrites of a source, to compare with; not for training."""

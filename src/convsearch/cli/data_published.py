@@ -119,7 +119,7 @@ def qrecc(
 
 def cast(
     out: Out,
-    year: Annotated[int, typer.Option(help="2019, 2020 or 2021.")],
+    year: Annotated[int, typer.Option(help="Year of the topics: 2019, 2020 or 2021.")],
     raw: Raw = None,
     with_corpus: Annotated[
         bool, typer.Option("--with-corpus", help="Fetch and convert the collection too.")

@@ -17,8 +17,8 @@ from convsearch.prompts import trained_style
 
 def command(
     dataset: o.DatasetOption,
-    out: Annotated[Path, typer.Option(help="Folder to write.")],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "train",
+    out: Annotated[Path, typer.Option(help="Folder to write; made if it is not there.")],
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "train",
     turns: Annotated[
         int, typer.Option(help="About this many, as whole conversations; 0 takes all.", min=0)
     ] = 0,
@@ -31,8 +31,12 @@ def command(
     candidates: Annotated[
         int, typer.Option(help="Rewrites drawn for each turn.")
     ] = DistillSettings.candidates,
-    temperature: Annotated[float, typer.Option(help="Of the draw.")] = DistillSettings.temperature,
-    top_p: Annotated[float, typer.Option(help="Of the draw.")] = DistillSettings.top_p,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of the drawn rewrites.")
+    ] = DistillSettings.temperature,
+    top_p: Annotated[
+        float, typer.Option(help="Draw from the likeliest tokens that hold this share.")
+    ] = DistillSettings.top_p,
     max_tokens: o.MaxTokensOption = None,
     max_rank: Annotated[
         int, typer.Option(help="Keep a rewrite that ranks a gold passage here or better.")
@@ -43,7 +47,9 @@ def command(
     val_fraction: Annotated[
         float, typer.Option(help="Share of the conversations held out.")
     ] = DistillSettings.val_fraction,
-    seed: Annotated[int, typer.Option(help="Of draw and split.")] = DistillSettings.seed,
+    seed: Annotated[
+        int, typer.Option(help="Seed of the drawn rewrites and of the held-out conversations.")
+    ] = DistillSettings.seed,
     batch_size: o.BatchOption = None,
     engine_url: o.EngineUrlOption = None,
     device: o.DeviceOption = "auto",

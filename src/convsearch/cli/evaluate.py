@@ -43,7 +43,7 @@ def command(
     dataset: Annotated[
         Path | None, typer.Option(help="Folder with turns.jsonl, corpus.jsonl, qrels.trec.")
     ] = None,
-    split: Annotated[str, typer.Option(help="Which turns.")] = "test",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "test",
     baseline: Annotated[
         list[str] | None,
         typer.Option(help="raw, history, or history:3 (last 3 exchanges). Repeat for a table."),

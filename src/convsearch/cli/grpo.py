@@ -6,10 +6,27 @@ from typing import Annotated
 import typer
 
 from convsearch.cli import options as o
-from convsearch.cli.train_progress import TrainBar
+from convsearch.cli.train_progress import TrainBar, say_device
 from convsearch.rewards.shapes import RewardShape
-from convsearch.train.device import Device, Dtype
+from convsearch.train.device import DeviceChoice, Dtype
 from convsearch.train.grpo import GrpoSettings, run_grpo
+from convsearch.train.preflight.machine import choose_device
+
+HEADINGS = {
+    "What is trained": ("model", "train_file", "val_file", "out", "retriever_url"),
+    "Steps and batches": (
+        *("total_steps", "prompts_per_step", "rollouts", "mini_batch", "micro_batch"),
+    ),
+    "Learning": (
+        *("lr", "lr_warmup_steps", "kl_coef", "entropy_coef", "clip_ratio", "reward", "topk"),
+        "filter_groups",
+    ),
+    "Sampling and lengths": ("temperature", "max_prompt_length", "max_response_length", "seed"),
+    "Machine": ("device", "num_gpus", "dtype", "threads", "time_limit_s"),
+    "Checks and records": (
+        *("save_freq", "val_freq", "keep_best", "dump_rollouts", "recompute_log_probs"),
+    ),
+}
 
 
 def command(
@@ -20,18 +37,25 @@ def command(
     retriever_url: Annotated[
         str, typer.Option(envvar="RETRIEVER_URL", help='server of "convsearch serve"')
     ],
-    val_file: Annotated[Path | None, typer.Option(help="prompts for validation")] = None,
+    val_file: Annotated[
+        Path | None, typer.Option(help="Parquet of prompts that --val-freq measures the policy on")
+    ] = None,
     prompts_per_step: Annotated[
-        int, typer.Option(help="prompts in one step")
+        int, typer.Option(help="different prompts in one step")
     ] = GrpoSettings.prompts_per_step,
-    rollouts: Annotated[int, typer.Option(help="responses to a prompt")] = GrpoSettings.rollouts,
+    rollouts: Annotated[
+        int, typer.Option(help="responses to each prompt, compared with each other")
+    ] = GrpoSettings.rollouts,
     mini_batch: Annotated[
         int, typer.Option(help="prompts in one update, 0 for all of a step")
     ] = GrpoSettings.mini_batch,
     micro_batch: Annotated[
-        int, typer.Option(help="responses in one forward pass of one process")
+        int,
+        typer.Option(
+            help="responses in one forward pass of one process; it divides those of an update"
+        ),
     ] = GrpoSettings.micro_batch,
-    lr: Annotated[float, typer.Option(help="learning rate")] = GrpoSettings.lr,
+    lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = GrpoSettings.lr,
     lr_warmup_steps: Annotated[
         int, typer.Option(help="updates in which the rate rises")
     ] = GrpoSettings.lr_warmup_steps,
@@ -39,26 +63,38 @@ def command(
         float, typer.Option(help="weight of the divergence from the first model; 0 for none")
     ] = GrpoSettings.kl_coef,
     entropy_coef: Annotated[
-        float, typer.Option(help="weight of the entropy")
+        float, typer.Option(help="weight of the entropy of the responses in the loss; 0 for none")
     ] = GrpoSettings.entropy_coef,
-    clip_ratio: Annotated[float, typer.Option(help="PPO's clip")] = GrpoSettings.clip_ratio,
-    temperature: Annotated[float, typer.Option(help="of sampling")] = GrpoSettings.temperature,
+    clip_ratio: Annotated[
+        float,
+        typer.Option(help="PPO's clip: how far the ratio of new to old probability may leave 1"),
+    ] = GrpoSettings.clip_ratio,
+    temperature: Annotated[
+        float, typer.Option(help="temperature of the sampled responses; 1 is the model itself")
+    ] = GrpoSettings.temperature,
     max_prompt_length: Annotated[
-        int, typer.Option(help="tokens; a longer prompt loses its beginning")
+        int, typer.Option(help="most tokens of a prompt; a longer one loses its oldest turns")
     ] = GrpoSettings.max_prompt_length,
     max_response_length: Annotated[
-        int, typer.Option(help="tokens")
+        int, typer.Option(help="most tokens of a response; a longer one is cut there")
     ] = GrpoSettings.max_response_length,
     filter_groups: Annotated[
         bool, typer.Option(help="replace groups of equal rewards by further prompts (DAPO)")
     ] = GrpoSettings.filter_groups,
-    topk: Annotated[int, typer.Option(help="depth of the search")] = GrpoSettings.topk,
+    topk: Annotated[
+        int, typer.Option(help="the server looks for relevant passages down to this rank")
+    ] = GrpoSettings.topk,
     reward: Annotated[
         RewardShape, typer.Option(help="how a rank becomes a reward; the paper's is piecewise")
     ] = GrpoSettings.reward,
-    device: Annotated[Device, typer.Option(help="where it runs")] = GrpoSettings.device,
+    device: Annotated[
+        DeviceChoice, typer.Option(help="auto: GPUs where there are --num-gpus of them, else cpu")
+    ] = "auto",
     num_gpus: Annotated[
-        int | None, typer.Option(help="processes; 8 with cuda and 1 with cpu if not given")
+        int | None,
+        typer.Option(
+            help="processes, one a GPU; not given: 8 with cuda, all GPUs with auto, 1 with cpu"
+        ),
     ] = None,
     dtype: Annotated[
         Dtype | None, typer.Option(help="bfloat16 with cuda and float32 with cpu if not given")
@@ -79,7 +115,7 @@ def command(
         bool, typer.Option(help="write every response with its reward to OUT/rollouts")
     ] = GrpoSettings.dump_rollouts,
     seed: Annotated[
-        int, typer.Option(help="of prompts' order and of sampling")
+        int, typer.Option(help="seed of the prompts' order and of the responses")
     ] = GrpoSettings.seed,
     threads: Annotated[
         int, typer.Option(help="cpu: threads of each process, 0 for all cores")
@@ -90,7 +126,9 @@ def command(
     fresh: o.FreshOption = False,
 ) -> None:
     """Train a model by the rank of the right passage (verl's main_ppo, GRPO, FSDP2)."""
-    on_cpu = device == "cpu"
+    chosen = choose_device(device, num_gpus, "--num-gpus")
+    say_device(chosen)
+    on_cpu = chosen.device == "cpu"
     settings = GrpoSettings(
         model_path=model,
         train_file=train_file,
@@ -112,8 +150,8 @@ def command(
         filter_groups=filter_groups,
         topk=topk,
         reward=reward,
-        device=device,
-        num_gpus=num_gpus or (1 if on_cpu else GrpoSettings.num_gpus),
+        device=chosen.device,
+        num_gpus=chosen.processes,
         dtype=dtype or ("float32" if on_cpu else GrpoSettings.dtype),
         recompute_log_probs=recompute_log_probs,
         save_freq=save_freq,

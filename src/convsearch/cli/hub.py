@@ -6,12 +6,14 @@ from typing import Annotated
 
 import typer
 
+from convsearch.cli.help import Group
 from convsearch.errors import ConfigError
 from convsearch.hub.catalogue import CATALOGUE, HubEntry, chosen_entries
 from convsearch.hub.lock import LOCK_NAME
 from convsearch.prompts.asking import read_asking
 
 app = typer.Typer(
+    cls=Group,
     help="Fetch what the reproduction needs from the Hugging Face hub, or publish a model there.",
     no_args_is_help=True,
 )

@@ -37,7 +37,7 @@ def command(
     out: Annotated[
         Path, typer.Option(help="rewrites.jsonl to write; its passport lies beside it.")
     ],
-    split: Annotated[str, typer.Option(help="Which turns.")] = "test",
+    split: Annotated[str, typer.Option(help="Split whose turns are taken.")] = "test",
     model: o.ModelOption = None,
     engine: o.EngineOption = "transformers",
     prompt: PromptOption = None,

@@ -1,12 +1,13 @@
 """`convsearch`: one command for each arrow in the way of the data, in that order."""
 
 import sys
+from typing import Annotated
 
 import stamina
 import stamina.instrumentation
 import typer
-from typer.core import TyperGroup
 
+from convsearch import __version__
 from convsearch.cli import (
     agent,
     ann,
@@ -30,9 +31,10 @@ from convsearch.cli import (
     sft,
 )
 from convsearch.cli.doors import run_door
+from convsearch.cli.help import Group, under_headings
 
 
-class _InOrder(TyperGroup):
+class _InOrder(Group):
     """Lists commands and groups in the order of the data's way; typer alone puts groups last."""
 
     def list_commands(self, ctx) -> list[str]:  # of a type that some versions of typer vendor
@@ -51,15 +53,36 @@ app = typer.Typer(
     help="Train language models to search, taught by the rank of the right passage.",
     no_args_is_help=True,
     pretty_exceptions_enable=False,
-    add_completion=False,
+    rich_markup_mode=None,  # its boxes cut the names of options
+    context_settings={"max_content_width": 100},
 )
+
+
+def _tell_version(asked: bool) -> None:
+    if asked:
+        typer.echo(f"convsearch {__version__}")
+        raise typer.Exit
+
+
+@app.callback()
+def _root(
+    version: Annotated[
+        bool,
+        typer.Option(
+            "--version", callback=_tell_version, is_eager=True, help="Show the version and exit."
+        ),
+    ] = False,
+) -> None:
+    pass
+
+
 app.add_typer(data.app, name="data")
 app.command("index")(index.command)
 app.command("ann")(ann.command)
 app.command("serve")(serve.command)
 app.command("distill")(distill.command)
-app.command("sft")(sft.command)
-app.command("grpo")(grpo.command)
+app.command("sft", cls=under_headings(sft.HEADINGS))(sft.command)
+app.command("grpo", cls=under_headings(grpo.HEADINGS))(grpo.command)
 app.command("merge")(merge.command)
 app.command("infer")(infer.command)
 app.command("rewrite")(rewrite.command)

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from convsearch.cli.help import Group
 from convsearch.cli.nano_agent import teach
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
@@ -17,7 +18,7 @@ from convsearch.nano.copying import CopyReport, measure_copying
 from convsearch.nano.examples import SpanSettings
 from convsearch.nano.settings import NanoSettings
 
-app = typer.Typer(help="Make and check a nano policy.", no_args_is_help=True)
+app = typer.Typer(cls=Group, help="Make and check a nano policy.", no_args_is_help=True)
 app.command("teach-agent")(teach)
 
 MIN_COPIED = 0.95
@@ -34,9 +35,11 @@ def build(
     out: Annotated[Path, typer.Option(help="folder of the policy; must not exist yet")],
     steps: Annotated[int, typer.Option(help="optimiser steps", min=1)] = _DEFAULT.steps,
     batch_size: Annotated[int, typer.Option(help="examples a step", min=1)] = _DEFAULT.batch_size,
-    lr: Annotated[float, typer.Option(help="peak learning rate")] = _DEFAULT.lr,
+    lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = _DEFAULT.lr,
     vocab_size: Annotated[int, typer.Option(help="tokenizer entries")] = _DEFAULT.vocab_size,
-    hidden_size: Annotated[int, typer.Option(help="width")] = _DEFAULT.hidden_size,
+    hidden_size: Annotated[
+        int, typer.Option(help="width of the model, in numbers for each token")
+    ] = _DEFAULT.hidden_size,
     layers: Annotated[int, typer.Option(help="transformer layers")] = _DEFAULT.num_layers,
     max_spans: Annotated[
         int, typer.Option(help="most spans of the history in a target")

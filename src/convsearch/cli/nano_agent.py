@@ -36,7 +36,7 @@ def teach(
     ] = _DEFAULT.episodes,
     steps: Annotated[int, typer.Option(help="optimiser steps", min=1)] = _DEFAULT.steps,
     batch_size: Annotated[int, typer.Option(help="episodes a step", min=1)] = _DEFAULT.batch_size,
-    lr: Annotated[float, typer.Option(help="peak learning rate")] = _DEFAULT.lr,
+    lr: Annotated[float, typer.Option(help="peak learning rate of AdamW")] = _DEFAULT.lr,
     variants: Annotated[
         int, typer.Option(help="queries that it learns to write in a call", min=1)
     ] = _DEFAULT.variants,

@@ -90,7 +90,10 @@ FuseOption = Annotated[
 K1Option = Annotated[
     float | None, typer.Option("--k1", help="BM25 of a Lucene index; its own by default.")
 ]
-BOption = Annotated[float | None, typer.Option("--b", help="As --k1.")]
+BOption = Annotated[
+    float | None,
+    typer.Option("--b", help="BM25 of a Lucene index: how much long passages are held back."),
+]
 QueryTokensOption = Annotated[
     int | None,
     typer.Option("--max-query-tokens", help="Dense: tokens read of a query; its own, 64, if none."),

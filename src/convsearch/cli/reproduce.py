@@ -43,7 +43,8 @@ def command(
     ] = TRAIN_ENGINE,
     gpus: Annotated[int, typer.Option(help="Of the node that trains: 1, 2, 4 or 8.")] = GPUS,
     retriever_url: Annotated[
-        str, typer.Option(envvar="RETRIEVER_URL", help="Server for training.")
+        str,
+        typer.Option(envvar="RETRIEVER_URL", help="Address of the server that a training asks."),
     ] = URL,
     seeds: Annotated[int, typer.Option(help="Runs of inference for each model.", min=1)] = 3,
     only: Annotated[

@@ -28,9 +28,13 @@ def command(
         Path | None, typer.Option(help="second index of the same corpus, for a hybrid")
     ] = None,
     k1: Annotated[
-        float | None, typer.Option(help="BM25 of a Lucene index, chosen when it is opened")
+        float | None,
+        typer.Option(help="BM25 of a Lucene index: how slowly repetitions of a word stop to count"),
     ] = None,
-    b: Annotated[float | None, typer.Option(help="as --k1")] = None,
+    b: Annotated[
+        float | None,
+        typer.Option(help="BM25 of a Lucene index: how much long passages are held back"),
+    ] = None,
     java_heap: Annotated[
         str | None, typer.Option(help="lucene: largest heap of Java, such as 4g")
     ] = None,
@@ -38,7 +42,7 @@ def command(
         bool, typer.Option(help="read the index through and compare its hashes first")
     ] = False,
     host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free port")] = 8000,
+    port: Annotated[int, typer.Option(help="port to listen on; 0 takes a free one")] = 8000,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help="file with the key that clients must send; or RETRIEVER_API_KEY"),

@@ -31,12 +31,17 @@ def command(
     prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
     shots: ShotsOption = 0,
-    temperature: Annotated[float, typer.Option(help="Where a request names none.")] = 0.7,
-    top_p: Annotated[float, typer.Option(help="Where a request names none.")] = 1.0,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature, where a request names none.")
+    ] = 0.7,
+    top_p: Annotated[
+        float, typer.Option(help="Share of the likeliest tokens, where a request names none.")
+    ] = 1.0,
     max_tokens: Annotated[
         int | None,
         typer.Option(
-            help="Where a request names none; absent: what the model's folder says, else 1024.",
+            help="Most tokens of a response, where a request names none; absent: what the model's "
+            "folder says, else 1024.",
             min=1,
         ),
     ] = None,
@@ -45,7 +50,7 @@ def command(
     max_in_flight: Annotated[int, typer.Option(help="Requests; more are answered 503.")] = 256,
     deadline_s: Annotated[float, typer.Option(help="Of one request; later is 504.")] = 120.0,
     host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(help="0 takes a free port.")] = 8001,
+    port: Annotated[int, typer.Option(help="Port to listen on; 0 takes a free one.")] = 8001,
     api_key_file: Annotated[
         Path | None,
         typer.Option(help="File with the key that clients must send; or REWRITER_API_KEY."),

@@ -1,8 +1,17 @@
-"""One line of progress for a training on the command line."""
+"""What a training says on the command line while it goes on."""
+
+import sys
 
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn
 
 from convsearch.train.metrics import ProgressCallback, TrainProgress
+from convsearch.train.preflight.machine import Chosen
+
+
+def say_device(chosen: Chosen) -> None:
+    """Where the training runs, in a line on stderr, if the command left it open."""
+    if chosen.reason is not None:
+        print(f"device: {chosen.device} ({chosen.reason})", file=sys.stderr)
 
 
 class TrainBar:

@@ -11,7 +11,7 @@ from pathlib import Path
 from types import ModuleType
 from typing import TYPE_CHECKING
 
-from convsearch.errors import DataError, DependencyError
+from convsearch.errors import DataError, DependencyError, install_command
 from convsearch.files import Qrels, gold_ids
 from convsearch.prompts.asking import Asking, as_record, asking_of, parse_asking
 from convsearch.prompts.rewrite import TrainedStyle, rewrite_messages
@@ -212,6 +212,4 @@ def _import_arrow() -> ModuleType:
     try:
         return importlib.import_module("pyarrow")
     except ImportError:
-        raise DependencyError(
-            "pyarrow is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"pyarrow is not installed; run {install_command('train')}") from None

@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
-from convsearch.errors import DependencyError, HubError
+from convsearch.errors import DependencyError, HubError, install_command
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -28,7 +28,7 @@ def open_hub(endpoint: str | None = None) -> "HfApi":
         from huggingface_hub import HfApi
     except ImportError:
         raise DependencyError(
-            "huggingface_hub is not installed; run pip install 'convsearch[infer]'"
+            f"huggingface_hub is not installed; run {install_command('infer')}"
         ) from None
     return HfApi(endpoint=endpoint, token=hub_token() or False)
 

@@ -16,13 +16,18 @@ def check_model(model: str) -> None:
     """Accepts a Hugging Face folder, or a hub name such as `Qwen/Qwen2.5-3B-Instruct`.
 
     Raises CheckpointError for a folder without configuration, tokenizer or weights, for a file,
-    and for a path that does not exist.
+    and for a path that does not exist, or a name without an owner, which the hub has none of.
     """
     path = Path(model)
     if not path.exists():
         if path.is_absolute() or model.startswith((".", "~")) or model.count("/") > 1:
             raise CheckpointError(
                 f"{model}: no such folder; name a Hugging Face checkpoint folder or a hub model"
+            )
+        if "/" not in model:
+            raise CheckpointError(
+                f"{model}: no such folder, and no name of a hub model, which is OWNER/NAME; check "
+                "the path"
             )
         return
     if not path.is_dir():

@@ -5,8 +5,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from convsearch.agent.frames import encode_chat
-from convsearch.errors import CheckpointError, DependencyError, PromptError
+from convsearch.errors import CheckpointError, DependencyError, PromptError, install_command
 from convsearch.infer.checkpoint import check_model
+from convsearch.infer.hub_models import find_model
+from convsearch.infer.room import Room
 from convsearch.types import ChatMessage
 
 if TYPE_CHECKING:
@@ -21,14 +23,19 @@ class PromptReader:
 
     def __init__(self, tokenizer: "PreTrainedTokenizerBase", context: int) -> None:
         """context: most tokens that the model reads, prompt and response together."""
-        self._tokenizer = tokenizer
         self._context = context
+        self._room = Room(context, lambda chat: encode_chat(tokenizer, chat))
         self._lock = threading.Lock()
 
-    def ids(self, chat: Sequence[ChatMessage]) -> tuple[int, ...]:
-        """The prompt, up to where the model's turn begins. Raises PromptError."""
+    def ids(self, chat: Sequence[ChatMessage], max_tokens: int = 0) -> tuple[int, ...]:
+        """The prompt, up to where the model's turn begins; a conversation that leaves no room for
+        an answer of max_tokens loses its oldest turns. Raises PromptError."""
         with self._lock:
-            return encode_chat(self._tokenizer, chat)
+            return self._room.ids(list(chat), max_tokens)
+
+    def close(self) -> None:
+        """Says in the log how many conversations were too long."""
+        self._room.tell()
 
     def too_long(self, num_tokens: int) -> str | None:
         """Why a prompt of so many tokens gets no response; None where there is room for one."""
@@ -38,7 +45,7 @@ class PromptReader:
 
 
 def read_prompts(
-    reader: PromptReader, chats: Sequence[Sequence[ChatMessage]]
+    reader: PromptReader, chats: Sequence[Sequence[ChatMessage]], max_tokens: int
 ) -> tuple[list[tuple[int, ...]], dict[int, str]]:
     """The ids of each chat, and by position why it gets no response. A chat that cannot be read has
     no ids. Raises PromptError where none can be read: model and prompt style do not go together."""
@@ -47,7 +54,7 @@ def read_prompts(
     refused: list[PromptError] = []
     for i, chat in enumerate(chats):
         try:
-            ids = reader.ids(chat)
+            ids = reader.ids(chat, max_tokens)
         except PromptError as error:
             refused.append(error)
             ids, errors[i] = (), str(error)
@@ -68,11 +75,12 @@ def load_prompt_reader(model: str) -> PromptReader:
         import transformers
     except ImportError as error:
         raise DependencyError(
-            "transformers is not installed; run pip install 'convsearch[infer]'"
+            f"transformers is not installed; run {install_command('infer')}"
         ) from error
     try:
-        tokenizer = transformers.AutoTokenizer.from_pretrained(model)
-        config = transformers.AutoConfig.from_pretrained(model)
+        source = find_model(model)
+        tokenizer = transformers.AutoTokenizer.from_pretrained(source)
+        config = transformers.AutoConfig.from_pretrained(source)
     except (OSError, ValueError, KeyError, RuntimeError) as error:
         reason = " ".join(str(error).split())[:300]
         raise CheckpointError(

@@ -9,7 +9,7 @@ from pickle import UnpicklingError
 from typing import TYPE_CHECKING, cast
 
 from convsearch.agent.frames import ChatFrames
-from convsearch.errors import CheckpointError, DependencyError, EngineError
+from convsearch.errors import CheckpointError, DependencyError, EngineError, install_command
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
 from convsearch.infer.prompt_reader import NO_LIMIT, PromptReader, read_prompts
@@ -40,20 +40,22 @@ class TransformersEngine:
             from safetensors import SafetensorError
         except ImportError as error:
             raise DependencyError(
-                "torch and transformers are not installed; run pip install 'convsearch[infer]'"
+                f"torch and transformers are not installed; run {install_command('infer')}"
             ) from error
+        from convsearch.infer.hub_models import find_model
         from convsearch.infer.kv_cache import growing_cache
 
         if device == "auto":
             device = "cuda" if torch.cuda.is_available() else "cpu"
         on_cpu = torch.device(device).type == "cpu"
         chosen = ("float32" if on_cpu else "auto") if dtype == "auto" else dtype
+        source = find_model(model)
         try:
-            self._tokenizer = transformers.AutoTokenizer.from_pretrained(model)
+            self._tokenizer = transformers.AutoTokenizer.from_pretrained(source)
             loaded, info = cast(
                 "tuple[transformers.PreTrainedModel, dict[str, set[str]]]",
                 transformers.AutoModelForCausalLM.from_pretrained(
-                    model, dtype=chosen, output_loading_info=True
+                    source, dtype=chosen, output_loading_info=True
                 ),
             )
         except (
@@ -100,10 +102,10 @@ class TransformersEngine:
     def generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        """See Engine. A prompt that cannot be read or leaves no room for an answer is an error of
-        that prompt; one that leaves less than max_tokens gets a shorter limit. Raises PromptError
-        where none can be read."""
-        prompts, errors = read_prompts(self.reader, chats)
+        """See Engine. A conversation that is too long loses its oldest turns. A prompt that cannot
+        be read or leaves no room for an answer is an error of that prompt; one that leaves less
+        than max_tokens gets a shorter limit. Raises PromptError where none can be read."""
+        prompts, errors = read_prompts(self.reader, chats, params.max_tokens)
         limits = [min(params.max_tokens, self._context - len(prompt)) for prompt in prompts]
         rows = [i for i in range(len(chats)) if i not in errors]
         responses: list[list[int]] = []
@@ -129,6 +131,7 @@ class TransformersEngine:
 
     def close(self) -> None:
         """See Engine."""
+        self.reader.close()
         del self._model
         if self._device.type == "cuda":
             self._torch.cuda.empty_cache()

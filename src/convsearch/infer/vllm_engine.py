@@ -8,9 +8,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from convsearch.agent.frames import ChatFrames
-from convsearch.errors import CheckpointError, DependencyError
+from convsearch.errors import CheckpointError, DependencyError, install_command
 from convsearch.infer.checkpoint import check_model, fingerprint, model_name
 from convsearch.infer.engine import Generation, SamplingParams
+from convsearch.infer.hub_models import find_model
 from convsearch.infer.prompt_reader import PromptReader, read_prompts
 from convsearch.infer.token_engine import TokenGeneration
 from convsearch.types import ChatMessage
@@ -35,13 +36,14 @@ class VllmEngine:
             vllm = importlib.import_module("vllm")
         except ImportError as error:
             raise DependencyError(
-                "vLLM is not installed; run pip install 'convsearch[vllm]' on a machine with a "
+                f"vLLM is not installed; run {install_command('vllm')} on a machine with a "
                 "GPU, or choose --engine transformers"
             ) from error
         check_model(model)
+        source = find_model(model)
         try:
             self._llm = vllm.LLM(
-                model=model,
+                model=source,
                 dtype=dtype,
                 tensor_parallel_size=tensor_parallel_size,
                 gpu_memory_utilization=gpu_memory_utilization,
@@ -66,9 +68,10 @@ class VllmEngine:
     def generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        """See Engine. A prompt that cannot be read or leaves no room for an answer is an error of
-        that prompt. Raises PromptError where none can be read."""
-        prompts, errors = read_prompts(self.reader, chats)
+        """See Engine. A conversation that is too long loses its oldest turns. A prompt that cannot
+        be read or leaves no room for an answer is an error of that prompt. Raises PromptError where
+        none can be read."""
+        prompts, errors = read_prompts(self.reader, chats, params.max_tokens)
         rows = [i for i in range(len(chats)) if i not in errors]
         outputs = self._complete([prompts[i] for i in rows], params, [seeds[i] for i in rows])
         answered = {
@@ -115,6 +118,7 @@ class VllmEngine:
 
     def close(self) -> None:
         """See Engine."""
+        self.reader.close()
         del self._llm
 
     def _complete(

@@ -2,7 +2,7 @@
 
 from typing import TYPE_CHECKING, Protocol
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 from convsearch.nano.circuit import ROPE_THETA, TokenTraits, set_copying
 from convsearch.nano.tokenizer import ASSISTANT, END, PAD, USER, WORD_START
 
@@ -33,9 +33,7 @@ def require_torch():
     try:
         import torch
     except ImportError as error:
-        raise DependencyError(
-            "torch is not installed; run pip install 'convsearch[infer]'"
-        ) from error
+        raise DependencyError(f"torch is not installed; run {install_command('infer')}") from error
     return torch
 
 

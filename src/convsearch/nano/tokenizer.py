@@ -7,7 +7,7 @@ tokens seen before. Of punctuation only the colon is kept, which ends the names 
 
 from collections.abc import Iterable, Sequence
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 
 WORD = r"[^\W_]+(?:['\u2019.][^\W_]+)*"
 """A word: letters and digits; apostrophes and full stops only inside."""
@@ -57,7 +57,7 @@ def train_tokenizer(
         from transformers import PreTrainedTokenizerFast
     except ImportError as error:
         raise DependencyError(
-            "transformers is not installed; run pip install 'convsearch[infer]'"
+            f"transformers is not installed; run {install_command('infer')}"
         ) from error
 
     core = Tokenizer(models.BPE())

@@ -17,6 +17,7 @@ from convsearch.pipeline.stages import Stages, collect_training_metrics
 from convsearch.pipeline.summary import Result, Summary, read_summary, write_summary
 from convsearch.texts import read_json_object
 from convsearch.train.checkpoint import require_model
+from convsearch.train.preflight import check_run
 
 REPORT = "report"
 
@@ -28,11 +29,14 @@ def run_pipeline(
 
     command: as typed, for the summary. fresh: start over. Interrupted by KeyboardInterrupt or
     SystemExit it leaves no process behind and goes on at the next call.
-    Raises what `run_stages` raises, and MissingFileError or CheckpointError for a bad policy.
+    Raises what `run_stages` raises, and MissingFileError or CheckpointError for a bad policy, and
+    what `check_run` raises for trainings that this machine cannot run.
     """
     require_model(config.policy)
     how_to_ask(str(config.policy), style=config.style, max_tokens=config.infer.sampling.max_tokens)
     layout = RunLayout(root=run)
+    if not layout.model("grpo").is_dir():
+        check_run(config.sft, config.grpo, config.policy, run)
     services = ExitStack()
     stages = Stages(config, layout, services).all()
 

@@ -5,7 +5,7 @@ from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
 
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import ConfigError, DependencyError, install_command
 from convsearch.retrieval import Retriever
 from convsearch.retrieval.identity import engine_info
 
@@ -101,7 +101,7 @@ def _load(
         from retriever_server.settings import IndexSettings
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from error
     settings = IndexSettings(
         index_path=index, encoder_path=encoder, fuse_with=fuse_with, k1=k1, b=b

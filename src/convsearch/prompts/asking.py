@@ -12,7 +12,7 @@ from pathlib import Path
 from convsearch.errors import DataError
 from convsearch.files import atomic_write
 from convsearch.prompts.rewrite import PROMPT_STYLES, PromptStyle, rewrite_messages
-from convsearch.texts import parse_json
+from convsearch.texts import Record, parse_json
 from convsearch.types import ChatMessage, Message, Turn
 
 ASKING_FILE = "convsearch.json"

@@ -6,7 +6,9 @@ from convsearch.types import ChatMessage, Turn
 
 NANO_HISTORY_CHARS = 600
 NANO_QUESTION_CHARS = 240
+CONVERSATION_HEADING = "### Conversation\n"
 QUESTION_HEADING = "### Last question\n"
+NO_CONVERSATION = "(none)"
 
 
 def conversation_lines(turn: Turn) -> str:
@@ -19,8 +21,8 @@ def conversation_lines(turn: Turn) -> str:
 
 def headed_conversation(turn: Turn) -> str:
     """Conversation and question under a heading each."""
-    lines = conversation_lines(turn) or "(none)"
-    return f"### Conversation\n{lines}\n{QUESTION_HEADING}{turn.question}"
+    lines = conversation_lines(turn) or NO_CONVERSATION
+    return f"{CONVERSATION_HEADING}{lines}\n{QUESTION_HEADING}{turn.question}"
 
 
 def bare_conversation(turn: Turn) -> str:

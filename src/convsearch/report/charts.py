@@ -5,7 +5,7 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import IO, TYPE_CHECKING, Literal
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -115,7 +115,7 @@ def draw_chart(
         from matplotlib.figure import Figure
     except ImportError:
         raise DependencyError(
-            "matplotlib is not installed; run pip install 'convsearch[report]'"
+            f"matplotlib is not installed; run {install_command('report')}"
         ) from None
     style: dict = {
         "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font

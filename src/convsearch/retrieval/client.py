@@ -35,10 +35,12 @@ from convsearch.retrieval.transport import (
     TransientError,
     address_of,
     gave_up,
+    is_foreign,
     read_info,
     read_ready,
     read_reply,
     reads_environment,
+    start_command,
 )
 from convsearch.retrieval.wire import MAX_PASSAGES, PassagesResponse
 from convsearch.types import Hit, Passage
@@ -102,20 +104,28 @@ class RetrieverClient:
         return other
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Returns when `/readyz` says so. Raises RetrieverError with the reason if it does not."""
+        """Returns when `/readyz` says so, or says that there is no such path, as servers of other
+        programs do. Raises RetrieverError with the reason if it does not."""
         deadline = time.monotonic() + timeout_s
-        reason = "it did not answer"
+        reason, answered = "it did not answer", False
         while (left := deadline - time.monotonic()) > 0:
             try:
                 response = self._http.get(f"{self.url}/readyz", timeout=left)
-                if response.status_code == httpx.codes.OK:
+                if response.status_code == httpx.codes.OK or is_foreign(response):
                     return
+                answered = True
                 reason = f"it answered {response.status_code}: {response.text[:200]}"
             except httpx.TransportError as error:
                 reason = str(error) or type(error).__name__
             time.sleep(min(_POLL_S, max(0.0, deadline - time.monotonic())))
+        if answered:
+            raise RetrieverError(
+                f"{self.url}: not ready within {timeout_s:g} s ({reason}); read the log of the "
+                "server"
+            )
         raise RetrieverError(
-            f"{self.url}: not ready within {timeout_s:g} s ({reason}); read the log of the server"
+            f"no server answers at {self.url}, not ready within {timeout_s:g} s ({reason}); start "
+            f"it with {start_command(self.url)}, or mend the address"
         )
 
     def read_info(self) -> IndexInfo | None:

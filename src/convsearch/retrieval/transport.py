@@ -206,13 +206,25 @@ def read_ready(response: httpx.Response) -> Reply:
     return Reply(result=[], source=source)
 
 
+def is_foreign(response: httpx.Response) -> bool:
+    """Whether another program answers, which has no path for its health."""
+    return response.status_code in _NO_SUCH_PATH
+
+
+def start_command(url: str) -> str:
+    """What starts a server at this address, as typed."""
+    port = urlsplit(url).port
+    chosen = f" --port {port}" if port else ""
+    return f'"convsearch serve --index INDEX --qrels QRELS{chosen}"'
+
+
 def read_info(response: httpx.Response) -> IndexInfo | None:
     """The index that `/readyz` describes. None where the server is another program's (it has no
     such path, or something else there), or where its engine does not tell.
 
     Raises TransientError for overload, RetrieverError for any other refusal.
     """
-    if response.status_code in _NO_SUCH_PATH:
+    if is_foreign(response):
         return None
     if response.status_code != httpx.codes.OK:
         read_object(response)  # raises
@@ -237,7 +249,9 @@ def read_object(response: httpx.Response) -> dict[str, object]:
         )
         if response.status_code in RETRIED_STATUS:
             raise TransientError(sentence, retry_after_s=_retry_after_s(response))
-        raise RefusedError(sentence, _unknown_ids(response))
+        raise RefusedError(
+            sentence, status=response.status_code, unknown_ids=_unknown_ids(response)
+        )
     try:
         answer = json_value(response.content, str(response.request.url))
     except DataError:

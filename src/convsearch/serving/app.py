@@ -9,7 +9,13 @@ from contextlib import asynccontextmanager
 from dataclasses import replace
 from typing import TYPE_CHECKING
 
-from convsearch.errors import DataError, DependencyError, EngineError, PromptError
+from convsearch.errors import (
+    DataError,
+    DependencyError,
+    EngineError,
+    PromptError,
+    install_command,
+)
 from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
 from convsearch.infer.first_answers import Answer, FirstAnswers
@@ -140,7 +146,7 @@ class RewriterService:
         reader = self._reader
         if reader is not None:
             loop = asyncio.get_running_loop()
-            ids = await loop.run_in_executor(self._reading, reader.ids, chat)
+            ids = await loop.run_in_executor(self._reading, reader.ids, chat, params.max_tokens)
             if why := reader.too_long(len(ids)):
                 return [Generation(error=why)] * len(seeds)
         return await self.queue.generate([chat] * len(seeds), params, seeds)
@@ -184,7 +190,7 @@ def create_app(
         from starlette.exceptions import HTTPException
     except ImportError as error:
         raise DependencyError(
-            f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
+            f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
     reader = reader or getattr(engine, "reader", None)
     if reader is not None:

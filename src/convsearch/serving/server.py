@@ -5,7 +5,7 @@ import socket
 import sys
 from collections.abc import Callable
 
-from convsearch.errors import DependencyError
+from convsearch.errors import DependencyError, install_command
 from convsearch.infer.engine import Engine
 from convsearch.infer.prompt_reader import PromptReader
 from convsearch.listening import in_url
@@ -31,7 +31,7 @@ def serve(
         import uvicorn
     except ImportError:
         raise DependencyError(
-            "uvicorn is not installed; run pip install 'convsearch[retriever]'"
+            f"uvicorn is not installed; run {install_command('retriever')}"
         ) from None
     app = create_app(engine, settings, reader)
     host, port = listener.getsockname()[:2]

@@ -3,10 +3,12 @@
 import os
 from typing import Literal
 
-from convsearch.errors import ConfigError, DependencyError
+from convsearch.errors import ConfigError, DependencyError, install_command
 from convsearch.train.overrides import override
 
 Device = Literal["cpu", "cuda"]
+DeviceChoice = Literal["auto", "cpu", "cuda"]
+"""As people ask for it; `auto` is decided before anything starts."""
 Dtype = Literal["float32", "bfloat16"]
 
 
@@ -17,17 +19,21 @@ def require_verl() -> None:
     try:
         version("verl")
     except PackageNotFoundError:
-        raise DependencyError(
-            "verl is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"verl is not installed; run {install_command('train')}") from None
 
 
 def check_positive(name: str, value: float, *, zero_allowed: bool = False) -> None:
-    """Raises ConfigError for a number that must be above (or, if allowed, at least) 0."""
-    if value < 0 or (value == 0 and not zero_allowed):
+    """Raises ConfigError for a number that must be above (or, if allowed, at least) 0; NaN is
+    neither."""
+    if not (value > 0 or (value == 0 and zero_allowed)):
         raise ConfigError(
             f"{name} must be {'0 or more' if zero_allowed else 'above 0'}, got {value}"
         )
+
+
+def flag_of(stage: str, field: str) -> str:
+    """A setting as it can be typed: as a flag of the command, and as a key of `--set`."""
+    return f"--{field.replace('_', '-')} / {stage}.{field}"
 
 
 def device_environment(device: Device, threads: int) -> dict[str, str]:

@@ -19,6 +19,7 @@ from convsearch.train.device import (
     Dtype,
     check_positive,
     device_environment,
+    flag_of,
     precision_overrides,
     require_verl,
 )
@@ -26,6 +27,8 @@ from convsearch.train.launch import run_logged
 from convsearch.train.metrics import MetricsFollower, ProgressCallback, read_metrics
 from convsearch.train.outputs import grpo_output, served_index
 from convsearch.train.overrides import Value, override
+from convsearch.train.preflight import check_grpo
+from convsearch.train.preflight.prepared import as_pattern
 from convsearch.train.rows import count_rows
 
 log = logging.getLogger(__name__)
@@ -84,7 +87,7 @@ class GrpoSettings:
     temperature: float = 0.7
     """Of the responses in training."""
     max_prompt_length: int = 1536
-    """Tokens; a longer prompt loses its beginning, which verl logs."""
+    """Tokens; a longer prompt loses its oldest turns, never the instruction."""
     max_response_length: int = 1024
     """Tokens."""
     filter_groups: bool = False
@@ -121,22 +124,31 @@ class GrpoSettings:
 
     def __post_init__(self) -> None:
         for name in _ABOVE_ZERO:
-            check_positive(f"grpo.{name}", getattr(self, name))
+            check_positive(flag_of(STAGE, name), getattr(self, name))
         for name in _ZERO_OR_MORE:
-            check_positive(f"grpo.{name}", getattr(self, name), zero_allowed=True)
+            check_positive(flag_of(STAGE, name), getattr(self, name), zero_allowed=True)
         check_shape(self.reward)
         if self.rollouts < 2:
-            raise ConfigError("grpo.rollouts must be 2 or more: a group of one has no baseline")
+            raise ConfigError(
+                f"{flag_of(STAGE, 'rollouts')} must be 2 or more: a group of one has no baseline"
+            )
         if self.prompts_per_step % (self.mini_batch or self.prompts_per_step):
-            raise ConfigError("grpo.prompts_per_step must be a multiple of mini_batch")
+            raise ConfigError(
+                f"{flag_of(STAGE, 'prompts_per_step')} {self.prompts_per_step} must be a multiple "
+                f"of --mini-batch {self.mini_batch}"
+            )
         if (self.mini_batch or self.prompts_per_step) * self.rollouts % self.num_gpus:
-            raise ConfigError("grpo.mini_batch x rollouts must be a multiple of num_gpus")
+            name = "mini_batch" if self.mini_batch else "prompts_per_step"
+            raise ConfigError(
+                f"{flag_of(STAGE, name)} {getattr(self, name)} x --rollouts {self.rollouts} must "
+                f"be a multiple of --num-gpus {self.num_gpus}"
+            )
         if self.keep_best and (
             self.val_file is None or not self.val_freq or self.val_freq % self.save_freq
         ):
             raise ConfigError(
-                "grpo.keep_best needs a val_file, and a val_freq that is a multiple of save_freq: "
-                "only a step that is validated and saved can be chosen"
+                f"{flag_of(STAGE, 'keep_best')} needs --val-file, and a --val-freq that is a "
+                "multiple of --save-freq: only a step that is validated and saved can be chosen"
             )
 
 
@@ -153,13 +165,13 @@ def grpo_overrides(settings: GrpoSettings) -> list[str]:
         "reward.num_workers": 1 if settings.device == "cpu" else 8,
         "retriever.topk": settings.topk,
         "retriever.reward": settings.reward,
-        "data.train_files": settings.train_file.absolute(),
-        "data.val_files": val_file.absolute(),
+        "data.train_files": as_pattern(settings.train_file.absolute()),
+        "data.val_files": as_pattern(val_file.absolute()),
         "data.val_max_samples": -1 if settings.val_file else 1,
         "data.train_batch_size": settings.prompts_per_step,
         "data.max_prompt_length": settings.max_prompt_length,
         "data.max_response_length": settings.max_response_length,
-        "data.truncation": "left",
+        "data.truncation": "error",
         "data.shuffle": True,
         "data.seed": settings.seed,
         "trainer.device": settings.device,
@@ -281,13 +293,17 @@ def run_grpo(
     if rows < settings.prompts_per_step:
         raise ConfigError(
             f"{settings.train_file}: {rows} prompts do not fill one step of "
-            f"{settings.prompts_per_step}; lower grpo.prompts_per_step"
+            f"{settings.prompts_per_step}; lower --prompts-per-step (grpo.prompts_per_step)"
         )
     if settings.val_file is not None:
         count_rows(settings.val_file, needs=_NEEDS)
     output = _output(settings, retriever_url, metrics_path, fresh=fresh)
     if output is None:
         return target
+    checkpoints = settings.out_dir / CHECKPOINTS
+    prepared = settings
+    if latest_step(checkpoints) < settings.total_steps:
+        prepared = check_grpo(settings, retriever_url, checkpoints)
     asking = asking_of_training(
         settings.model_path,
         settings.train_file,
@@ -304,10 +320,9 @@ def run_grpo(
     env = device_environment(settings.device, settings.threads)
     env["RETRIEVER_URL"] = retriever_url
     env["VERL_FILE_LOGGER_PATH"] = str(follower.attempt_path.absolute())
-    checkpoints = settings.out_dir / CHECKPOINTS
     if latest_step(checkpoints) < settings.total_steps:
         try:
-            _train(settings, env, log_path, follower)
+            _train(prepared, env, log_path, follower)
         finally:
             follower.close()
     step = latest_step(checkpoints)

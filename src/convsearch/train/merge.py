@@ -14,7 +14,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from convsearch.errors import CheckpointError, ConfigError, DependencyError
+from convsearch.errors import CheckpointError, ConfigError, DependencyError, install_command
 from convsearch.hub.provenance import BASE_KEYS, hydra_values
 from convsearch.passport import write_passport
 from convsearch.prompts.asking import Asking, read_asking, write_asking
@@ -170,9 +170,7 @@ def add_adapter(adapter: Path, base: Path, target: Path) -> None:
     try:
         from peft import PeftModel
     except ImportError:
-        raise DependencyError(
-            "peft is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"peft is not installed; run {install_command('train')}") from None
     import torch
 
     model, tokenizer = load_whole(base, dtype="float32")

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from convsearch.errors import DataError, DependencyError, MissingFileError
+from convsearch.errors import DataError, DependencyError, MissingFileError, install_command
 
 
 def count_rows(path: Path, *, needs: Sequence[str]) -> int:
@@ -15,9 +15,7 @@ def count_rows(path: Path, *, needs: Sequence[str]) -> int:
         import pyarrow as pa
         import pyarrow.parquet as pq
     except ImportError:
-        raise DependencyError(
-            "pyarrow is not installed; run pip install 'convsearch[train]'"
-        ) from None
+        raise DependencyError(f"pyarrow is not installed; run {install_command('train')}") from None
     try:
         with pq.ParquetFile(path) as file:
             names, rows = set(file.schema_arrow.names), file.metadata.num_rows

@@ -16,6 +16,7 @@ from convsearch.train.device import (
     Dtype,
     check_positive,
     device_environment,
+    flag_of,
     precision_overrides,
     require_verl,
 )
@@ -23,6 +24,8 @@ from convsearch.train.launch import run_logged
 from convsearch.train.metrics import MetricsFollower, ProgressCallback
 from convsearch.train.outputs import sft_output
 from convsearch.train.overrides import override
+from convsearch.train.preflight import check_sft
+from convsearch.train.preflight.batches import check_sft_batches
 from convsearch.train.rows import count_rows
 
 logger = logging.getLogger(__name__)
@@ -72,14 +75,10 @@ class SftSettings:
 
     def __post_init__(self) -> None:
         for name in ("epochs", "batch", "micro_batch", "lr", "max_length", "nproc", "time_limit_s"):
-            check_positive(f"sft.{name}", getattr(self, name))
+            check_positive(flag_of(STAGE, name), getattr(self, name))
         for name in ("warmup_ratio", "weight_decay", "threads"):
-            check_positive(f"sft.{name}", getattr(self, name), zero_allowed=True)
-        if self.batch % (self.nproc * self.micro_batch):
-            raise ConfigError(
-                f"sft.batch={self.batch} must be a multiple of nproc x micro_batch = "
-                f"{self.nproc} x {self.micro_batch}"
-            )
+            check_positive(flag_of(STAGE, name), getattr(self, name), zero_allowed=True)
+        check_sft_batches(batch=self.batch, micro_batch=self.micro_batch, nproc=self.nproc)
 
 
 def sft_overrides(settings: SftSettings) -> list[str]:
@@ -143,20 +142,23 @@ def run_sft(
     target = settings.out_dir / MODEL
     require_verl()
     require_model(settings.model_path)
-    rows = count_rows(settings.train_file, needs=("messages",))
+    rows = count_rows(settings.train_file, needs=())
     if rows < settings.batch:
         raise ConfigError(
             f"{settings.train_file}: {rows} examples do not fill one batch of {settings.batch}; "
-            "lower sft.batch or distil more"
+            "lower --batch (sft.batch) or distil more"
         )
     fitted = _fit_validation(settings)
     output = sft_output(settings)
     if output.standing(fresh=fresh) == "finished":
         return target
+    settings = fitted
+    checkpoints = settings.out_dir / CHECKPOINTS
+    prepared = check_sft(settings, checkpoints)
+    rows = count_rows(prepared.train_file, needs=("messages",))
     asking = asking_of_training(
         settings.model_path, settings.train_file, stage=STAGE, column="messages"
     )
-    settings = fitted
     total_steps = settings.epochs * (rows // settings.batch)
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     output.begin(fresh=fresh)
@@ -166,11 +168,10 @@ def run_sft(
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.nproc)
     env = device_environment(settings.device, threads)
     env["VERL_FILE_LOGGER_PATH"] = str(follower.attempt_path.absolute())
-    checkpoints = settings.out_dir / CHECKPOINTS
     if latest_step(checkpoints) < total_steps:
         try:
             run_logged(
-                [*_launcher(settings), "-m", "verl.trainer.sft_trainer", *sft_overrides(settings)],
+                [*_launcher(settings), "-m", "verl.trainer.sft_trainer", *sft_overrides(prepared)],
                 stage=STAGE,
                 env=env,
                 log_path=log_path,
@@ -214,7 +215,7 @@ def _fit_validation(settings: SftSettings) -> SftSettings:
         return settings
     if not settings.val_file.is_file():
         raise MissingFileError(f"{settings.val_file}: no such file; run the distillation first")
-    rows = count_rows(settings.val_file, needs=("messages",))
+    rows = count_rows(settings.val_file, needs=())
     if rows >= settings.batch:
         return settings
     logger.warning(

@@ -2,6 +2,7 @@
 
 import json
 import shutil
+import time
 from pathlib import Path
 
 import pytest
@@ -248,3 +249,33 @@ def test_unknown_engines_and_missing_settings_are_named(taught_model: Path):
     ):
         with pytest.raises(ConfigError, match=said):
             open_engine(name, model)
+
+
+def test_a_long_conversation_loses_its_oldest_turns_and_is_counted(
+    engine: Engine, caplog: pytest.LogCaptureFixture
+):
+    def asked(exchanges: int) -> list[dict[str, str]]:
+        said = [f"{'QA'[i % 2]}: {'amber birch ' * 20}{i}" for i in range(2 * exchanges)]
+        return [{"role": "user", "content": "\n".join([*said, "Q: castle delta"])}]
+
+    [long, short] = engine.generate([asked(60), asked(2)], GREEDY, SEEDS[:2])
+    assert long.error is None
+    assert 512 < long.prompt_tokens <= 1024 - 24
+    assert "oldest turns are left out" in caplog.text
+    assert short == engine.generate([asked(2)], GREEDY, SEEDS[1:2])[0]
+
+
+def test_a_mistyped_name_asks_no_hub_and_an_absent_hub_is_asked_once(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+):
+    from huggingface_hub import constants
+
+    monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
+    monkeypatch.setattr(constants, "ENDPOINT", "http://127.0.0.1:9")
+    started = time.monotonic()
+    with pytest.raises(CheckpointError, match=r"^nomodel: no such folder, and no name of a hub"):
+        open_engine("transformers", "nomodel")
+    with pytest.raises(CheckpointError, match=r"^someone/nomodel: no such folder, and the hub"):
+        open_engine("transformers", "someone/nomodel")
+    assert time.monotonic() - started < 20
+    assert "Retry" not in caplog.text

@@ -18,7 +18,7 @@ def test_python(version: tuple[int, int], state: str) -> None:
     [
         ("0.9.1", OK, ""),
         ("0.8.0", FAIL, "pip install verl==0.9.1"),
-        (None, FAIL, "pip install 'convsearch[train]'"),
+        (None, FAIL, "pip install -e '.[train]'"),
     ],
 )
 def test_pins(installed: str | None, state: str, advice: str) -> None:

@@ -132,7 +132,7 @@ def test_a_missing_matplotlib_is_named(folders: Path, monkeypatch, capsys):
     monkeypatch.setitem(sys.modules, "matplotlib", None)
     words = [folders / "raw", folders / "ours", "--plots", folders / "plots"]
     assert run(monkeypatch, *words) == 2
-    assert "pip install 'convsearch[report]'" in capsys.readouterr().err
+    assert "pip install -e '.[report]'" in capsys.readouterr().err
     assert not (folders / "plots").exists()
 
 

@@ -78,5 +78,5 @@ def test_a_turn_without_gold_is_named_and_nothing_is_written(
 
 def test_a_missing_pyarrow_is_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "pyarrow", None)
-    with pytest.raises(DependencyError, match=r"pip install 'convsearch\[train\]'"):
+    with pytest.raises(DependencyError, match=r"pip install -e '\.\[train\]'"):
         write_sft_parquet(tmp_path / "sft.parquet", [(FIRST, "r")], style="nano")

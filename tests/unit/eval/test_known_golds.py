@@ -78,7 +78,9 @@ def test_an_index_of_another_corpus_is_refused() -> None:
 
 
 def test_a_server_that_does_not_say_which_leaves_the_count_open(tmp_path: Path) -> None:
-    found = evaluate_queries(TURNS, QUERIES, Stranger(RefusedError("an id is unknown")), QRELS)
+    found = evaluate_queries(
+        TURNS, QUERIES, Stranger(RefusedError("an id is unknown", status=422)), QRELS
+    )
     record = write_evaluation(tmp_path, found, tag="t", settings={})
     assert (record["golds"], record["gold_unknown"]) == (None, None)
 

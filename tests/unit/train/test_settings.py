@@ -56,6 +56,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
     [
         {"rollouts": 1},
         {"lr": 0.0},
+        {"lr": float("nan")},
         {"kl_coef": -1.0},
         {"prompts_per_step": 8, "mini_batch": 3},
         {"prompts_per_step": 3, "rollouts": 3, "num_gpus": 2},

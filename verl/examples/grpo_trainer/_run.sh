@@ -38,7 +38,8 @@ MICRO_BATCH=$(micro_batch $((BATCH * ROLLOUTS)) "$MICRO_BATCH")
 own=(
   reward_model.reward_manager=rewrite_r1
   "custom_reward_function.path='$ROOT/verl/verl/utils/reward_score/rewrite_r1.py'"
-  retriever.topk=100 data.truncation=left
+  retriever.topk=100 data.truncation=error
+  data.custom_cls.path=pkg://convsearch_verl.prompt_rows data.custom_cls.name=PromptRows
 )
 compose
 ref=actor_rollout_ref
