@@ -17,8 +17,16 @@ _JSON = "application/json"
 def error(status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """`{"error": sentence}`: the form of every answer of 400 and above."""
     return Response(
-        _bytes({"error": sentence}), status, headers=dict(headers or {}), media_type=_JSON
+        _bytes(error_form(status, sentence)),
+        status,
+        headers=dict(headers or {}),
+        media_type=_JSON,
     )
+
+
+def error_form(status: int, sentence: str) -> dict[str, object]:
+    """What is in the body of an error."""
+    return {"error": sentence}
 
 
 def degraded(failure: DegradedError) -> Response:

@@ -13,6 +13,7 @@ from starlette.exceptions import HTTPException
 
 from convsearch.errors import DataError
 from convsearch.files import Qrels
+from convsearch.network.hosts import HostCheck, Hosts
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import (
     REQUEST_ID_HEADER,
@@ -60,7 +61,10 @@ def _errors(**described: str) -> Responses:
     }
 
 
-_KEY_ERRORS = _errors(_401="the API key is missing or wrong")
+_KEY_ERRORS = _errors(
+    _401="the API key is missing or wrong",
+    _403="no key is asked for, and Host or Origin is not a name of this server",
+)
 _READY_ERRORS = _errors(_404="no such index", _503="not ready to answer queries")
 _WORK_ERRORS = _KEY_ERRORS | _errors(
     _404="an unknown index, or a query id without gold passage",
@@ -85,13 +89,15 @@ def create_app(
     api_key: str | None = None,
     limits: Limits | None = None,
     check: BackgroundCheck | None = None,
+    hosts: Hosts | None = None,
 ) -> FastAPI:
     """The service over loaded engines.
 
     backend, qrels, name: the index of requests that name none; further: others, by the name of
     `/retrieve?index=`. qrels: gold passages of the query ids that clients may send; without them
     clients send `gold_ids`. api_key: asked of every request but the health checks; None asks for
-    nothing. check: of the indexes' files, begins after the first queries. Nothing in the service is
+    nothing. check: of the indexes' files, begins after the first queries. hosts: by which the
+    service may be asked; None takes every name. Nothing in the service is
     keyed by query id, text or batch: a query id that is sent eight times with eight rewrites gets
     eight answers.
 
@@ -130,6 +136,11 @@ def create_app(
     )
     app.state.stopping = False
     app.state.searching = corpora.searching
+
+    def foreign(sentence: str) -> Response:
+        metrics.rejected("host")
+        return error(403, sentence)
+
     app.add_middleware(
         BodyLimit,
         max_bytes=limits.max_body_bytes,
@@ -139,6 +150,7 @@ def create_app(
     app.add_middleware(Deadline, deadline_s=limits.deadline_s, turns=turns, metrics=metrics)
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
+    app.add_middleware(HostCheck, hosts=hosts, refuse=foreign)
     app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
     _answer_errors_with_sentences(app, metrics)
     _add_health(app, corpora, check, metrics)

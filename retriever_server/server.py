@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 if __package__ in (None, ""):  # run as a script: find the two packages of this checkout
     _ROOT = Path(__file__).resolve().parent.parent
@@ -25,6 +24,7 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
 from convsearch.errors import ConvsearchError, DependencyError
 from convsearch.files import Qrels
 from convsearch.listening import check_exposure, listen
+from convsearch.network.hosts import hosts_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.flags import parser, settings_of
@@ -37,9 +37,6 @@ __all__ = ["ServerSettings", "load_backend", "main", "serve"]
 
 SHUTDOWN_S = 20
 """Time that requests in flight get to finish after a signal."""
-KEEP_ALIVE_S = 75
-"""Idle connections stay open longer than any client keeps them (httpx: 5 s), so that no request is
-sent into one that is being closed."""
 SWITCH_S = 0.0005
 """How long a searching thread may hold the interpreter while the event loop waits for it. A health
 check waits several times, so that Python's 5 ms cost 15 ms in the 99th percentile."""
@@ -87,13 +84,16 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
 
 
 def _answer(
-    settings: ServerSettings, listener: socket.socket, backend: Retriever, qrels: Qrels | None,
+    settings: ServerSettings,
+    listener: socket.socket,
+    backend: Retriever,
+    qrels: Qrels | None,
     further: Mapping[str, tuple[Retriever, Qrels | None]],
-) -> bool:  # fmt: skip
+) -> bool:
     """Answers requests until a signal; returns as `_run`."""
     try:
-        import uvicorn
-
+        from convsearch.network.service import ServiceOptions, run_service, url_of
+        from retriever_server.answers import error_form
         from retriever_server.app import create_app
         from retriever_server.corpora import Corpus
         from retriever_server.limits import Limits
@@ -110,38 +110,29 @@ def _answer(
         api_key=settings.api_key,
         limits=Limits(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
         check=_check_of(settings),
+        hosts=hosts_of(
+            listener.getsockname()[0],
+            has_key=settings.api_key is not None,
+            further=(settings.host, *settings.allowed_hosts),
+        ),
     )
-    host, port = listener.getsockname()[:2]
-    url = f"http://{f'[{host}]' if ':' in host else host}:{port}"
+    url = url_of(listener)
 
-    class AnnouncingServer(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets=sockets)
-            first_queries: asyncio.Task[object] = app.state.first_queries
-            first_queries.add_done_callback(_announce)
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            app.state.stopping = True
-            super().handle_exit(sig, frame)
-
-    def _announce(task: asyncio.Task[object]) -> None:
+    def announce(task: asyncio.Task[object]) -> None:
         if not task.cancelled() and task.exception() is None:
             spare_the_collector()
             print(f"ready: {url}", file=sys.stderr, flush=True)
 
-    # uvicorn raises the signal again when it is done; these handlers make that a quiet end
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(
+    def stop() -> None:
+        app.state.stopping = True
+
+    run_service(
         app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here asks who the client is
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=SHUTDOWN_S,
+        listener,
+        ServiceOptions(error_form=error_form, shutdown_s=SHUTDOWN_S, own_log=False),
+        on_started=lambda: app.state.first_queries.add_done_callback(announce),
+        on_signal=stop,
     )
-    AnnouncingServer(config).run(sockets=[listener])
     return app.state.searching()
 
 

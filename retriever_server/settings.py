@@ -84,6 +84,8 @@ class ServerSettings(IndexSettings):
     """What clients must send; None asks for nothing."""
     allow_unauthenticated: bool = False
     """Listen beyond this machine without a key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may ask beside the server's own; only looked at without a key."""
     log_path: Path | None = None
     """File of the request log, appended to; None takes stderr."""
     deadline_s: float = DEFAULT_DEADLINE_S

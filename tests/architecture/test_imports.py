@@ -16,6 +16,7 @@ RINGS = {
     "passages": 1,
     "passport": 1,
     "listening": 1,
+    "network": 1,
     "prompts": 1,
     "rewards": 1,
     "eval": 1,

@@ -11,10 +11,11 @@ from typing import TYPE_CHECKING
 from convsearch.errors import ConvsearchError, DataError, DependencyError
 from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
+from convsearch.network.hosts import HostCheck, Hosts
 from convsearch.prompts import parse_response, rewrite_messages
 from convsearch.serving.batching import GenerationQueue
 from convsearch.serving.completions import completion, completion_events
-from convsearch.serving.gate import Gate, error_body
+from convsearch.serving.gate import Gate, error_body, foreign
 from convsearch.serving.settings import ServingSettings
 from convsearch.serving.wire import ChatRequest, ErrorAnswer, RewriteAnswer, RewriteRequest
 from convsearch.types import ChatMessage, Turn, derive_seed
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 API_VERSION = "1"
+ERRORS = (400, 401, 403, 404, 413, 503, 504)
 
 
 class Refused(Exception):
@@ -125,8 +127,11 @@ def _turn_of(asked: RewriteRequest) -> Turn:
         raise Refused(400, str(error)) from None
 
 
-def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
-    """The service. `app.state.rewriter` is what works behind it. Raises DependencyError."""
+def create_app(
+    engine: Engine, settings: ServingSettings, *, hosts: Hosts | None = None
+) -> "FastAPI":
+    """The service. hosts: by which it may be asked; None takes every name. `app.state.rewriter` is
+    what works behind it. Raises DependencyError."""
     try:
         from fastapi import FastAPI, Request
         from fastapi.exceptions import RequestValidationError
@@ -146,10 +151,12 @@ def create_app(engine: Engine, settings: ServingSettings) -> "FastAPI":
     app = FastAPI(
         title="convsearch rewriter", version=API_VERSION, lifespan=lifespan, docs_url=None,
         redoc_url=None,
-        responses={status: {"model": ErrorAnswer} for status in (400, 401, 404, 413, 503, 504)},
+        responses={status: {"model": ErrorAnswer} for status in ERRORS},
     )  # fmt: skip
     app.state.rewriter = rewriter
-    app.add_middleware(Gate, settings=settings)  # pyright: ignore[reportArgumentType] - plain ASGI
+    # added last, so the names are looked at first; pyright does not know plain ASGI here
+    app.add_middleware(Gate, settings=settings)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(HostCheck, hosts=hosts, refuse=foreign)  # pyright: ignore[reportArgumentType]
 
     def refusal(status: int, message: str) -> JSONResponse:
         headers = {"Retry-After": "1"} if status == 503 else None
