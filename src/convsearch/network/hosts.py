@@ -6,11 +6,11 @@ numbers cannot be made to mean another machine.
 """
 
 import ipaddress
+import re
 import socket
 from collections.abc import Awaitable, Callable, Iterable, MutableMapping, Sequence
 from dataclasses import dataclass
 from typing import Any
-from urllib.parse import urlsplit
 
 from convsearch.listening import is_loopback
 
@@ -20,6 +20,11 @@ Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
 App = Callable[[Scope, Receive, Send], Awaitable[None]]
 _SHOWN_CHARS = 100
+_NAME = r"(?:\[(?P<address>[^][\s]+)\]|(?P<name>[\w.-]+))(?::\d*)?"
+_FORMS = {
+    b"host": re.compile(_NAME, re.ASCII),
+    b"origin": re.compile("https?://" + _NAME, re.ASCII | re.IGNORECASE),
+}
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -35,11 +40,11 @@ class Hosts:
         """Why a request with these headers is not answered; None where it is. A request without
         Host comes from no browser, and passes."""
         for name, value in headers:
-            if name not in (b"host", b"origin"):
+            if (form := _FORMS.get(name)) is None:
                 continue
             said = value.decode("latin-1")
-            host = _host_of(said if name == b"origin" else f"//{said}")
-            if host is None or not self._passes(host):
+            found = form.fullmatch(said)
+            if found is None or not self._passes(found["address"] or found["name"]):
                 what = name.decode().capitalize()
                 shown = said if len(said) <= _SHOWN_CHARS else f"{said[:_SHOWN_CHARS]}..."
                 return (
@@ -50,6 +55,7 @@ class Hosts:
         return None
 
     def _passes(self, host: str) -> bool:
+        host = host.lower().rstrip(".")
         if host in self.names or is_loopback(host):
             return True
         try:
@@ -91,12 +97,3 @@ class HostCheck:
                 await self._refuse(said)(scope, receive, send)
                 return
         await self._app(scope, receive, send)
-
-
-def _host_of(url: str) -> str | None:
-    """The name in a URL, without port and brackets; None where there is none."""
-    try:
-        parts = urlsplit(url)
-        return parts.hostname.rstrip(".") if parts.hostname and not parts.username else None
-    except ValueError:
-        return None
