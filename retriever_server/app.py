@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -44,6 +45,7 @@ from retriever_server.parts import DegradedError, Partial, whole
 from retriever_server.request_log import RequestLog
 from retriever_server.settings import DEFAULT_INDEX
 from retriever_server.turns import Turns
+from retriever_server.watch import IndexChangedError, IndexWatch
 
 API_VERSION = "1"
 ANSWER_THREADS = 2
@@ -89,6 +91,7 @@ def create_app(
     api_key: str | None = None,
     limits: Limits | None = None,
     check: BackgroundCheck | None = None,
+    watch: IndexWatch | None = None,
     hosts: Hosts | None = None,
 ) -> FastAPI:
     """The service over loaded engines.
@@ -96,7 +99,8 @@ def create_app(
     backend, qrels, name: the index of requests that name none; further: others, by the name of
     `/retrieve?index=`. qrels: gold passages of the query ids that clients may send; without them
     clients send `gold_ids`. api_key: asked of every request but the health checks; None asks for
-    nothing. check: of the indexes' files, begins after the first queries. hosts: by which the
+    nothing. check: of the indexes' files, begins after the first queries. watch: whether they
+    are still those that were opened. hosts: by which the
     service may be asked; None takes every name. Nothing in the service is
     keyed by query id, text or batch: a query id that is sent eight times with eight rewrites gets
     eight answers.
@@ -113,6 +117,7 @@ def create_app(
         max_batch_queries=limits.max_batch_queries,
         metrics=metrics,
         damage=check.damage,
+        watch=watch,
     )
 
     @asynccontextmanager
@@ -182,7 +187,8 @@ def create_app(
         hits = await corpus.queue.partial_search(texts, asked.depth, max_length=asked.max_length)
         await turns.take()
         _check_whole(hits, asked)
-        body = await asyncio.to_thread(documents_body, corpus.engine, hits, asked)
+        write = partial(documents_body, corpus.engine, hits, asked)
+        body = await asyncio.to_thread(corpus.guarded, write)
         return json_response(body, headers=corpus.headers)
 
     @app.post("/passages", response_model=PassagesResponse, responses=_WORK_ERRORS)
@@ -195,7 +201,7 @@ def create_app(
         def body() -> bytes:
             return passages_body(corpus.engine.passages(asked.doc_ids))
 
-        return json_response(await asyncio.to_thread(body), headers=corpus.headers)
+        return json_response(await asyncio.to_thread(corpus.guarded, body), headers=corpus.headers)
 
     return app
 
@@ -267,6 +273,11 @@ def _answer_errors_with_sentences(app: FastAPI, metrics: Metrics) -> None:
     async def shards_missing(_: Request, failure: DegradedError) -> Response:
         metrics.rejected("degraded")
         return degraded(failure)
+
+    @app.exception_handler(IndexChangedError)
+    async def index_changed(_: Request, failure: IndexChangedError) -> Response:
+        metrics.rejected("damaged")
+        return error(503, str(failure))
 
     @app.exception_handler(DataError)
     async def bad_ids(_: Request, failure: DataError) -> Response:

@@ -28,10 +28,11 @@ from convsearch.network.hosts import hosts_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.flags import parser, settings_of
-from retriever_server.integrity import BackgroundCheck
+from retriever_server.integrity import READ_AGAIN_S, BackgroundCheck
 from retriever_server.loading import load_backend
 from retriever_server.log_output import json_log
 from retriever_server.settings import ServerSettings
+from retriever_server.watch import IndexWatch
 
 __all__ = ["ServerSettings", "load_backend", "main", "serve"]
 
@@ -68,10 +69,13 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
 
 def _run(settings: ServerSettings, listener: socket.socket) -> bool:
     """Returns whether an engine call was still running at the end."""
+    named = {settings.name: settings, **settings.further}
+    # made first: what is opened must be what is watched
+    watch = IndexWatch({name: one.watched for name, one in named.items()})
     if settings.sharding is None:
         backend, qrels = load_backend(settings)
         further = {name: load_backend(one) for name, one in settings.further.items()}
-        return _answer(settings, listener, backend, qrels, further)
+        return _answer(settings, listener, backend, qrels, further, watch)
     from retriever_server.shards.fleet import Fleet
 
     with Fleet(settings.sharding, deadline_s=settings.deadline_s) as fleet:
@@ -80,7 +84,7 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
             name: load_backend(one, open_index=fleet.open) for name, one in settings.further.items()
         }
         fleet.start()
-        return _answer(settings, listener, backend, qrels, further)
+        return _answer(settings, listener, backend, qrels, further, watch)
 
 
 def _answer(
@@ -89,6 +93,7 @@ def _answer(
     backend: Retriever,
     qrels: Qrels | None,
     further: Mapping[str, tuple[Retriever, Qrels | None]],
+    watch: IndexWatch,
 ) -> bool:
     """Answers requests until a signal; returns as `_run`."""
     try:
@@ -101,6 +106,7 @@ def _answer(
         raise DependencyError(
             f"{error.name} is not installed; run pip install 'convsearch[retriever]'"
         ) from None
+    watch.settle()
     sys.setswitchinterval(SWITCH_S)
     app = create_app(
         backend,
@@ -110,6 +116,7 @@ def _answer(
         api_key=settings.api_key,
         limits=Limits(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
         check=_check_of(settings),
+        watch=watch,
         hosts=hosts_of(
             listener.getsockname()[0],
             has_key=settings.api_key is not None,
@@ -137,11 +144,10 @@ def _answer(
 
 
 def _check_of(settings: ServerSettings) -> BackgroundCheck:
-    """Of all indexes, or of none where they were read before serving."""
-    if settings.verify:
-        return BackgroundCheck({})
+    """Of all indexes; where they were read before serving, it begins with the rest."""
     named = {settings.name: settings, **settings.further}
-    return BackgroundCheck({name: one.folders for name, one in named.items()})
+    folders = {name: one.folders for name, one in named.items()}
+    return BackgroundCheck(folders, again_s=READ_AGAIN_S, is_read=settings.verify)
 
 
 def spare_the_collector() -> None:

@@ -46,6 +46,11 @@ class IndexSettings:
         """The index, or the two that are fused."""
         return [self.index_path, *([self.fuse_with] if self.fuse_with else [])]
 
+    @property
+    def watched(self) -> list[Path]:
+        """All that the ranks depend on: also the query encoder."""
+        return [*self.folders, *([self.encoder_path] if self.encoder_path else [])]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
