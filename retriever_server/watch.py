@@ -3,8 +3,8 @@
 What is searched is mapped into memory, so a byte that somebody writes into a file is searched at
 once, and no hash that was compared before knows of it. Inode, size and time of change of each file
 are compared with those at the start around every call of an engine: afterwards, so that no answer
-from changed bytes leaves, and before, because reading behind the end of a file that became shorter
-ends the process (SIGBUS).
+from changed bytes leaves, and before, because reading behind the end of a file that became shorter,
+or at an offset that was changed, ends the process (SIGBUS, SIGSEGV).
 
 A file that was deleted, or replaced by another of its name, is no change: what is mapped is the old
 one, which is still whole. A change that sets the time of change back is found by
@@ -21,8 +21,9 @@ from typing import NamedTuple, TypeVar
 from convsearch.errors import DataError, EngineError
 
 T = TypeVar("T")
-FRESH_S = 0.05
-"""So old a look is good enough before a call; after it there is always a new one."""
+FRESH_S = 0.002
+"""So old a look is good enough before a call: where calls follow each other, the one after the
+last. After a call there is always a new one."""
 REMEDY = (
     'copy it again, or rebuild it with "convsearch index", and start the server again; an index '
     "that is served is replaced as a whole folder, never written into"
