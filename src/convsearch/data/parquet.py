@@ -8,7 +8,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from convsearch.errors import DataError, DependencyError
-from convsearch.files import Qrels, gold_ids
+from convsearch.files import Qrels, gold_ids, writing
 from convsearch.prompts.rewrite import TrainedStyle, rewrite_messages
 from convsearch.types import Question, Turn
 
@@ -162,7 +162,8 @@ def _write(path: Path, rows: list[dict[str, object]], columns: "dict[str, pa.Dat
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
         table = arrow.Table.from_pylist(rows, schema=arrow.schema(columns))
-        parquet.write_table(table, temporary)
+        with writing(path):
+            parquet.write_table(table, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

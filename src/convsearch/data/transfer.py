@@ -15,7 +15,7 @@ import stamina
 
 from convsearch.data.catalogue import RawFile
 from convsearch.errors import DataError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, writing
 
 _SPARE_BYTES = 2**26
 
@@ -91,7 +91,7 @@ class Transfer:
             _write_note(self._part, self._url, response, total)
             at = start
             try:
-                with self._part.open("r+b" if start else "wb") as out:
+                with writing(self._part), self._part.open("r+b" if start else "wb") as out:
                     out.seek(start)
                     for block in response.iter_bytes():
                         out.write(block)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convsearch.errors import CheckpointError, MissingFileError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, writing
 
 Shapes = dict[str, tuple[int, ...]]
 _DTYPES = {"F32": "float32", "BF16": "bfloat16", "F16": "float16"}
@@ -71,7 +71,8 @@ def publish(source: Path, target: Path, *, like: Path) -> Path:
         )
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
+    with writing(target):
+        shutil.copytree(source, temporary)
     declare_dtype(temporary)
     shutil.rmtree(target, ignore_errors=True)
     temporary.rename(target)

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 from convsearch.errors import CheckpointError, ConfigError, DependencyError
+from convsearch.files import writing
 from convsearch.passport import write_passport
 from convsearch.train.checkpoint import declare_dtype, require_model
 from convsearch.train.device import require_verl
@@ -170,8 +171,9 @@ def add_adapter(adapter: Path, base: Path, target: Path) -> None:
     for name in target.glob("*.safetensors*"):
         name.unlink()
     shutil.rmtree(target / ADAPTER, ignore_errors=True)
-    merged.to(torch.bfloat16).save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    with writing(target):
+        merged.to(torch.bfloat16).save_pretrained(target)
+        tokenizer.save_pretrained(target)
 
 
 def _model_beside(source: TrainedFolder, adapter: Path, work: Path) -> Path:
