@@ -46,7 +46,8 @@ class Gate:
         self._in_flight += 1
         try:
             try:
-                body = await asyncio.wait_for(self._read(receive), self._settings.deadline_s)
+                read = self._read(scope, receive)
+                body = await asyncio.wait_for(read, self._settings.deadline_s)
             except asyncio.TimeoutError:
                 said = f"no whole request within {self._settings.deadline_s:g} s; send it faster"
                 await _refuse(send, 504, said, {"Connection": "close"})
@@ -70,9 +71,12 @@ class Gate:
         # compare_digest takes as long for a wrong key as for a nearly right one
         return any(hmac.compare_digest(key, self._settings.api_key.encode()) for key in sent)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body; None where it is too large."""
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The body; None where it is too large, or says that it will be."""
         body = bytearray()
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._settings.max_body_bytes:
+            return None
         while True:
             message = await receive()
             body += message.get("body", b"")
