@@ -26,7 +26,7 @@ def held(folder: Path, settings: Mapping[str, object]) -> Iterator[None]:
     Raises ConfigError where another process works here or where the folder is of other settings.
     """
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

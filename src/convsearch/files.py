@@ -91,7 +91,8 @@ def atomic_write(path: Path) -> Iterator[IO[str]]:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with writing(path), temporary.open("wb") as raw:
+        temporary.unlink(missing_ok=True)  # also a link that somebody put there
+        with writing(path), temporary.open("xb") as raw:
             if path.suffix == ".gz":  # no name, no time: the same content gives the same bytes
                 zipped = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0)
                 with zipped, io.TextIOWrapper(zipped, encoding="utf-8", newline="\n") as out:
@@ -143,6 +144,8 @@ def parse_json(line: str, where: str) -> Record:
         record = json.loads(line)
     except json.JSONDecodeError as error:
         raise DataError(f"{where}: not valid JSON ({error.msg}); mend the line") from None
+    except (ValueError, RecursionError) as error:  # a number of thousands of digits; deep nesting
+        raise DataError(f"{where}: not read as JSON ({error}); mend the line") from None
     if not isinstance(record, dict):
         raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
     return record

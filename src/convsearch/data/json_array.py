@@ -52,6 +52,8 @@ def _entries(text: IO[str], path: Path) -> Iterator[tuple[str, Record]]:
                 ) from None
             buffer, at = buffer[at:] + block, 0
             continue
+        except (ValueError, RecursionError) as error:  # digits by thousands; deep nesting
+            raise DataError(f"{path}: entry {number + 1} is not read ({error})") from None
         number += 1
         if not isinstance(value, dict):
             raise DataError(f"{path}: entry {number} is not an object; fetch it again")

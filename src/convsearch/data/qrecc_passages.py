@@ -4,17 +4,18 @@ The order is commoncrawl, wayback, wayback-backfill, within each that of the arc
 number in it, from 0, is its id here. Raw ids are addresses of web pages: long, and not unique.
 """
 
-import json
+import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from convsearch.data.archives import archive_errors, bounded_lines
 from convsearch.data.corpus_job import RawPassage
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import field
+from convsearch.files import field, parse_json
 from convsearch.types import Passage
 
+_BUFFER_BYTES = 2**20
 FOLDERS = ("commoncrawl", "wayback", "wayback-backfill")
 
 
@@ -24,16 +25,14 @@ def read_passages_zip(path: Path) -> Iterator[RawPassage]:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; check the path")
     number = 0
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in _members(archive, path):
-                with archive.open(name) as lines:
-                    for line_number, line in enumerate(lines, 1):
-                        if line.strip():
-                            yield _passage(line, number, f"{path}: {name}:{line_number}")
-                            number += 1
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: damaged archive ({error}); remove it to fetch it again") from None
+    with archive_errors(path), zipfile.ZipFile(path) as archive:
+        for name in _members(archive, path):
+            # the stream's own reading of lines within a bound is slow, and stops short of it
+            with io.BufferedReader(archive.open(name), _BUFFER_BYTES) as stream:  # pyright: ignore
+                for line_number, line in enumerate(bounded_lines(stream, f"{path}: {name}"), 1):
+                    if line.strip():
+                        yield _passage(line, number, f"{path}: {name}:{line_number}")
+                        number += 1
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> list[str]:
@@ -54,11 +53,9 @@ def _members(archive: zipfile.ZipFile, path: Path) -> list[str]:
 
 def _passage(line: bytes, number: int, where: str) -> RawPassage:
     try:
-        record = json.loads(line)
-    except (json.JSONDecodeError, UnicodeDecodeError) as error:
-        raise DataError(f"{where}: not valid JSON ({error}); fetch the archive again") from None
-    if not isinstance(record, dict):
-        raise DataError(f"{where}: expected a JSON object, found {type(record).__name__}")
+        record = parse_json(line.decode("utf-8"), where)
+    except UnicodeDecodeError:
+        raise DataError(f"{where}: not UTF-8; fetch the archive again") from None
     text = field(record, "contents", str, where)
     return RawPassage(
         raw_id=field(record, "id", str, where),
