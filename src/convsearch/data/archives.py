@@ -44,7 +44,7 @@ def archive_errors(path: Path) -> Iterator[None]:
         raise DataError(f"{path}: {error}; fetch the archive that is published") from None
 
 
-def bounded_lines(stream: IO[bytes], where: str) -> Iterator[bytes]:
+def bounded_lines(stream: IO[bytes] | gzip.GzipFile, where: str) -> Iterator[bytes]:
     """The lines of a stream. Raises DataError for one that is longer than any text here."""
     number = 0
     while line := stream.readline(MAX_LINE_BYTES):
