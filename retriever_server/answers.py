@@ -18,7 +18,10 @@ _JSON = "application/json"
 def error(status: int, sentence: str, *, headers: Mapping[str, str] | None = None) -> Response:
     """`{"error": sentence}`: the form of every answer of 400 and above."""
     return Response(
-        _bytes({"error": sentence}), status, headers=dict(headers or {}), media_type=_JSON
+        _bytes(error_form(status, sentence)),
+        status,
+        headers=dict(headers or {}),
+        media_type=_JSON,
     )
 
 
@@ -26,6 +29,11 @@ def unknown_passages(failure: UnknownPassageError) -> Response:
     """422 that names all ids of the request that the index does not have."""
     body = {"error": str(failure), "unknown": list(failure.doc_ids)}
     return Response(_bytes(body), 422, media_type=_JSON)
+
+
+def error_form(status: int, sentence: str) -> dict[str, object]:
+    """What is in the body of an error."""
+    return {"error": sentence}
 
 
 def degraded(failure: DegradedError) -> Response:

@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import asynccontextmanager
+from functools import partial
 from http import HTTPStatus
 from typing import Annotated, Any
 
@@ -13,6 +14,7 @@ from starlette.exceptions import HTTPException
 
 from convsearch.errors import DataError, UnknownPassageError
 from convsearch.files import Qrels
+from convsearch.network.hosts import HostCheck, Hosts
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import (
     REQUEST_ID_HEADER,
@@ -44,6 +46,7 @@ from retriever_server.parts import DegradedError, Partial, whole
 from retriever_server.request_log import RequestLog
 from retriever_server.settings import DEFAULT_INDEX
 from retriever_server.turns import Turns
+from retriever_server.watch import IndexChangedError, IndexWatch
 
 API_VERSION = "1"
 ANSWER_THREADS = 2
@@ -61,7 +64,10 @@ def _errors(**described: str) -> Responses:
     }
 
 
-_KEY_ERRORS = _errors(_401="the API key is missing or wrong")
+_KEY_ERRORS = _errors(
+    _401="the API key is missing or wrong",
+    _403="no key is asked for, and Host or Origin is not a name of this server",
+)
 _READY_ERRORS = _errors(_404="no such index", _503="not ready to answer queries")
 _WORK_ERRORS = _KEY_ERRORS | _errors(
     _404="an unknown index, or a query id without gold passage",
@@ -86,13 +92,17 @@ def create_app(
     api_key: str | None = None,
     limits: Limits | None = None,
     check: BackgroundCheck | None = None,
+    watch: IndexWatch | None = None,
+    hosts: Hosts | None = None,
 ) -> FastAPI:
     """The service over loaded engines.
 
     backend, qrels, name: the index of requests that name none; further: others, by the name of
     `/retrieve?index=`. qrels: gold passages of the query ids that clients may send; without them
     clients send `gold_ids`. api_key: asked of every request but the health checks; None asks for
-    nothing. check: of the indexes' files, begins after the first queries. Nothing in the service is
+    nothing. check: of the indexes' files, begins after the first queries. watch: whether they
+    are still those that were opened. hosts: by which the
+    service may be asked; None takes every name. Nothing in the service is
     keyed by query id, text or batch: a query id that is sent eight times with eight rewrites gets
     eight answers.
 
@@ -108,6 +118,7 @@ def create_app(
         max_batch_queries=limits.max_batch_queries,
         metrics=metrics,
         damage=check.damage,
+        watch=watch,
     )
 
     @asynccontextmanager
@@ -131,6 +142,11 @@ def create_app(
     )
     app.state.stopping = False
     app.state.searching = corpora.searching
+
+    def foreign(sentence: str) -> Response:
+        metrics.rejected("host")
+        return error(403, sentence)
+
     app.add_middleware(
         BodyLimit,
         max_bytes=limits.max_body_bytes,
@@ -140,6 +156,7 @@ def create_app(
     app.add_middleware(Deadline, deadline_s=limits.deadline_s, turns=turns, metrics=metrics)
     app.add_middleware(InFlightLimit, max_in_flight=limits.max_in_flight, metrics=metrics)
     app.add_middleware(ApiKey, key=api_key, metrics=metrics)
+    app.add_middleware(HostCheck, hosts=hosts, refuse=foreign)
     app.add_middleware(RequestLog, metrics=metrics)  # added last, so it is around the others
     _answer_errors_with_sentences(app, metrics)
     _add_health(app, corpora, check, metrics)
@@ -171,7 +188,8 @@ def create_app(
         hits = await corpus.queue.partial_search(texts, asked.depth, max_length=asked.max_length)
         await turns.take()
         _check_whole(hits, asked)
-        body = await asyncio.to_thread(documents_body, corpus.engine, hits, asked)
+        write = partial(documents_body, corpus.engine, hits, asked)
+        body = await asyncio.to_thread(corpus.guarded, write)
         return json_response(body, headers=corpus.headers)
 
     @app.post("/passages", response_model=PassagesResponse, responses=_WORK_ERRORS)
@@ -184,7 +202,7 @@ def create_app(
         def body() -> bytes:
             return passages_body(corpus.engine.passages(asked.doc_ids))
 
-        return json_response(await asyncio.to_thread(body), headers=corpus.headers)
+        return json_response(await asyncio.to_thread(corpus.guarded, body), headers=corpus.headers)
 
     return app
 
@@ -260,6 +278,11 @@ def _answer_errors_with_sentences(app: FastAPI, metrics: Metrics) -> None:
     @app.exception_handler(UnknownPassageError)
     async def unknown_ids(_: Request, failure: UnknownPassageError) -> Response:
         return unknown_passages(failure)
+
+    @app.exception_handler(IndexChangedError)
+    async def index_changed(_: Request, failure: IndexChangedError) -> Response:
+        metrics.rejected("damaged")
+        return error(503, str(failure))
 
     @app.exception_handler(DataError)
     async def bad_ids(_: Request, failure: DataError) -> Response:

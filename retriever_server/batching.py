@@ -10,19 +10,32 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import Executor
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
+from typing import Protocol, TypeVar, runtime_checkable
 
 from convsearch.errors import EngineError
 from convsearch.retrieval.protocol import Retriever
 from convsearch.types import Hit
 from retriever_server.metrics import QueueMetrics
 from retriever_server.parts import DegradedError, Partial, PartlyAnswering, whole
+from retriever_server.watch import IndexChangedError
 
 Ranks = list["int | None"]
 Lists = list[list[Hit]]
 _Golds = Sequence[Sequence[str]]
+T = TypeVar("T")
 CPU = "cpu"
 """Of an engine without an accelerator."""
+
+
+class Guard(Protocol):
+    """Does work that reads an index; see `IndexWatch.guarded`."""
+
+    def __call__(self, work: Callable[[], T]) -> T: ...
+
+
+def unguarded(work: Callable[[], T]) -> T:
+    """Of an engine without files."""
+    return work()
 
 
 @runtime_checkable
@@ -69,14 +82,21 @@ class SearchQueue:
     """Searches one engine for many requests. Use it from one event loop."""
 
     def __init__(
-        self, engine: Retriever, thread: Executor, *, max_queries: int, metrics: QueueMetrics
+        self,
+        engine: Retriever,
+        thread: Executor,
+        *,
+        max_queries: int,
+        metrics: QueueMetrics,
+        guard: Guard = unguarded,
     ) -> None:
         """thread: an executor of one thread; engines of one device share it. max_queries: of one
-        engine call, unless a single request has more."""
+        engine call, unless a single request has more. guard: that each call is done by."""
         self._engine = engine
         self._thread = thread
         self._max_queries = max_queries
         self._metrics = metrics
+        self._guard = guard
         self._waiting: list[_Job] = []
         self._worker: asyncio.Task[None] | None = None
         self._calls = 0
@@ -166,7 +186,8 @@ class SearchQueue:
         await asyncio.wait([call])
         self._metrics.searched(len(batch), len(queries), time.monotonic() - start)
         if error := call.exception():
-            if len(batch) == 1 or isinstance(error, DegradedError):  # which is nobody's fault
+            nobodys_fault = isinstance(error, DegradedError | IndexChangedError)
+            if len(batch) == 1 or nobodys_fault:
                 for job in batch:
                     _fail(job, error)
                 return
@@ -195,7 +216,7 @@ class SearchQueue:
                 engine = self._engine
                 if shape.max_length is not None and isinstance(engine, QueryLengthSettable):
                     engine = engine.with_query_length(shape.max_length)
-                return _search(engine, shape, queries, golds)
+                return self._guard(lambda: _search(engine, shape, queries, golds))
             finally:
                 self._calls -= 1
 

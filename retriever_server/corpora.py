@@ -16,11 +16,12 @@ from convsearch.files import Qrels, gold_ids
 from convsearch.retrieval.info import info_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.wire import FINGERPRINT_HEADER, QRELS_HEADER, IndexCard
-from retriever_server.batching import CPU, SearchQueue, device_of
+from retriever_server.batching import CPU, Guard, SearchQueue, device_of
 from retriever_server.cores import give_way
 from retriever_server.metrics import Metrics
 from retriever_server.parts import DegradedError, PartlyAnswering
 from retriever_server.store import PassageStore
+from retriever_server.watch import IndexWatch
 
 _log = logging.getLogger(__name__)
 _SELF_QUERY = "is anyone there"
@@ -47,9 +48,11 @@ class NotReady:
 class ServedCorpus:
     """A corpus with its queue. `open` and `close` belong to the event loop of the server."""
 
-    def __init__(self, corpus: Corpus, queue: SearchQueue) -> None:
+    def __init__(self, corpus: Corpus, queue: SearchQueue, guard: Guard) -> None:
         self.engine = corpus.engine
         self.queue = queue
+        self.guarded = guard
+        """Does work that reads the index outside of the queue, such as texts of passages."""
         self._qrels = corpus.qrels
         self._self_query: asyncio.Task[None] | None = None
         info = info_of(corpus.engine)
@@ -143,10 +146,12 @@ class Corpora:
 
     def __init__(
         self, corpora: Mapping[str, Corpus], *, max_batch_queries: int, metrics: Metrics,
-        damage: Callable[[str], str | None] = lambda name: None,
+        damage: Callable[[str], str | None] = lambda name: None, watch: IndexWatch | None = None,
     ) -> None:  # fmt: skip
-        """corpora: by name, at least one. damage: see `BackgroundCheck.damage`."""
-        self._damage = damage
+        """corpora: by name, at least one. damage: see `BackgroundCheck.damage`. watch: of the
+        files behind the names."""
+        self._read_damage = damage
+        self._watch = watch = watch or IndexWatch({})
         self._threads: dict[str, ThreadPoolExecutor] = {}
         self._served: dict[str, ServedCorpus] = {}
         for name, corpus in corpora.items():
@@ -155,8 +160,9 @@ class Corpora:
                 self._thread_of(corpus.engine, name),
                 max_queries=max_batch_queries,
                 metrics=metrics.queue(name),
+                guard=partial(watch.guarded, name),
             )
-            self._served[name] = ServedCorpus(corpus, queue)
+            self._served[name] = ServedCorpus(corpus, queue, partial(watch.guarded, name))
         self._first = next(iter(self._served))
 
     def __getitem__(self, name: str | None) -> ServedCorpus:
@@ -198,6 +204,7 @@ class Corpora:
         """Why one of them cannot answer, or None; what lasts before what passes."""
         found: list[NotReady] = []
         for name, served in self._served.items():
+            self._watch.look(name)
             damage = self._damage(name)
             one = NotReady(damage, lasting=True) if damage else served.not_ready
             if one is not None:
@@ -214,6 +221,9 @@ class Corpora:
     def coverage(self) -> dict[str, float]:
         """Share of the passages of each that can be searched now, by name."""
         return {name: served.card.coverage for name, served in self._served.items()}
+
+    def _damage(self, name: str) -> str | None:
+        return self._watch.damage(name) or self._read_damage(name)
 
     def _thread_of(self, engine: Retriever, name: str) -> ThreadPoolExecutor:
         """One thread for the accelerators, one for each engine without any."""

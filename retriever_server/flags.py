@@ -54,6 +54,8 @@ def parser() -> argparse.ArgumentParser:
     )
     add("--allow-unauthenticated", action="store_true",
         help="listen beyond this machine without a key")  # fmt: skip
+    add("--allowed_host", "--allowed-host", action="append", default=[], metavar="NAME",
+        help="a name that clients without a key ask by; may be repeated")  # fmt: skip
     add("--log_file", dest="log_path", type=Path, help="request log; absent: stderr")
     add("--deadline_s", type=float, default=DEFAULT_DEADLINE_S, help="of one request")
     add("--max_in_flight", type=int, default=DEFAULT_MAX_IN_FLIGHT,
@@ -95,6 +97,7 @@ def settings_of(options: argparse.Namespace) -> ServerSettings:
         port=options.port,
         api_key=read_api_key(options.api_key_file, API_KEY_VARIABLE),
         allow_unauthenticated=options.allow_unauthenticated,
+        allowed_hosts=tuple(options.allowed_host),
         log_path=options.log_path,
         deadline_s=options.deadline_s,
         max_in_flight=options.max_in_flight,

@@ -102,7 +102,8 @@ class Metrics:
 
     def rejected(self, reason: str) -> None:
         """A request was not searched: `overload`, `stopping`, `deadline`, `gone`, `key`,
-        `degraded`, `body` (too large alone) or `bodies` (too large with the others)."""
+        `host`, `damaged`, `degraded`, `body` (too large alone) or `bodies` (too large with the
+        others)."""
         self._rejected.labels(reason).inc()
 
     def queue(self, index: str) -> QueueMetrics:

@@ -16,7 +16,6 @@ import socket
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from types import FrameType
 
 if __package__ in (None, ""):  # run as a script: find the two packages of this checkout
     _ROOT = Path(__file__).resolve().parent.parent
@@ -24,22 +23,21 @@ if __package__ in (None, ""):  # run as a script: find the two packages of this 
 
 from convsearch.errors import ConvsearchError, DependencyError, install_command
 from convsearch.files import Qrels
-from convsearch.listening import check_exposure, in_url, listen
+from convsearch.listening import check_exposure, listen
+from convsearch.network.hosts import hosts_of
 from convsearch.retrieval.protocol import Retriever
 from convsearch.retrieval.transport import API_KEY_VARIABLE
 from retriever_server.flags import parser, settings_of
-from retriever_server.integrity import BackgroundCheck
+from retriever_server.integrity import READ_AGAIN_S, BackgroundCheck
 from retriever_server.loading import load_backend
 from retriever_server.log_output import json_log
 from retriever_server.settings import ServerSettings
+from retriever_server.watch import IndexWatch
 
 __all__ = ["ServerSettings", "load_backend", "main", "serve"]
 
 SHUTDOWN_S = 20
 """Time that requests in flight get to finish after a signal."""
-KEEP_ALIVE_S = 75
-"""Idle connections stay open longer than any client keeps them (httpx: 5 s), so that no request is
-sent into one that is being closed."""
 SWITCH_S = 0.0005
 """How long a searching thread may hold the interpreter while the event loop waits for it. A health
 check waits several times, so that Python's 5 ms cost 15 ms in the 99th percentile."""
@@ -71,10 +69,13 @@ def serve(settings: ServerSettings, *, listener: socket.socket | None = None) ->
 
 def _run(settings: ServerSettings, listener: socket.socket) -> bool:
     """Returns whether an engine call was still running at the end."""
+    named = {settings.name: settings, **settings.further}
+    # made first: what is opened must be what is watched
+    watch = IndexWatch({name: one.watched for name, one in named.items()})
     if settings.sharding is None:
         backend, qrels = load_backend(settings)
         further = {name: load_backend(one) for name, one in settings.further.items()}
-        return _answer(settings, listener, backend, qrels, further)
+        return _answer(settings, listener, backend, qrels, further, watch)
     from retriever_server.shards.fleet import Fleet
 
     with Fleet(settings.sharding, deadline_s=settings.deadline_s) as fleet:
@@ -83,17 +84,21 @@ def _run(settings: ServerSettings, listener: socket.socket) -> bool:
             name: load_backend(one, open_index=fleet.open) for name, one in settings.further.items()
         }
         fleet.start()
-        return _answer(settings, listener, backend, qrels, further)
+        return _answer(settings, listener, backend, qrels, further, watch)
 
 
 def _answer(
-    settings: ServerSettings, listener: socket.socket, backend: Retriever, qrels: Qrels | None,
+    settings: ServerSettings,
+    listener: socket.socket,
+    backend: Retriever,
+    qrels: Qrels | None,
     further: Mapping[str, tuple[Retriever, Qrels | None]],
-) -> bool:  # fmt: skip
+    watch: IndexWatch,
+) -> bool:
     """Answers requests until a signal; returns as `_run`."""
     try:
-        import uvicorn
-
+        from convsearch.network.service import ServiceOptions, run_service, url_of
+        from retriever_server.answers import error_form
         from retriever_server.app import create_app
         from retriever_server.corpora import Corpus
         from retriever_server.limits import Limits
@@ -101,6 +106,7 @@ def _answer(
         raise DependencyError(
             f"{error.name} is not installed; run {install_command('retriever')}"
         ) from None
+    watch.settle()
     sys.setswitchinterval(SWITCH_S)
     app = create_app(
         backend,
@@ -110,47 +116,38 @@ def _answer(
         api_key=settings.api_key,
         limits=Limits(deadline_s=settings.deadline_s, max_in_flight=settings.max_in_flight),
         check=_check_of(settings),
+        watch=watch,
+        hosts=hosts_of(
+            listener.getsockname()[0],
+            has_key=settings.api_key is not None,
+            further=(settings.host, *settings.allowed_hosts),
+        ),
     )
-    host, port = listener.getsockname()[:2]
-    url = f"http://{in_url(host)}:{port}"
+    url = url_of(listener)
 
-    class AnnouncingServer(uvicorn.Server):
-        async def startup(self, sockets: list[socket.socket] | None = None) -> None:
-            await super().startup(sockets=sockets)
-            first_queries: asyncio.Task[object] = app.state.first_queries
-            first_queries.add_done_callback(_announce)
-
-        def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-            app.state.stopping = True
-            super().handle_exit(sig, frame)
-
-    def _announce(task: asyncio.Task[object]) -> None:
+    def announce(task: asyncio.Task[object]) -> None:
         if not task.cancelled() and task.exception() is None:
             spare_the_collector()
             print(f"ready: {url}", file=sys.stderr, flush=True)
 
-    # uvicorn raises the signal again when it is done; these handlers make that a quiet end
-    for number in (signal.SIGTERM, signal.SIGINT):
-        signal.signal(number, lambda *_: None)
-    config = uvicorn.Config(
+    def stop() -> None:
+        app.state.stopping = True
+
+    run_service(
         app,
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,  # nothing here asks who the client is
-        timeout_keep_alive=KEEP_ALIVE_S,
-        timeout_graceful_shutdown=SHUTDOWN_S,
+        listener,
+        ServiceOptions(error_form=error_form, shutdown_s=SHUTDOWN_S, own_log=False),
+        on_started=lambda: app.state.first_queries.add_done_callback(announce),
+        on_signal=stop,
     )
-    AnnouncingServer(config).run(sockets=[listener])
     return app.state.searching()
 
 
 def _check_of(settings: ServerSettings) -> BackgroundCheck:
-    """Of all indexes, or of none where they were read before serving."""
-    if settings.verify:
-        return BackgroundCheck({})
+    """Of all indexes; where they were read before serving, it begins with the rest."""
     named = {settings.name: settings, **settings.further}
-    return BackgroundCheck({name: one.folders for name, one in named.items()})
+    folders = {name: one.folders for name, one in named.items()}
+    return BackgroundCheck(folders, again_s=READ_AGAIN_S, is_read=settings.verify)
 
 
 def spare_the_collector() -> None:

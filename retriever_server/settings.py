@@ -46,6 +46,11 @@ class IndexSettings:
         """The index, or the two that are fused."""
         return [self.index_path, *([self.fuse_with] if self.fuse_with else [])]
 
+    @property
+    def watched(self) -> list[Path]:
+        """All that the ranks depend on: also the query encoder."""
+        return [*self.folders, *([self.encoder_path] if self.encoder_path else [])]
+
 
 @dataclass(frozen=True, kw_only=True)
 class ShardSettings:
@@ -84,6 +89,8 @@ class ServerSettings(IndexSettings):
     """What clients must send; None asks for nothing."""
     allow_unauthenticated: bool = False
     """Listen beyond this machine without a key."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may ask beside the server's own; only looked at without a key."""
     log_path: Path | None = None
     """File of the request log, appended to; None takes stderr."""
     deadline_s: float = DEFAULT_DEADLINE_S

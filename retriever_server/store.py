@@ -23,8 +23,10 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import DataError
+from convsearch.files import writing
 from convsearch.retrieval.checks import refuse_unknown
 from convsearch.types import Passage
+from retriever_server.saving import save_array
 
 _PASSAGES, _IDS = "passages.jsonl", "doc_ids.txt"
 _OFFSETS, _ID_OFFSETS = "offsets.npy", "doc_id_offsets.npy"
@@ -55,7 +57,12 @@ def write_store(folder: Path, passages: Iterable[Passage]) -> Iterator[Passage]:
     Raises RepeatedIdError at the end where an id occurs twice.
     """
     ends, id_ends = array("q", [0]), array("q", [0])
-    with (folder / _PASSAGES).open("wb") as out, (folder / _IDS).open("wb") as ids:
+    with (
+        writing(folder / _IDS),
+        (folder / _IDS).open("wb") as ids,
+        writing(folder / _PASSAGES),
+        (folder / _PASSAGES).open("wb") as out,
+    ):
         for passage in passages:
             ends.append(ends[-1] + out.write(passage_line(passage)))
             id_ends.append(id_ends[-1] + ids.write(passage.doc_id.encode() + b"\n"))
@@ -69,17 +76,17 @@ def finish_store(folder: Path, ends: Int64s, id_ends: Int64s) -> None:
     ends, id_ends: 0 and the end of each line of the passages and of the ids, in bytes.
     Raises RepeatedIdError where an id occurs twice.
     """
-    np.save(folder / _OFFSETS, ends.astype(np.int64))
-    np.save(folder / _ID_OFFSETS, id_ends.astype(np.int64))
+    save_array(folder / _OFFSETS, ends.astype(np.int64))
+    save_array(folder / _ID_OFFSETS, id_ends.astype(np.int64))
     num_passages = len(ends) - 1
     hashes = np.empty(num_passages, dtype=np.uint64)
     with (folder / _IDS).open("rb") as ids:
         for position, line in enumerate(ids):
             hashes[position] = _hash(line[:-1])
     positions = np.argsort(hashes, kind="stable").astype(np.int32)
-    np.save(folder / _HASHES, hashes[positions])
-    np.save(folder / _POSITIONS, positions)
-    np.save(folder / _ORDER, _id_order(folder / _IDS, num_passages))
+    save_array(folder / _HASHES, hashes[positions])
+    save_array(folder / _POSITIONS, positions)
+    save_array(folder / _ORDER, _id_order(folder / _IDS, num_passages))
 
 
 def _hash(doc_id: bytes) -> int:
@@ -105,7 +112,7 @@ def _id_order(path: Path, num_ids: int) -> npt.NDArray[np.int32]:
 
 
 def _write_run(path: Path, ids: Iterable[bytes], start: int) -> Path:
-    with path.open("wb") as out:
+    with writing(path), path.open("wb") as out:
         for doc_id, position in sorted((line[:-1], start + i) for i, line in enumerate(ids)):
             out.write(b"%s\t%d\n" % (doc_id, position))
     return path

@@ -18,7 +18,7 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import DataError, MissingFileError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, writing
 from convsearch.passport import sha256_of
 from retriever_server.cores import num_cores
 from retriever_server.dense import kernels
@@ -36,6 +36,7 @@ from retriever_server.dense.formats import (
     item_bytes,
 )
 from retriever_server.parts import Rows
+from retriever_server.saving import save_array
 
 FORMAT_VERSION = 2
 """Of the folder of vectors; 1 was a single float32 file."""
@@ -95,7 +96,7 @@ def write_shard(folder: Path, number: int, values_ND: Floats, name: Format) -> S
     data = stream.getbuffer()
     path = folder / shard_name(number)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
-    with temporary.open("wb") as out:
+    with writing(path), temporary.open("wb") as out:
         out.write(data)
         out.flush()
         os.fsync(out.fileno())
@@ -110,8 +111,8 @@ def finish_vectors(
     opened = [_open_shard(folder, shard, dim, name) for shard in shards]
     mean_D = _mean(opened, name).astype(np.float32)
     rows = [_extents(raw, mean_D, name) for raw in opened]
-    np.save(folder / _MEAN, mean_D, allow_pickle=False)
-    np.save(folder / _EXTENTS, np.concatenate(rows), allow_pickle=False)
+    save_array(folder / _MEAN, mean_D)
+    save_array(folder / _EXTENTS, np.concatenate(rows))
     manifest = {
         "format": "convsearch-vectors",
         "format_version": FORMAT_VERSION,

@@ -9,10 +9,12 @@ import numpy as np
 import numpy.typing as npt
 
 from convsearch.errors import DataError
+from convsearch.files import writing
 from retriever_server.bm25.arrays import BLOCK, MAX_PASSAGES, TF_OVERFLOW, array_path
 from retriever_server.bm25.similarity import caps, inverse_norms
 from retriever_server.bm25.terms import Keys
 from retriever_server.indexing.bm25_parts import IDS, PASSAGES, PartArrays, open_part
+from retriever_server.saving import mapped_array, save_array
 from retriever_server.store import finish_store
 
 RANGE_POSTINGS = 4_000_000
@@ -36,21 +38,21 @@ def merge_parts(
     parts = [open_part(folder) for folder in folders]
     _merge_stores(folders, parts, out)
     lengths = np.concatenate([part.lengths for part in parts])
-    np.save(array_path(out, "lengths"), lengths)
+    save_array(array_path(out, "lengths"), lengths)
     num_tokens, num_searchable = np.sum([part.counts for part in parts], axis=0).tolist()
     if num_tokens == 0:
         raise DataError("no passage holds a word that can be searched for")
     keys, num_postings, num_entries = _vocabulary(parts)
-    np.save(array_path(out, "keys"), keys)
+    save_array(array_path(out, "keys"), keys)
     term_postings = np.concatenate([[0], np.cumsum(num_postings)])
-    np.save(array_path(out, "term_postings"), term_postings)
+    save_array(array_path(out, "term_postings"), term_postings)
     term_entries = np.concatenate([[0], np.cumsum(num_entries)])
     if len(lengths) > MAX_PASSAGES or term_entries[-1] >= 2**32:
         raise DataError(
             f"{len(lengths)} passages are more than one index holds; split the corpus and "
             "serve the parts as shards"
         )
-    np.save(array_path(out, "term_entries"), term_entries.astype(np.uint32))
+    save_array(array_path(out, "term_entries"), term_entries.astype(np.uint32))
     norms = inverse_norms(k1, b, num_tokens, num_searchable)
     _merge_postings(
         parts, out, keys, term_postings, int(num_entries.sum()), norms[lengths], on_progress
@@ -66,7 +68,7 @@ def merge_parts(
 
 def _merge_stores(folders: Sequence[Path], parts: Sequence[PartArrays], out: Path) -> None:
     for name in (PASSAGES, IDS):
-        with (out / name).open("wb") as whole:
+        with writing(out / name), (out / name).open("wb") as whole:
             for folder in folders:
                 with (folder / name).open("rb") as piece:
                     shutil.copyfileobj(piece, whole, 2**20)
@@ -113,9 +115,7 @@ def _merge_postings(
     shapes |= {"entry_blocks": num_entries, "entry_sizes": num_entries, "entry_caps": num_entries}
     types = {"docs": np.uint16, "entry_blocks": np.uint16, "entry_sizes": np.uint16}
     files = {
-        name: np.lib.format.open_memmap(
-            array_path(out, name), mode="w+", dtype=types.get(name, np.uint8), shape=(size,)
-        )
+        name: mapped_array(array_path(out, name), types.get(name, np.uint8), size)
         for name, size in shapes.items()
     }
     overflow_at, overflow_tf = [], []
@@ -140,8 +140,8 @@ def _merge_postings(
             on_progress(posting / num_postings)
     for file in files.values():
         file.flush()
-    np.save(array_path(out, "overflow_at"), np.concatenate(overflow_at))
-    np.save(array_path(out, "overflow_tf"), np.concatenate(overflow_tf).astype(np.int32))
+    save_array(array_path(out, "overflow_at"), np.concatenate(overflow_at))
+    save_array(array_path(out, "overflow_tf"), np.concatenate(overflow_tf).astype(np.int32))
 
 
 def _range_of(

@@ -14,12 +14,14 @@ from typing import NamedTuple
 import numpy as np
 import numpy.typing as npt
 
+from convsearch.files import writing
 from convsearch.passages import parse_passage
 from convsearch.texts import parse_json
 from retriever_server.analyzer import Analyzer
 from retriever_server.bm25.arrays import BLOCK
 from retriever_server.bm25.similarity import length_codes
 from retriever_server.bm25.terms import term_keys
+from retriever_server.saving import save_array
 from retriever_server.store import passage_line
 
 Line = tuple[str, str]
@@ -60,7 +62,12 @@ def write_part(folder: Path, lines: Sequence[Line], first_block: int) -> int:
         local: dict[str, int] = {}
         terms, docs, tfs = [], [], []
         lengths, line_sizes, id_sizes = [], [], []
-        with (making / PASSAGES).open("wb") as out, (making / IDS).open("wb") as ids:
+        with (
+            writing(folder / IDS),
+            (making / IDS).open("wb") as ids,
+            writing(folder / PASSAGES),
+            (making / PASSAGES).open("wb") as out,
+        ):
             for position, (where, line) in enumerate(lines):
                 passage = parse_passage(parse_json(line, where), where)
                 counts = Counter(analyze(f"{passage.title} {passage.text}"))
@@ -80,7 +87,7 @@ def write_part(folder: Path, lines: Sequence[Line], first_block: int) -> int:
             counts=np.asarray([sum(lengths), np.count_nonzero(lengths)]),
         )
         for name, array in arrays._asdict().items():
-            np.save(making / f"{name}.npy", array)
+            save_array(making / f"{name}.npy", array)
         making.replace(folder)
     finally:
         shutil.rmtree(making, ignore_errors=True)

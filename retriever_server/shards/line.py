@@ -13,6 +13,7 @@ from ray.serve.exceptions import RayServeException
 from convsearch.errors import EngineError
 from retriever_server.parts import Found, Golds, Ints
 from retriever_server.shards.backend import ShardError
+from retriever_server.watch import IndexChangedError
 
 if TYPE_CHECKING:
     from ray.serve.handle import DeploymentHandle
@@ -64,12 +65,14 @@ class Line:
 
     def call(self, method: str, *args: object) -> object:
         """What the shard answers. Raises ShardError where it does not, EngineError where its
-        engine fails."""
+        engine fails, IndexChangedError where its files were changed."""
         if not self.is_up():
             raise ShardError(f"{self._name} is being restarted")
         try:
             return self._ask(method, *args, timeout_s=self._deadline_s, while_up=True)
         except RayTaskError as error:
+            if isinstance(error.cause, IndexChangedError):
+                raise IndexChangedError(f"{self._name}: {error.cause}") from None
             raise EngineError(f"{self._name}: {error.cause}") from None
         except _LOST as error:
             self._lose(_first_line(error))

@@ -1,12 +1,17 @@
 """What runs in the process of a shard, as an actor of Ray Serve."""
 
 import asyncio
-from collections.abc import Sequence
+import functools
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
 
 from convsearch.errors import ConvsearchError
 from retriever_server.parts import Found, Golds, Ints, Part
 from retriever_server.shards.plan import PartSpec, open_part
+from retriever_server.watch import IndexWatch
+
+T = TypeVar("T")
 
 
 class ShardReplica:
@@ -23,9 +28,12 @@ class ShardReplica:
         """
         self._parts: list[Part] = []
         self._trouble: str | None = None
+        # by place; made before the parts are opened
+        self._watch = IndexWatch({str(i): [spec.index_path] for i, spec in enumerate(specs)})
         self._pool = ThreadPoolExecutor(len(specs), thread_name_prefix="shard")
         try:
             self._parts = [open_part(spec, threads=threads) for spec in specs]
+            self._watch.settle()
         except ConvsearchError as error:
             self._trouble = str(error)
 
@@ -39,11 +47,15 @@ class ShardReplica:
 
     async def count_before(self, index: int, asked: object, golds: Golds, topk: int) -> Ints:
         """See `Part.count_before`. index: place in the list of specs."""
-        return await self._run(lambda: self._parts[index].count_before(asked, golds, topk))
+        part = self._parts[index]
+        return await self._run(index, lambda: part.count_before(asked, golds, topk))
 
     async def best(self, index: int, asked: object, topk: int) -> list[Found]:
         """See `Part.best`; index as above."""
-        return await self._run(lambda: self._parts[index].best(asked, topk))
+        part = self._parts[index]
+        return await self._run(index, lambda: part.best(asked, topk))
 
-    async def _run(self, work):
-        return await asyncio.get_running_loop().run_in_executor(self._pool, work)
+    async def _run(self, index: int, work: Callable[[], T]) -> T:
+        """Raises IndexChangedError where files of the index were changed on this machine."""
+        watched = functools.partial(self._watch.guarded, str(index), work)
+        return await asyncio.get_running_loop().run_in_executor(self._pool, watched)

@@ -13,10 +13,12 @@ the columns of TREC are taken apart in `trec.py`. Passages (`corpus.jsonl`) are 
 passports in `passport.py`.
 """
 
+import errno
 import gzip
 import io
 import json
 import os
+import re
 import shutil
 import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -26,7 +28,7 @@ from pathlib import Path
 from typing import IO, TypeVar
 
 from convsearch import trec
-from convsearch.errors import DataError
+from convsearch.errors import ConvsearchError, DataError, WriteError
 from convsearch.texts import Record, read_jsonl, read_lines
 from convsearch.trec import Qrels, Run
 from convsearch.types import Hit, Message, Rewrite, Turn
@@ -37,13 +39,49 @@ _LARGEST_INT = 2**63 - 1
 _STATUSES = ("ok", "malformed", "failed")
 
 
+_FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
+"""What a disk answers that takes no more, in the middle of a file."""
+_NUMBERS = re.compile(r"(?:\(os error |\[Errno )(\d+)")
+"""The system's number in the words of Rust, of Arrow and of `shutil`."""
+
+
+@contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Where the disk takes no more of what the block writes, raises a WriteError that names this
+    file. The system names none in the middle of a file, numpy gives no number, and libraries in
+    other languages raise what they like."""
+    try:
+        yield
+    except ConvsearchError:
+        raise
+    except Exception as error:
+        if (reason := disk_reason(error)) is None:
+            raise
+        raise WriteError(
+            f"{path}: cannot be written ({reason}); make room or name another place, and give the "
+            "same command again"
+        ) from error
+
+
+def disk_reason(error: Exception) -> str | None:
+    """What a disk that takes no more said, whoever passed it on; None for any other error."""
+    for number in _NUMBERS.findall(str(error)):
+        if int(number) in _FULL:
+            return os.strerror(int(number))
+    if isinstance(error, OSError) and error.errno in _FULL:
+        return error.strerror or str(error)
+    is_numpys = type(error) is OSError and error.errno is None and "requested and" in str(error)
+    return f"{os.strerror(errno.ENOSPC)}: {error}" if is_numpys else None
+
+
 @contextmanager
 def atomic_write(path: Path) -> Iterator[IO[str]]:
     """A text file that appears under its name only when the block ends without an error."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        with temporary.open("wb") as raw:
+        temporary.unlink(missing_ok=True)  # also a link that somebody put there
+        with writing(path), temporary.open("xb") as raw:
             if path.suffix == ".gz":  # no name, no time: the same content gives the same bytes
                 zipped = gzip.GzipFile(fileobj=raw, mode="wb", filename="", mtime=0)
                 with zipped, io.TextIOWrapper(zipped, encoding="utf-8", newline="\n") as out:
@@ -61,7 +99,8 @@ def atomic_write_bytes(path: Path, content: bytes) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{os.getpid()}.tmp")
     try:
-        temporary.write_bytes(content)
+        with writing(path):
+            temporary.write_bytes(content)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

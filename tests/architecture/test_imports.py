@@ -20,6 +20,7 @@ RINGS = {
     "passport": 1,
     "made": 1,
     "listening": 1,
+    "network": 1,
     "prompts": 1,
     "rewards": 1,
     "eval": 1,

@@ -11,6 +11,7 @@ import sys
 from collections.abc import Callable
 
 from convsearch.errors import ConvsearchError
+from convsearch.files import disk_reason
 
 _DISK = frozenset(
     getattr(errno, name)
@@ -38,15 +39,10 @@ def run_door(door: Callable[[], None]) -> None:
     except ConvsearchError as error:
         print(f"error: {error}", file=sys.stderr)
         raise SystemExit(2) from None
-    except OSError as error:
-        if error.errno not in _DISK:
+    except Exception as error:
+        if (sentence := _disk_sentence(error)) is None:
             raise
-        what = error.filename2 or error.filename or "a file"  # of a renaming, the name it was for
-        print(
-            f"error: {what}: cannot be read or written ({error.strerror}); make room, mend "
-            "the permissions, or name another place",
-            file=sys.stderr,
-        )
+        print(f"error: {sentence}", file=sys.stderr)
         raise SystemExit(2) from None
 
 
@@ -62,3 +58,17 @@ def _tell_what_is_kept() -> None:
     if not heard.handlers:
         heard.addHandler(_ToStderr())
         heard.setLevel(logging.INFO)
+
+
+def _disk_sentence(error: Exception) -> str | None:
+    """For an error of a disk or a folder that nobody has made one of; None for any other."""
+    what = "a file"
+    if isinstance(error, OSError) and error.errno in _DISK:
+        what = error.filename2 or error.filename or what  # of a renaming, the name it was for
+        reason = error.strerror
+    elif (reason := disk_reason(error)) is None:
+        return None
+    return (
+        f"{what}: cannot be read or written ({reason}); make room, mend the permissions, or name "
+        "another place"
+    )

@@ -50,6 +50,10 @@ def command(
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="listen beyond this machine without a key")
     ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="a name that clients without a key ask by; may be repeated"),
+    ] = None,
     log_file: Annotated[Path | None, typer.Option(help="request log; absent: stderr")] = None,
     deadline_s: Annotated[float, typer.Option(help="of one request; later is 504")] = 25.0,
     max_in_flight: Annotated[
@@ -85,6 +89,7 @@ def command(
         port=port,
         api_key=read_api_key(api_key_file, API_KEY_VARIABLE),
         allow_unauthenticated=allow_unauthenticated,
+        allowed_hosts=tuple(allowed_host or ()),
         log_path=log_file,
         deadline_s=deadline_s,
         max_in_flight=max_in_flight,

@@ -58,6 +58,10 @@ def command(
     allow_unauthenticated: Annotated[
         bool, typer.Option(help="Listen beyond this machine without a key.")
     ] = False,
+    allowed_host: Annotated[
+        list[str] | None,
+        typer.Option(help="A name that clients without a key ask by; may be repeated."),
+    ] = None,
     device: o.DeviceOption = "auto",
     dtype: o.DtypeOption = "auto",
     workers: o.WorkersOption = 1,
@@ -83,6 +87,7 @@ def command(
         max_batch=max_batch,
         max_in_flight=max_in_flight,
         deadline_s=deadline_s,
+        allowed_hosts=(host, *(allowed_host or ())),
         api_key=read_api_key(api_key_file, API_KEY_VARIABLE),
     )
     check_exposure(

@@ -11,17 +11,15 @@
 The judgements of 2021 are of documents, so documents are the passages of that year.
 """
 
-import gzip
 import html
-import lzma
 import re
 import tarfile
-import zlib
 from collections.abc import Iterator, Set
 from contextlib import contextmanager
 from pathlib import Path
 from typing import IO
 
+from convsearch.data.archives import archive_errors, bounded_lines
 from convsearch.data.cbor import CborError, read_paragraphs
 from convsearch.data.corpus_job import RawPassage
 from convsearch.errors import DataError, MissingFileError
@@ -36,7 +34,8 @@ _TAG = re.compile(r"<[^>]*>")
 def read_marco_passages(path: Path, skipped: Set[str] = frozenset()) -> Iterator[RawPassage]:
     """`id`, tab, `text` a line. skipped: ids (`MARCO_...`) of near duplicates to leave out."""
     with _member(path, ".tsv") as stream:
-        for number, line in enumerate(stream, 1):  # a text wrapper would want to seek
+        # not through a text wrapper, which would want to seek
+        for number, line in enumerate(bounded_lines(stream, str(path)), 1):
             where = f"{path}:{number}"
             raw_id, tab, text = decoded(line, where).rstrip("\r\n").partition("\t")
             if not tab or not raw_id.isdigit():
@@ -51,7 +50,7 @@ def read_car(path: Path) -> Iterator[RawPassage]:
         try:
             for number, (raw_id, text) in enumerate(read_paragraphs(stream), 1):
                 yield _made(f"CAR_{raw_id}", "", text, f"{path}: paragraph {number}")
-        except CborError as error:
+        except (CborError, RecursionError) as error:
             raise DataError(f"{path}: {error}; check the download with --verify") from None
 
 
@@ -118,13 +117,12 @@ def _member(path: Path, suffix: str) -> Iterator[IO[bytes]]:
     """
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; check the path")
-    damaged = (tarfile.TarError, gzip.BadGzipFile, lzma.LZMAError, EOFError, zlib.error)
     try:
         if path.suffix == suffix:
             with path.open("rb", buffering=_BUFFER_BYTES) as stream:
                 yield stream
             return
-        with tarfile.open(path, mode="r|*") as archive:
+        with archive_errors(path), tarfile.open(path, mode="r|*") as archive:
             for member in archive:
                 if member.isfile() and member.name.endswith(suffix):
                     extracted = archive.extractfile(member)
@@ -134,5 +132,3 @@ def _member(path: Path, suffix: str) -> Iterator[IO[bytes]]:
         raise DataError(f"{path}: holds no {suffix} file; fetch it again")
     except UnicodeDecodeError:
         raise DataError(f"{path}: not UTF-8; check the download with --verify") from None
-    except damaged as error:
-        raise DataError(f"{path}: damaged archive ({error}); fetch it again") from None

@@ -11,6 +11,8 @@ from typing import IO
 _OPEN_ARRAY = b"\x9f"
 _BREAK = b"\xff"
 _OPEN_LENGTH = -1
+MAX_TEXT_BYTES = 2**26
+"""A length is believed before its bytes have come; no paragraph is so long."""
 
 
 class CborError(ValueError):
@@ -101,6 +103,8 @@ def _simple(info: int) -> object:
 
 
 def _take(stream: IO[bytes], size: int) -> bytes:
+    if size > MAX_TEXT_BYTES:
+        raise CborError(f"holds a text of {size} bytes")
     block = stream.read(size)
     if len(block) < size:
         raise CborError("ends too early")

@@ -19,7 +19,7 @@ def held(folder: Path) -> Iterator[None]:
     if folder.exists() and not folder.is_dir():
         raise DataError(f"{folder}: is a file, not a folder; name another folder")
     folder.mkdir(parents=True, exist_ok=True)
-    with (folder / LOCK).open("w") as lock:
+    with (folder / LOCK).open("a") as lock:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:

@@ -12,7 +12,7 @@ from types import ModuleType
 from typing import TYPE_CHECKING
 
 from convsearch.errors import DataError, DependencyError, install_command
-from convsearch.files import Qrels, gold_ids
+from convsearch.files import Qrels, gold_ids, writing
 from convsearch.prompts.asking import Asking, as_record, asking_of, parse_asking
 from convsearch.prompts.rewrite import TrainedStyle, rewrite_messages
 from convsearch.types import Question, Turn
@@ -202,7 +202,8 @@ def _write(
         record = {_METADATA: json.dumps(as_record(asking)).encode()} if asking else None
         schema = arrow.schema(columns, metadata=record)
         table = arrow.Table.from_pylist(rows, schema=schema)
-        parquet.write_table(table, temporary)
+        with writing(path):
+            parquet.write_table(table, temporary)
         temporary.replace(path)
     finally:
         temporary.unlink(missing_ok=True)

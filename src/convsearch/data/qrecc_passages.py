@@ -4,17 +4,19 @@ The order is commoncrawl, wayback, wayback-backfill, within each that of the arc
 number in it, from 0, is its id here. Raw ids are addresses of web pages: long, and not unique.
 """
 
+import io
 import zipfile
-import zlib
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
+from convsearch.data.archives import archive_errors, bounded_lines
 from convsearch.data.corpus_job import RawPassage
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import field
 from convsearch.texts import parse_json
 from convsearch.types import Passage
 
+_BUFFER_BYTES = 2**20
 FOLDERS = ("commoncrawl", "wayback", "wayback-backfill")
 
 
@@ -24,16 +26,14 @@ def read_passages_zip(path: Path) -> Iterator[RawPassage]:
     if not path.is_file():
         raise MissingFileError(f"{path}: no such file; check the path")
     number = 0
-    try:
-        with zipfile.ZipFile(path) as archive:
-            for name in _members(archive, path):
-                with archive.open(name) as lines:
-                    for line_number, line in enumerate(lines, 1):
-                        if line.strip():
-                            yield _passage(line, number, f"{path}: {name}:{line_number}")
-                            number += 1
-    except (zipfile.BadZipFile, zlib.error, EOFError) as error:
-        raise DataError(f"{path}: damaged archive ({error}); remove it to fetch it again") from None
+    with archive_errors(path), zipfile.ZipFile(path) as archive:
+        for name in _members(archive, path):
+            # the stream's own reading of lines within a bound is slow, and stops short of it
+            with io.BufferedReader(archive.open(name), _BUFFER_BYTES) as stream:  # pyright: ignore
+                for line_number, line in enumerate(bounded_lines(stream, f"{path}: {name}"), 1):
+                    if line.strip():
+                        yield _passage(line, number, f"{path}: {name}:{line_number}")
+                        number += 1
 
 
 def _members(archive: zipfile.ZipFile, path: Path) -> list[str]:

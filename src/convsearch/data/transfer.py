@@ -89,6 +89,8 @@ class Transfer:
             total = _total(response, start)
             _check_room(self._part.parent, self._file, total, start)
             _write_note(self._part, self._url, response, total)
+            if self._part.is_symlink():  # that somebody put there: not written through
+                self._part.unlink()
             at = start
             try:
                 with self._part.open("r+b" if start else "wb") as out:
@@ -97,6 +99,9 @@ class Transfer:
                         out.write(block)
                         out.flush()  # what arrived outlives a kill
                         at += len(block)
+                        if self._file.size is not None and at > self._file.size:
+                            forget(self._part)
+                            raise TryNextAddress(f"sends more than {self._file.size:,} bytes")
                         self._progress(self._file.name, at, total or self._file.size)
             except httpx.RequestError:
                 if at <= self._furthest:
@@ -125,6 +130,8 @@ class Transfer:
 def _resume_point(url: str, part: Path) -> tuple[int, dict[str, str]]:
     """Where to go on, and the headers of the request: only in the same version of the same file."""
     headers = {"Accept-Encoding": "identity"}
+    if part.is_symlink():
+        return 0, headers
     try:
         note = json.loads(note_of(part).read_text(encoding="utf-8"))
         size = part.stat().st_size

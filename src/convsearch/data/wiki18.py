@@ -8,11 +8,11 @@ being the title in quotation marks, a line break and the text.
 import gzip
 import tarfile
 import time
-import zlib
 from collections import Counter
 from collections.abc import Iterator
 from pathlib import Path
 
+from convsearch.data.archives import DAMAGED, bounded_lines
 from convsearch.data.corpus_job import RawPassage, make_corpus, prepared_folder
 from convsearch.data.dataset import CORPUS, PASSPORT
 from convsearch.data.outputs import folder_output
@@ -89,7 +89,7 @@ def read_wiki18(path: Path) -> Iterator[RawPassage]:
             if line.strip():
                 where = f"{path}:{number}"
                 yield _passage(parse_json(line, where, "fetch it again"), where)
-    except (gzip.BadGzipFile, EOFError, zlib.error, tarfile.TarError) as error:
+    except DAMAGED as error:
         raise DataError(f"{path}: damaged after line {number} ({error}); fetch it again") from None
 
 
@@ -118,17 +118,18 @@ def _lines(path: Path) -> Iterator[bytes]:
         yield from _tar_lines(path)
         return
     with gzip.open(path, "rb") as unpacked:
-        yield from unpacked
+        yield from bounded_lines(unpacked, str(path))
 
 
 def _tar_lines(path: Path) -> Iterator[bytes]:
     # tarfile's own "r|gz" unpacks ten kilobytes at a time, however much they become
     with gzip.open(path, "rb") as unpacked, tarfile.open(fileobj=unpacked, mode="r|") as archive:
         for member in archive:
-            content = archive.extractfile(member) if member.name.endswith(".jsonl") else None
-            if content is not None:
-                yield from content
-                return
+            if member.isfile() and member.name.endswith(".jsonl"):
+                content = archive.extractfile(member)
+                if content is not None:
+                    yield from bounded_lines(content, str(path))
+                    return
     raise DataError(f"{path}: an archive without a .jsonl file in it; fetch it again")
 
 

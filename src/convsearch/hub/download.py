@@ -8,7 +8,7 @@ from pathlib import Path
 from convsearch.errors import DataError, HubError
 from convsearch.hub.access import hub_errors, hub_token, open_hub
 from convsearch.hub.catalogue import HubEntry
-from convsearch.hub.lock import Locked, LockedFile, read_lock, write_lock
+from convsearch.hub.lock import Locked, LockedFile, leaves_folder, read_lock, write_lock
 from convsearch.passport import sha256_of
 
 OTHER_FORMATS = (".onnx", ".h5", ".ot", ".msgpack", ".gguf", ".tflite", ".pth")
@@ -106,6 +106,8 @@ def _pin(entry: HubEntry, endpoint: str | None) -> Locked:
         for file in info.siblings or []
         if file.rfilename in wanted
     }
+    if foreign := next((name for name in files if leaves_folder(name)), None):
+        raise HubError(f"{entry.repo_id}: {foreign!r} leaves the folder; do not use this hub")
     if info.sha is None or not files:
         raise HubError(f"{entry.repo_id}: the hub names no files or no commit; look at its page")
     return Locked(repo_id=entry.repo_id, repo_type=entry.repo_type, revision=info.sha, files=files)

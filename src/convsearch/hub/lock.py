@@ -40,6 +40,11 @@ class Locked:
     """Path in the repository -> file."""
 
 
+def leaves_folder(name: str) -> bool:
+    """Whether the path of a file in a repository is none within its folder."""
+    return Path(name).is_absolute() or ".." in Path(name).parts
+
+
 def read_lock(path: Path) -> dict[str, Locked]:
     """Entries by name; none where there is no file. Raises DataError for a damaged one."""
     if not path.is_file():
@@ -62,7 +67,7 @@ def _parse(entry: object, where: str) -> Locked:
     for name, file in field(entry, "files", dict, where).items():
         if not isinstance(file, dict):
             raise DataError(f"{where}: {name}: expected a JSON object")
-        if Path(name).is_absolute() or ".." in Path(name).parts:
+        if leaves_folder(name):
             raise DataError(f"{where}: {name}: leaves the folder; restore the lock file")
         sha256 = file.get("sha256")
         files[name] = LockedFile(

@@ -16,7 +16,7 @@ from typing import TYPE_CHECKING
 from convsearch.agent.search import SearchSettings, SearchTool
 from convsearch.agent.squeeze import ExtractiveSqueezer
 from convsearch.errors import ConfigError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, writing
 from convsearch.nano.agent_teacher import World, episodes_forever, make_world
 from convsearch.nano.first_model import (
     inverse_document_frequency,
@@ -154,8 +154,9 @@ def teach_agent(
         minutes=(time.monotonic() - started) / 60,
     )
     unfinished = out.with_name(f".{out.name}.tmp")
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
+    with writing(unfinished):
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
     _write_card(unfinished, settings, report, command)
     unfinished.rename(out)
     return report

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.errors import ConfigError
-from convsearch.files import read_turns
+from convsearch.files import read_turns, writing
 from convsearch.nano.card import write_card
 from convsearch.nano.circuit import TokenTraits
 from convsearch.nano.copying import CopyReport, measure_copying
@@ -127,8 +127,9 @@ def build_nano(
     unfinished = out.with_name(f".{out.name}.tmp")
     model.lm_head.weight.data *= settings.sharpness
     model.bfloat16()
-    model.save_pretrained(unfinished)
-    tokenizer.save_pretrained(unfinished)
+    with writing(unfinished):
+        model.save_pretrained(unfinished)
+        tokenizer.save_pretrained(unfinished)
     turns = [turn for domain in domains for turn in domain.turns]
     report = measure_copying(unfinished, turns, seed=settings.seed)
     asking = asking_of(

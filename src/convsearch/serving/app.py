@@ -20,10 +20,11 @@ from convsearch.files import parse_turn
 from convsearch.infer.engine import Engine, Generation, SamplingParams
 from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.prompt_reader import PromptReader
+from convsearch.network.hosts import HostCheck, Hosts
 from convsearch.prompts import parse_response
 from convsearch.serving.batching import GenerationQueue, OnePromptFailed
 from convsearch.serving.completions import completion, completion_events
-from convsearch.serving.gate import Gate, error_body
+from convsearch.serving.gate import Gate, error_body, foreign
 from convsearch.serving.settings import ServingSettings
 from convsearch.serving.wire import ChatRequest, ErrorAnswer, RewriteAnswer, RewriteRequest
 from convsearch.types import ChatMessage, Turn, derive_seed
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 API_VERSION = "1"
 _SEND = 'send one JSON object, with "Content-Type: application/json"'
+ERRORS = (400, 401, 403, 404, 413, 500, 503, 504)
 
 
 class Refused(Exception):
@@ -178,11 +180,15 @@ def _warn_where_no_question_can_be_asked(reader: PromptReader, settings: Serving
 
 
 def create_app(
-    engine: Engine, settings: ServingSettings, reader: PromptReader | None = None
+    engine: Engine,
+    settings: ServingSettings,
+    reader: PromptReader | None = None,
+    *,
+    hosts: Hosts | None = None,
 ) -> "FastAPI":
     """The service. `app.state.rewriter` is what works behind it. reader: says what is wrong with a
-    prompt before it joins a batch; None takes the engine's own, where it has one. Raises
-    DependencyError."""
+    prompt before it joins a batch; None takes the engine's own, where it has one. hosts: by which
+    it may be asked; None takes every name. Raises DependencyError."""
     try:
         from fastapi import FastAPI, Request
         from fastapi.exceptions import RequestValidationError
@@ -205,10 +211,12 @@ def create_app(
     app = FastAPI(
         title="convsearch rewriter", version=API_VERSION, lifespan=lifespan, docs_url=None,
         redoc_url=None,
-        responses={status: {"model": ErrorAnswer} for status in (400, 401, 404, 413, 503, 504)},
+        responses={status: {"model": ErrorAnswer} for status in ERRORS},
     )  # fmt: skip
     app.state.rewriter = rewriter
-    app.add_middleware(Gate, settings=settings)  # pyright: ignore[reportArgumentType] - plain ASGI
+    # added last, so the names are looked at first; pyright does not know plain ASGI here
+    app.add_middleware(Gate, settings=settings)  # pyright: ignore[reportArgumentType]
+    app.add_middleware(HostCheck, hosts=hosts, refuse=foreign)  # pyright: ignore[reportArgumentType]
 
     def refusal(status: int, message: str) -> JSONResponse:
         headers = {"Retry-After": "1"} if status == 503 else None

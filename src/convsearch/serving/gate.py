@@ -1,16 +1,11 @@
 """What a request passes before the service looks at it: the key, the limits. ASGI, no framework."""
 
+import asyncio
 import hmac
 import json
-from collections.abc import Awaitable, Callable, MutableMapping
-from typing import Any
 
+from convsearch.network.hosts import App, Message, Receive, Scope, Send
 from convsearch.serving.settings import ServingSettings
-
-Message = MutableMapping[str, Any]
-Receive = Callable[[], Awaitable[Message]]
-Send = Callable[[Message], Awaitable[None]]
-App = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
 
 OPEN_PATHS = frozenset({"/health"})
 _BEARER = b"bearer "
@@ -18,7 +13,12 @@ _BEARER = b"bearer "
 
 def error_body(status: int, message: str) -> dict[str, object]:
     """An error in OpenAI's form."""
-    kinds = {401: "authentication_error", 404: "not_found_error", 503: "overloaded_error"}
+    kinds = {
+        401: "authentication_error",
+        403: "permission_error",
+        404: "not_found_error",
+        503: "overloaded_error",
+    }
     kind = kinds.get(status, "invalid_request_error" if status < 500 else "server_error")
     return {"error": {"message": message, "type": kind, "param": None, "code": None}}
 
@@ -31,7 +31,7 @@ class Gate:
         self._settings = settings
         self._in_flight = 0
 
-    async def __call__(self, scope: MutableMapping[str, Any], receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http" or scope["path"] in OPEN_PATHS:
             await self._app(scope, receive, send)
             return
@@ -45,7 +45,13 @@ class Gate:
             return
         self._in_flight += 1
         try:
-            body = await self._read(receive)
+            try:
+                read = self._read(scope, receive)
+                body = await asyncio.wait_for(read, self._settings.deadline_s)
+            except asyncio.TimeoutError:
+                said = f"no whole request within {self._settings.deadline_s:g} s; send it faster"
+                await _refuse(send, 504, said, {"Connection": "close"})
+                return
             if body is None:
                 said = f"the request is larger than {self._settings.max_body_bytes} bytes"
                 await _refuse(send, 413, said, {"Connection": "close"})
@@ -54,7 +60,7 @@ class Gate:
         finally:
             self._in_flight -= 1
 
-    def _admits(self, scope: MutableMapping[str, Any]) -> bool:
+    def _admits(self, scope: Scope) -> bool:
         if self._settings.api_key is None:
             return True
         headers = dict(scope["headers"])
@@ -65,9 +71,12 @@ class Gate:
         # compare_digest takes as long for a wrong key as for a nearly right one
         return any(hmac.compare_digest(key, self._settings.api_key.encode()) for key in sent)
 
-    async def _read(self, receive: Receive) -> bytes | None:
-        """The body; None where it is too large."""
+    async def _read(self, scope: Scope, receive: Receive) -> bytes | None:
+        """The body; None where it is too large, or says that it will be."""
         body = bytearray()
+        declared = dict(scope["headers"]).get(b"content-length", b"0")
+        if declared.isdigit() and int(declared) > self._settings.max_body_bytes:
+            return None
         while True:
             message = await receive()
             body += message.get("body", b"")
@@ -85,6 +94,15 @@ def _replay(body: bytes, receive: Receive) -> Receive:
         return waiting.pop() if waiting else await receive()
 
     return replayed
+
+
+def foreign(sentence: str) -> App:
+    """The answer to a request that was sent to another name."""
+
+    async def answer(scope: Scope, receive: Receive, send: Send) -> None:
+        await _refuse(send, 403, sentence, {})
+
+    return answer
 
 
 async def _refuse(send: Send, status: int, message: str, headers: dict[str, str]) -> None:

@@ -41,6 +41,8 @@ class ServingSettings:
     """Of one request; more is 413."""
     deadline_s: float = 120.0
     """Of one request; later is 504."""
+    allowed_hosts: tuple[str, ...] = ()
+    """Names by which clients may ask beside the listener's own; only looked at without a key."""
     api_key: str | None = None
     """Asked of every request but `/health`; None asks for nothing."""
 

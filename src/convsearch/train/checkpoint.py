@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from convsearch.errors import CheckpointError, MissingFileError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, writing
 from convsearch.prompts.asking import ASKING_FILE, Asking, write_asking
 
 Shapes = dict[str, tuple[int, ...]]
@@ -73,7 +73,8 @@ def publish(source: Path, target: Path, *, like: Path, asking: Asking | None = N
         )
     temporary = target.with_name(f".{target.name}.tmp")
     shutil.rmtree(temporary, ignore_errors=True)
-    shutil.copytree(source, temporary)
+    with writing(target):
+        shutil.copytree(source, temporary)
     declare_dtype(temporary)
     (temporary / ASKING_FILE).unlink(missing_ok=True)
     if asking is not None:

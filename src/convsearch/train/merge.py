@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from convsearch.errors import CheckpointError, ConfigError, DependencyError, install_command
+from convsearch.files import writing
 from convsearch.hub.provenance import BASE_KEYS, hydra_values
 from convsearch.passport import write_passport
 from convsearch.prompts.asking import Asking, read_asking, write_asking
@@ -201,8 +202,9 @@ def add_adapter(adapter: Path, base: Path, target: Path) -> None:
     for name in target.glob("*.safetensors*"):
         name.unlink()
     shutil.rmtree(target / ADAPTER, ignore_errors=True)
-    merged.to(torch.bfloat16).save_pretrained(target)
-    tokenizer.save_pretrained(target)
+    with writing(target):
+        merged.to(torch.bfloat16).save_pretrained(target)
+        tokenizer.save_pretrained(target)
 
 
 def _model_beside(source: TrainedFolder, adapter: Path, work: Path) -> Path:

@@ -27,6 +27,14 @@ def ends(error: Exception) -> int:
             "error: a file: cannot be read or written (No",
         ),
         (
+            OSError("50985 requested and 42976 written"),
+            "error: a file: cannot be read or written (No space left on device: 50985 requested",
+        ),
+        (
+            RuntimeError("I/O error: No space left on device (os error 28)"),
+            "error: a file: cannot be read or written (No space left on device); make room",
+        ),
+        (
             PermissionError(errno.EACCES, "Permission denied", "a"),
             "error: a: cannot be read or written",
         ),
@@ -40,7 +48,9 @@ def test_what_a_person_can_mend_is_a_sentence_and_exit_code_2(
     assert capsys.readouterr().err.startswith(said)
 
 
-@pytest.mark.parametrize("error", [ConnectionResetError(errno.ECONNRESET, "reset"), KeyError("x")])
+@pytest.mark.parametrize(
+    "error", [ConnectionResetError(errno.ECONNRESET, "reset"), KeyError("x"), OSError("odd")]
+)
 def test_our_own_mistakes_keep_their_traceback(error: Exception) -> None:
     def door() -> None:
         raise error
