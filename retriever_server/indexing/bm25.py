@@ -13,8 +13,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, DependencyError, EngineError
-from convsearch.files import read_lines
-from convsearch.passages import refuse_repeated_ids
+from convsearch.passages import passage_lines, refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
 from retriever_server.cores import num_cores
 from retriever_server.making import parts_and_whole
@@ -101,7 +100,7 @@ def _write_parts(
 
     workers = workers or num_cores()
     folders: list[Path] = []
-    lines = read_lines(corpus_path)
+    lines = passage_lines(corpus_path)
     batches = iter(lambda: list(itertools.islice(lines, size)), [])
     first = next(batches, None)
     if first is None:

@@ -14,6 +14,8 @@ RINGS = {
     "errors": 0,
     "files": 1,
     "passages": 1,
+    "passage_forms": 1,
+    "tables": 1,
     "passport": 1,
     "listening": 1,
     "prompts": 1,

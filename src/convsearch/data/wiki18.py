@@ -20,6 +20,7 @@ from convsearch.data.questions import QUESTIONS
 from convsearch.data.raw_turns import Kept, RawSource
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import Record, field, id_field, parse_json
+from convsearch.passage_forms import title_and_text
 from convsearch.passport import write_passport
 from convsearch.types import Passage
 
@@ -84,18 +85,6 @@ def read_wiki18(path: Path) -> Iterator[RawPassage]:
         raise DataError(f"{path}:{number}: not UTF-8; fetch it again") from None
     except (gzip.BadGzipFile, EOFError, zlib.error, tarfile.TarError) as error:
         raise DataError(f"{path}: damaged after line {number} ({error}); fetch it again") from None
-
-
-def title_and_text(contents: str) -> tuple[str, str]:
-    """The two parts of `contents`. The title loses the quotation marks around it, and doubled ones
-    in it become single; without a line break all is text."""
-    title, line_break, text = contents.partition("\n")
-    if not line_break:
-        return "", contents.strip()
-    title = title.strip()
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1].replace('""', '"')
-    return title.strip(), text.strip()
 
 
 def numbered_id(record: Record, where: str) -> str:
