@@ -41,7 +41,7 @@ class Columns(NamedTuple):
     doc_id: int
     title: int | None
     text: int
-    count: int
+    width: int
 
 
 def parts_of(record: Record, where: str) -> Parts:

@@ -86,9 +86,9 @@ def _parts_of_row(row: list[str], columns: Columns | None, where: str) -> Parts:
         if len(row) not in (2, 3):
             raise DataError(f"{where}: expected id, text and perhaps a title, by tabs")
         return Parts(row[0], row[2] if len(row) == 3 else "", row[1])
-    if len(row) != columns.count:
+    if len(row) != columns.width:
         raise DataError(
-            f"{where}: expected {columns.count} columns as in the header, found {len(row)}"
+            f"{where}: expected {columns.width} columns as in the header, found {len(row)}"
         )
     title = "" if columns.title is None else row[columns.title]
     return Parts(row[columns.doc_id], title, row[columns.text])

@@ -9,8 +9,8 @@ import typer
 from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.distill import DistillSettings, self_distill
+from convsearch.pipeline.drawing import draw_conversations
 from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
-from convsearch.pipeline.stages import draw_conversations
 
 
 def command(

@@ -6,12 +6,11 @@ agent says before the first question is a greeting, and stays in the histories. 
 """
 
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from convsearch.errors import DataError
-from convsearch.files import Record
 from convsearch.passage_forms import found_in
 
 USER = ("user", "human", "customer", "client", "visitor")
@@ -121,7 +120,7 @@ def _text(value: object, what: str) -> str:
     return value.strip()
 
 
-def relevant_in(item: Record, names: Sequence[str], where: str) -> list[str]:
+def relevant_in(item: Mapping[str, object], names: Sequence[str], where: str) -> list[str]:
     """The ids under the first of these names: a list of texts or numbers, one id, or several in one
     text, parted by blanks, commas, semicolons or bars. Raises DataError for anything else."""
     name = next((name for name in names if item.get(name) is not None), None)

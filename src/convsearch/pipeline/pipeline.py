@@ -28,7 +28,8 @@ def run_pipeline(
     SystemExit it leaves no process behind and goes on at the next call.
     Raises what `run_stages` raises, and MissingFileError or CheckpointError for a bad policy.
     """
-    require_model(config.policy)
+    if config.policy is not None:
+        require_model(config.policy)
     layout = RunLayout(root=run)
     services = ExitStack()
     stages = Stages(config, layout, services).all()
@@ -76,7 +77,7 @@ def _summarize(
         peak_rss_mb=max(done.peak_rss_mb for done in finished.values()),
         versions=versions(),
         seed=config.seed,
-        policy=config.policy.resolve().name,
+        policy=(config.policy or layout.policy).resolve().name,
         git=git_revision(),
         date=time.strftime("%Y-%m-%d"),
         command=command,

@@ -29,6 +29,7 @@ from convsearch.retrieval.questions import (
 from convsearch.retrieval.transport import (
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_S,
+    NO_SUCH_PATH,
     Backoff,
     ClientSettings,
     Reply,
@@ -102,13 +103,14 @@ class RetrieverClient:
         return other
 
     def wait_ready(self, timeout_s: float) -> None:
-        """Returns when `/readyz` says so. Raises RetrieverError with the reason if it does not."""
+        """Returns when `/readyz` says so, or when the server answers that it has no such path: one
+        of another program does not tell. Raises RetrieverError with the reason if neither comes."""
         deadline = time.monotonic() + timeout_s
         reason = "it did not answer"
         while (left := deadline - time.monotonic()) > 0:
             try:
                 response = self._http.get(f"{self.url}/readyz", timeout=left)
-                if response.status_code == httpx.codes.OK:
+                if response.status_code in (httpx.codes.OK, *NO_SUCH_PATH):
                     return
                 reason = f"it answered {response.status_code}: {response.text[:200]}"
             except httpx.TransportError as error:
