@@ -94,6 +94,6 @@ def test_the_adapter_before_another_engine(own: Path, monkeypatch: pytest.Monkey
                 assert truth.ranks(*asked)[0] is not None
                 found = client.search(["Elsa Brand architect"], 3)
                 assert found == truth.search(["Elsa Brand architect"], 3)
-            line = blocks("bash")[3].splitlines()[1]
+            (line,) = blocks("bash")[3].splitlines()
             assert run(line.replace("http://127.0.0.1:9298", adapter), monkeypatch) == 0
     assert json.loads(Path("eval-engine", "metrics.json").read_text())["num_queries"] == 2
