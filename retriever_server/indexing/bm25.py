@@ -13,9 +13,8 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from convsearch.errors import ConfigError, DataError, DependencyError, EngineError, install_command
-from convsearch.passages import refuse_repeated_ids
+from convsearch.passages import passage_lines, refuse_repeated_ids
 from convsearch.passport import sha256_of, write_passport
-from convsearch.texts import read_lines
 from retriever_server.cores import num_cores
 from retriever_server.making import is_made, parts_and_whole
 from retriever_server.manifest import Manifest, file_table, read_manifest, write_manifest
@@ -105,7 +104,7 @@ def _write_parts(
 
     workers = workers or num_cores()
     folders: list[Path] = []
-    lines = read_lines(corpus_path)
+    lines = passage_lines(corpus_path)
     batches = iter(lambda: list(itertools.islice(lines, size)), [])
     first = next(batches, None)
     if first is None:

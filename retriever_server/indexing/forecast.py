@@ -7,8 +7,8 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError
-from convsearch.passages import parse_passage
-from convsearch.texts import parse_json, read_lines
+from convsearch.passages import parse_passage, passage_lines
+from convsearch.texts import parse_json
 from retriever_server.cores import num_cores
 
 _SAMPLE = 2_000
@@ -109,7 +109,7 @@ def _sample(corpus_path: Path) -> _Sampled:
 
     analyze = Analyzer()
     start = time.perf_counter()
-    lines = list(itertools.islice(read_lines(corpus_path), _SAMPLE))
+    lines = list(itertools.islice(passage_lines(corpus_path), _SAMPLE))
     if not lines:
         raise DataError(f"{corpus_path}: the corpus is empty; it must hold at least one passage")
     text_bytes = postings = 0

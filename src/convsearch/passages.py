@@ -1,14 +1,19 @@
-"""`corpus.jsonl`: one passage a line, `doc_id`, `title`, `text`. Ids are unique, which is checked
-with eight bytes for each: a corpus may hold tens of millions.
+"""The one reader of passages: `corpus.jsonl` (one a line, `doc_id`, `title`, `text`), and the forms
+of other programs (`passage_forms`). Ids are unique, which is checked with eight bytes for each: a
+corpus may hold tens of millions.
 """
 
+import json
 from array import array
 from collections.abc import Callable, Collection, Iterable, Iterator
 from pathlib import Path
 from typing import TypeVar
 
 from convsearch.errors import DataError
-from convsearch.files import Record, field, id_field, read_jsonl, write_jsonl
+from convsearch.files import Record, field, read_lines, write_jsonl
+from convsearch.passage_forms import TITLE_NAME, WANTED, Columns, Parts, columns_of, parts_of
+from convsearch.tables import is_table, read_table
+from convsearch.texts import parse_json
 from convsearch.types import Passage
 
 T = TypeVar("T")
@@ -17,17 +22,99 @@ _SUSPECTS = 1_000_000
 
 
 def parse_passage(record: Record, where: str) -> Passage:
-    """One passage of `corpus.jsonl`. Raises DataError for a missing field or a wrong type."""
-    doc_id = id_field(record, "doc_id", where)
-    title, text = (field(record, name, str, where) for name in ("title", "text"))
-    return Passage(doc_id=doc_id, title=title, text=text)
+    """One passage, in any of the known forms. A line that has our own names must have all three.
+
+    Raises DataError for a missing field, a wrong type, or an id with white space.
+    """
+    if "doc_id" in record and "text" in record:
+        field(record, TITLE_NAME, str, where)
+    return _checked(parts_of(record, where), where)
 
 
 def iter_passages(path: Path) -> Iterator[Passage]:
-    """Streams `corpus.jsonl`; see `unique_passages`."""
-    return unique_passages(
-        path, lambda: ((where, parse_passage(record, where)) for where, record in read_jsonl(path))
-    )
+    """Streams a corpus in any of the known forms; see `unique_passages`."""
+    return unique_passages(path, lambda: read_passages(path))
+
+
+def read_passages(path: Path) -> Iterator[tuple[str, Passage]]:
+    """(place, passage) of each, in any of the known forms. Raises DataError for a bad one."""
+    if is_table(path):
+        for where, parts in read_parts(path):
+            yield where, _checked(parts, where)
+        return
+    for where, line in passage_lines(path):
+        yield where, parse_passage(parse_json(line, where), where)
+
+
+def passage_lines(path: Path) -> Iterator[tuple[str, str]]:
+    """(place, line) of each passage, for those who parse lines elsewhere: as they stand in a file
+    of JSON lines, and as JSON where it is a table. Raises DataError where it is neither."""
+    if is_table(path):
+        for where, parts in read_parts(path):
+            yield where, json.dumps(vars(_checked(parts, where)), ensure_ascii=False)
+        return
+    for number, (where, line) in enumerate(read_lines(path)):
+        if not number:
+            _refuse_other_files(line, where)
+        yield where, line
+
+
+def read_parts(path: Path) -> Iterator[tuple[str, Parts]]:
+    """(place, parts) of each passage, whose ids are not looked at. Raises DataError for a line that
+    is no passage."""
+    if not is_table(path):
+        for where, line in passage_lines(path):
+            yield where, parts_of(parse_json(line, where), where)
+        return
+    columns: Columns | None = None
+    for number, (where, row) in enumerate(read_table(path)):
+        if not number:
+            columns = columns_of(row)
+            if columns is not None:
+                continue
+            if _is_csv(path) or columns_of([*row, "text"]) is not None:
+                found = ", ".join(row[:8])
+                raise DataError(f"{where}: no header that names id and text ({found}); {WANTED}")
+        yield where, _parts_of_row(row, columns, where)
+
+
+def _is_csv(path: Path) -> bool:
+    return path.name.lower().removesuffix(".gz").endswith(".csv")
+
+
+def _parts_of_row(row: list[str], columns: Columns | None, where: str) -> Parts:
+    if columns is None:
+        if len(row) not in (2, 3):
+            raise DataError(f"{where}: expected id, text and perhaps a title, by tabs")
+        return Parts(row[0], row[2] if len(row) == 3 else "", row[1])
+    if len(row) != columns.width:
+        raise DataError(
+            f"{where}: expected {columns.width} columns as in the header, found {len(row)}"
+        )
+    title = "" if columns.title is None else row[columns.title]
+    return Parts(row[columns.doc_id], title, row[columns.text])
+
+
+def _checked(parts: Parts, where: str) -> Passage:
+    """Raises DataError for an id with white space, which TREC files cannot hold."""
+    if parts.doc_id.split() != [parts.doc_id]:
+        raise DataError(f"{where}: {parts.doc_id!r} is not an id without white space")
+    return Passage(doc_id=parts.doc_id, title=parts.title, text=parts.text)
+
+
+def _refuse_other_files(line: str, where: str) -> None:
+    """Looks at the first line of what should be JSON lines."""
+    begins = line.lstrip("\ufeff \t")[:1]
+    if begins == "[":
+        raise DataError(
+            f"{where}: a JSON array, not one object a line; make lines of it with "
+            "jq -c '.[]' FILE > FILE.jsonl"
+        )
+    if begins != "{":
+        raise DataError(
+            f"{where}: no JSON object, and no table by its name; name a table .csv or .tsv: "
+            f"{WANTED}"
+        )
 
 
 def unique_passages(
@@ -66,13 +153,10 @@ def unique(
 
 
 def refuse_repeated_ids(path: Path, suspects: Collection[int]) -> None:
-    """`refuse_repeats` of `corpus.jsonl`."""
-
-    def places() -> Iterator[tuple[str, str]]:
-        for where, record in read_jsonl(path):
-            yield where, id_field(record, "doc_id", where)
-
-    refuse_repeats(places, suspects)
+    """`refuse_repeats` of a corpus in any of the known forms."""
+    refuse_repeats(
+        lambda: ((where, passage.doc_id) for where, passage in read_passages(path)), suspects
+    )
 
 
 def refuse_repeats(

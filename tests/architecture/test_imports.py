@@ -17,6 +17,8 @@ RINGS = {
     "named_paths": 1,
     "files": 1,
     "passages": 1,
+    "passage_forms": 1,
+    "tables": 1,
     "passport": 1,
     "made": 1,
     "listening": 1,

@@ -77,9 +77,9 @@ def pooled(
 @app.command()
 def own(
     conversations: Annotated[
-        Path, typer.Option(help="JSON lines: id, turns of question, answer, relevant.")
+        Path, typer.Option(help="JSON lines, chat log or .csv; forms: docs/own-data.md.")
     ],
-    corpus: Annotated[Path, typer.Option(help="JSON lines of id, text, title; or a .tsv.")],
+    corpus: Annotated[Path, typer.Option(help="JSON lines of id, text, title; a .csv or .tsv.")],
     out: Out,
     name: Annotated[
         str | None, typer.Option(help="Name of the data set; the output folder's by default.")

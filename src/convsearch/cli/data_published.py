@@ -19,6 +19,7 @@ from convsearch.data.published import parse_expected
 from convsearch.data.qrecc import convert_qrecc, published_size_note
 from convsearch.data.raw_turns import DEFAULT_VALIDATION_SHARE, Kept, RawSource
 from convsearch.data.segments import Quoting
+from convsearch.data.text_look import look_line
 from convsearch.data.topiocqa import GoldChoice, convert_topiocqa
 from convsearch.errors import ConfigError
 
@@ -170,6 +171,8 @@ def show(out: Path, counts: dict[str, int]) -> None:
     print(f"{out}:")
     for key, count in counts.items():
         print(f"{key:28s} {count:>11,}")
+    if line := look_line(counts):
+        print(line)
 
 
 @dataclass(frozen=True)

@@ -10,8 +10,8 @@ from convsearch.cli import options as o
 from convsearch.data.dataset import load_dataset
 from convsearch.distill import DistillSettings, self_distill
 from convsearch.infer.asked import how_to_ask
+from convsearch.pipeline.drawing import draw_conversations
 from convsearch.pipeline.search import SearchOptions, open_retriever, search_settings
-from convsearch.pipeline.stages import draw_conversations
 from convsearch.prompts import trained_style
 
 

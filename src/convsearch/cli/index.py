@@ -29,7 +29,9 @@ _ENGINES_OF = {
 
 def command(
     context: typer.Context,
-    corpus: Annotated[Path, typer.Option(help="corpus.jsonl, or .jsonl.gz")],
+    corpus: Annotated[
+        Path, typer.Option(help="corpus.jsonl, or passages of other programs; also .csv, .tsv, .gz")
+    ],
     out: Annotated[Path, typer.Option(help="index folder to make")],
     engine: Annotated[
         Literal["bm25", "lucene", "dense"], typer.Option(help="how passages are searched")

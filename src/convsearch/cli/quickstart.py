@@ -16,6 +16,7 @@ from rich.table import Table
 
 from convsearch.cli.progress import StageProgress
 from convsearch.pipeline.config import PipelineConfig
+from convsearch.pipeline.own_run import check_own_run, few_examples
 from convsearch.pipeline.presets import PRESETS, preset
 from convsearch.pipeline.summary import Summary
 from convsearch.report.page import findings, metric_labels
@@ -28,16 +29,23 @@ def command(
     preset_name: Annotated[
         str, typer.Option("--preset", help=f"What to run: {', '.join(PRESETS)}.")
     ] = "mini",
+    dataset: Annotated[
+        Path | None,
+        typer.Option(help="Data set folder of convsearch data ..., instead of the preset's data."),
+    ] = None,
     run: Annotated[
         Path | None,
-        typer.Option(help="Folder of the run. [default: runs/quickstart or runs/PRESET]"),
+        typer.Option(help="Folder of the run. [default: runs/quickstart, PRESET or DATASET]"),
     ] = None,
     source: Annotated[
         Path | None, typer.Option(help="Folder of the pooled data set, for presets that need one.")
     ] = None,
     policy: Annotated[
         Path | None,
-        typer.Option(help="Folder of the policy to start from. [default: the preset's]"),
+        typer.Option(
+            help="Folder of the policy to start from. [default: the preset's; with --dataset, one "
+            "that the run builds]"
+        ),
     ] = None,
     settings: Annotated[
         list[str] | None,
@@ -51,17 +59,24 @@ def command(
     ] = False,
 ) -> None:
     """Run the whole main job, from data to report; interrupted runs go on where they were."""
-    config = preset(preset_name, source=source, policy=policy, overrides=settings or [])
+    config = preset(
+        preset_name, source=source, policy=policy, dataset=dataset, overrides=settings or []
+    )
     if show_settings:
         for key, value in config.flat().items():
             print(f"{key}={value}")
         return
-    folder = run or Path("runs") / ("quickstart" if preset_name == "mini" else preset_name)
+    named = config.dataset if dataset else "quickstart" if preset_name == "mini" else preset_name
+    folder = run or Path("runs") / named
+    for line in check_own_run(config) if dataset else ():
+        print(line, file=sys.stderr)
     summary = _run(config, folder, fresh=fresh)
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(result_table(summary))
     for line in findings(summary):
         console.print(line, highlight=False)
+    if few := few_examples(config, summary.distill_counts):
+        print(few, file=sys.stderr)
     print(f"report: {folder / 'report.html'}")
 
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURN_INFO, TURNS
 from convsearch.data.holding import LOCK, disk_errors_named, held
+from convsearch.data.text_look import TextLook
 from convsearch.data.transfer import Progress
 from convsearch.errors import DataError
 from convsearch.files import atomic_write
@@ -56,6 +57,10 @@ class CorpusReport:
     """Read; more than written where only a part is kept."""
     num_blank: int = 0
     """Without any text; written all the same, as the published counts include them."""
+    num_html: int = 0
+    """That look like HTML; counted, like the next, only where it was asked for."""
+    num_repeated: int = 0
+    """Texts that more than one passage has."""
     found: dict[str, list[str]] = field(default_factory=dict)
     """Wanted raw id -> ids of the passages that bear it, in the order of the corpus."""
     texts: dict[str, str] = field(default_factory=dict)
@@ -118,6 +123,7 @@ def make_corpus(
     with_text: Set[str] = frozenset(),
     keep_one_in: int = 1,
     ids_are_numbers: bool = False,
+    look: bool = False,
     on_progress: Progress | None = None,
 ) -> CorpusReport:
     """Writes `corpus.jsonl`, or finds it complete from an earlier call. Of the corpus only wanted
@@ -126,7 +132,8 @@ def make_corpus(
     read: all passages, from the beginning by each call. wanted: raw ids to look out for.
     with_text: those of them whose text is needed. keep_one_in: writes every nth passage, and the
     wanted ones in any case. ids_are_numbers: each passage's id is its number, so that none can
-    repeat. on_progress: hears how many passages were read. Raises DataError where there are none,
+    repeat. look: count HTML and repeated texts, which takes eight bytes a passage. on_progress:
+    hears how many passages were read. Raises DataError where there are none,
     and where an id occurs twice.
     """
     done, corpus = folder / DONE, folder / CORPUS
@@ -143,9 +150,10 @@ def make_corpus(
             lambda raw: raw.passage.doc_id,
             lambda: ((raw.where, raw.passage.doc_id) for raw in read()),
         )
-    report.num_passages = write_passages(
-        corpus, _watched(passages, report, wanted, with_text, keep_one_in)
-    )
+    written = _watched(passages, report, wanted, with_text, keep_one_in)
+    texts = TextLook()
+    report.num_passages = write_passages(corpus, texts.watch(written) if look else written)
+    report.num_html, report.num_repeated = texts.num_html, texts.num_repeated
     if not report.num_passages:
         corpus.unlink()
         raise DataError("the corpus holds no passage; check the file it was read from")

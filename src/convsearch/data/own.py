@@ -1,33 +1,26 @@
 """Conversations and passages of one's own: two files to a data set folder.
 
-Conversations are JSON lines, one conversation a line: `id`, `turns` (each `question`, `answer`,
-`relevant`: ids of passages) and, where one wants to say it, `split`. Passages are JSON lines of
-`id`, `text` and perhaps `title`, or a `.tsv` of id, text and perhaps title.
+What conversations may look like is in `conversations`, what passages may, in `passage_forms`.
 """
 
 import hashlib
 import time
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterator, Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from convsearch.data.conversations import Asked, read_conversations
 from convsearch.data.corpus_job import RawPassage, check_found, make_corpus, prepared_folder
-from convsearch.data.dataset import PASSPORT, QRELS, TURNS
+from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURNS, find_file
 from convsearch.data.outputs import folder_output
-from convsearch.data.raw_turns import count_turns, question_of
+from convsearch.data.raw_turns import count_turns
+from convsearch.data.text_look import BLANK, HTML, REPEATED
 from convsearch.errors import ConfigError, DataError, MissingFileError
-from convsearch.files import (
-    Qrels,
-    Record,
-    field,
-    id_field,
-    read_jsonl,
-    read_lines,
-    write_qrels,
-    write_turns,
-)
+from convsearch.files import Qrels, write_qrels, write_turns
+from convsearch.passages import read_parts
 from convsearch.passport import sha256_of, write_passport
-from convsearch.types import Message, Passage, Turn
+from convsearch.types import Passage, Turn
 
 STAGE = "data own"
 SPLITS = ("train", "dev", "test")
@@ -55,12 +48,13 @@ def convert_own(
     started = time.monotonic()
     if not (dev_share >= 0 and test_share >= 0 and dev_share + test_share <= 1):
         raise ConfigError("the shares of dev and test must be 0 or more, and together at most 1")
+    paths, corpus = _files(conversations), _corpus(passages)
     settings = {
         "name": name or out.resolve().name,
         "dev_share": dev_share,
         "test_share": test_share,
-        "conversations": {str(conversations): _hash(conversations)},
-        "passages": {str(passages): _hash(passages)},
+        "conversations": {str(path): sha256_of(path) for path in paths},
+        "passages": {str(corpus): sha256_of(corpus)},
     }
     content = {
         name: list(value.values()) if isinstance(value, dict) else value
@@ -72,12 +66,14 @@ def convert_own(
         return output.counts()
     counts: Counter[str] = Counter(turns_without_gold=0)
     with prepared_folder(out, settings) as folder:
-        turns, golds = _turns(conversations, (dev_share, test_share), seed, counts)
+        turns, golds = _turns(paths, (dev_share, test_share), seed, counts)
         wanted = {doc_id: qid for qid, ids in golds.items() for doc_id in ids}
-        report = make_corpus(folder, lambda: _passages(passages), wanted=wanted.keys())
+        report = make_corpus(folder, lambda: _passages(corpus), wanted=wanted.keys(), look=True)
         check_found(wanted, report)
         count_turns(turns, counts)
         counts["num_passages"] = report.num_passages
+        counts[HTML], counts[REPEATED] = report.num_html, report.num_repeated
+        counts[BLANK] = report.num_blank
         qrels: Qrels = {turn.qid: dict.fromkeys(golds[turn.qid], 1) for turn in turns}
         write_turns(folder / TURNS, turns)
         write_qrels(folder / QRELS, qrels)
@@ -93,86 +89,89 @@ def convert_own(
     return dict(counts)
 
 
-def _hash(path: Path) -> str:
-    if not path.is_file():
-        raise MissingFileError(f"{path}: no such file; check the path")
-    return sha256_of(path)
+def _files(given: Path) -> list[Path]:
+    """The file, or those of a folder that hold conversations: `train.jsonl`, `dev.jsonl` and
+    `test.jsonl`, or BEIR's `queries.jsonl`. Raises MissingFileError."""
+    if given.is_file():
+        return [given]
+    if not given.is_dir():
+        raise MissingFileError(f"{given}: no such file; check the path")
+    splits = [find_file(given, f"{split}.jsonl") for split in SPLITS]
+    found = [path for path in splits if path] or [find_file(given, "queries.jsonl")]
+    paths = [path for path in found if path]
+    if not paths:
+        raise MissingFileError(
+            f"{given}: holds neither train.jsonl, dev.jsonl or test.jsonl nor queries.jsonl; name "
+            "the file of the conversations"
+        )
+    return paths
+
+
+def _corpus(given: Path) -> Path:
+    """The file, or `corpus.jsonl` of the folder. Raises MissingFileError."""
+    path = find_file(given, CORPUS) if given.is_dir() else given
+    if path is None or not path.is_file():
+        raise MissingFileError(f"{given}: no such file; check the path")
+    return path
 
 
 def _turns(
-    path: Path, shares: tuple[float, float], seed: int, counts: Counter[str]
+    paths: Sequence[Path], shares: tuple[float, float], seed: int, counts: Counter[str]
 ) -> tuple[list[Turn], dict[str, list[str]]]:
     """Turns that have a relevant passage, and the ids of these by qid."""
-    read: dict[str, tuple[str, Record]] = {}
-    for where, record in read_jsonl(path):
-        conv_id = id_field(record, "id", where)
-        if conv_id in read:
-            raise DataError(f"{where}: conversation {conv_id!r} occurs twice; ids must be unique")
-        read[conv_id] = where, record
-    if not read:
-        raise DataError(f"{path}: no conversations in this file")
-    split_of = _splits(read, shares, seed)
-    turns: list[Turn] = []
-    golds: dict[str, list[str]] = {}
-    for conv_id, (where, record) in read.items():
-        said: list[Message] = []
-        for number, item in enumerate(field(record, "turns", list, where), 1):
-            place = f"{where}, turn {number}"
-            if not isinstance(item, dict):
-                raise DataError(f"{place}: must be an object with question, answer and relevant")
-            question = question_of(item, "question", place)
-            relevant = _relevant(item, place)
-            qid = f"{conv_id}_{number}"
-            if relevant:
-                golds[qid] = relevant
-                turns.append(
-                    Turn(
-                        qid=qid,
-                        conv_id=conv_id,
-                        turn=number,
-                        split=split_of[conv_id],
-                        question=question,
-                        history=tuple(said),
-                    )
+    asked: dict[str, Asked] = {}
+    for path in paths:
+        by_file = path.name.partition(".")[0] if len(paths) > 1 else None
+        for each in read_conversations(path, counts):
+            if each.qid in asked:
+                raise DataError(
+                    f"{each.where}: turn {each.qid!r} is also in {asked[each.qid].where}; ids must "
+                    "be unique"
                 )
-            counts["turns_without_gold"] += not relevant
-            answer = "" if item.get("answer") is None else field(item, "answer", str, place)
-            said += [Message(role="user", text=question), Message(role="agent", text=answer)]
-    if not turns:
+            asked[each.qid] = replace(each, split=each.split or by_file)
+    split_of = _splits(asked.values(), shares, seed)
+    golds = {qid: list(each.relevant) for qid, each in asked.items() if each.relevant}
+    counts["turns_without_gold"] += len(asked) - len(golds)
+    if not golds:
         raise DataError(
-            f'{path}: no turn names a relevant passage; "relevant" must list passage ids'
+            f'{paths[0]}: no turn names a relevant passage; "relevant" must list passage ids'
         )
+    turns = [
+        Turn(
+            qid=qid,
+            conv_id=asked[qid].conv_id,
+            turn=asked[qid].number,
+            split=split_of[asked[qid].conv_id],
+            question=asked[qid].question,
+            history=asked[qid].history,
+        )
+        for qid in golds
+    ]
     return turns, golds
 
 
-def _relevant(item: Record, where: str) -> list[str]:
-    listed = [] if item.get("relevant") is None else field(item, "relevant", list, where)
-    ids = []
-    for value in listed:
-        is_text = isinstance(value, str | int) and not isinstance(value, bool)
-        if not is_text or str(value).split() != [str(value)]:
-            raise DataError(f'{where}: "relevant" must hold passage ids, found {value!r}')
-        ids.append(str(value))
-    return list(dict.fromkeys(ids))
-
-
-def _splits(
-    read: Mapping[str, tuple[str, Record]], shares: tuple[float, float], seed: int
-) -> dict[str, str]:
+def _splits(asked: Collection[Asked], shares: tuple[float, float], seed: int) -> dict[str, str]:
     """The split of each conversation: its own, or drawn where none names one."""
-    named = {conv: record.get("split") for conv, (_, record) in read.items()}
-    if not any(named.values()):
-        drawn = sorted(read, key=lambda conv: (_draw(conv, seed), conv))
-        dev, test = (round(share * len(read)) for share in shares)
-        order = ["test"] * test + ["dev"] * dev + ["train"] * (len(read) - dev - test)
-        return dict(zip(drawn, order, strict=False))
-    for conv, split in named.items():
-        if split not in SPLITS:
+    named: dict[str, Asked] = {}
+    for each in asked:
+        first = named.setdefault(each.conv_id, each)
+        if first.split != each.split:
             raise DataError(
-                f'{read[conv][0]}: "split" must be train, dev or test in every conversation or in '
-                f"none, found {split!r}"
+                f"{each.where}: split {each.split!r}, but {first.split!r} in {first.where}; a "
+                "conversation belongs to one split"
             )
-    return {conv: str(split) for conv, split in named.items()}
+    if not any(each.split for each in named.values()):
+        drawn = sorted(named, key=lambda conv: (_draw(conv, seed), conv))
+        dev, test = (round(share * len(named)) for share in shares)
+        order = ["test"] * test + ["dev"] * dev + ["train"] * (len(named) - dev - test)
+        return dict(zip(drawn, order, strict=False))
+    for each in named.values():
+        if each.split not in SPLITS:
+            raise DataError(
+                f'{each.where}: "split" must be train, dev or test in every conversation or in '
+                f"none, found {each.split!r}"
+            )
+    return {conv: str(each.split) for conv, each in named.items()}
 
 
 def _draw(conv_id: str, seed: int) -> int:
@@ -180,30 +179,9 @@ def _draw(conv_id: str, seed: int) -> int:
 
 
 def _passages(path: Path) -> Iterator[RawPassage]:
-    """Streams the passages. Raises DataError for a bad line."""
-    for where, doc_id, title, text in _rows(path):
-        if doc_id.split() != [doc_id]:
-            raise DataError(f"{where}: {doc_id!r} is not an id without white space")
-        passage = Passage(doc_id=doc_id, title=title, text=text)
-        yield RawPassage(raw_id=doc_id, passage=passage, where=where)
-
-
-def _rows(path: Path) -> Iterator[tuple[str, str, str, str]]:
-    """(`file:line`, id, title, text) of each passage."""
-    if ".tsv" in path.suffixes:
-        for where, line in read_lines(path):
-            columns = line.rstrip("\r\n").split("\t")
-            if len(columns) not in (2, 3):
-                raise DataError(f"{where}: expected id, text and perhaps a title, by tabs")
-            yield where, columns[0], columns[2] if len(columns) == 3 else "", columns[1]
-        return
-    for where, record in read_jsonl(path):
-        name = "doc_id" if "doc_id" in record else "id"
-        doc_id = record.get(name)
-        title = "" if record.get("title") is None else field(record, "title", str, where)
-        yield (
-            where,
-            str(doc_id) if isinstance(doc_id, int) else field(record, name, str, where),
-            title,
-            field(record, "text", str, where),
-        )
+    """Streams the passages. Raises DataError for a bad one."""
+    for where, parts in read_parts(path):
+        if parts.doc_id.split() != [parts.doc_id]:
+            raise DataError(f"{where}: {parts.doc_id!r} is not an id without white space")
+        passage = Passage(doc_id=parts.doc_id, title=parts.title, text=parts.text)
+        yield RawPassage(raw_id=parts.doc_id, passage=passage, where=where)

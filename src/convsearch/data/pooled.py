@@ -7,30 +7,29 @@ the gold passage. Page titles (`gold_page`, else those of the gold passages) tel
 which stand in a file of their own, apart from the turns.
 """
 
-import re
 import time
 from collections import Counter
 from collections.abc import Iterator, Mapping
 from pathlib import Path
-from urllib.parse import quote
 
 from convsearch.data.dataset import CORPUS, PASSPORT, QRELS, TURN_INFO, TURNS, find_file
 from convsearch.data.outputs import folder_output
+from convsearch.data.pooled_turns import encoded, pooled_golds, pooled_turn
 from convsearch.data.staging import staged_folder
+from convsearch.data.text_look import TextLook
 from convsearch.data.topics import pages_of_golds, topic_switches
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import (
     Qrels,
-    Record,
     field,
     read_jsonl,
     write_qrels,
     write_turn_info,
     write_turns,
 )
-from convsearch.passages import unique_passages, write_passages
+from convsearch.passages import read_parts, unique_passages, write_passages
 from convsearch.passport import sha256_of, write_passport
-from convsearch.types import Message, Passage, Turn
+from convsearch.types import Passage, Turn
 
 STAGE = "data pooled"
 SPLITS = ("train", "dev", "test")
@@ -42,8 +41,6 @@ REPAIRS = (
     "untitled_passages",
 )
 """Counts in the passport: what was mended, so that nothing has to be dropped."""
-
-_UNSAFE = re.compile(r"[\s%]+")
 
 
 def convert_pooled(
@@ -74,11 +71,13 @@ def convert_pooled(
     counts.update(dict.fromkeys(REPAIRS, 0))
     turns, qrels, mentions, gold_pages = _turns(turn_paths, counts)
     titles: dict[str, str] = {}
+    look = TextLook()
     with staged_folder(out, owned=output.traces) as staging:
         counts["num_turns"] = write_turns(staging / TURNS, turns)
         counts["num_passages"] = write_passages(
-            staging / CORPUS, _passages(corpus_path, mentions, titles, counts)
+            staging / CORPUS, look.watch(_passages(corpus_path, mentions, titles, counts))
         )
+        counts.update(look.counts())
         check_all_found(mentions, corpus_path)
         write_qrels(staging / QRELS, qrels)
         switches = topic_switches(turns, {**pages_of_golds(qrels, titles), **gold_pages})
@@ -133,10 +132,10 @@ def _turns(
     pages: dict[str, frozenset[str]] = {}
     for path in paths:
         for where, record in read_jsonl(path):
-            turn = _turn(record, where, counts)
+            turn = pooled_turn(record, where, counts)
             if turn.qid in qrels:
                 raise DataError(f"{where}: id {turn.qid!r} occurs twice; turn ids must be unique")
-            golds = _golds(record, where)
+            golds = pooled_golds(record, where)
             for gold in golds:
                 mentions.setdefault(gold, where)
             qrels[turn.qid] = dict.fromkeys(golds, 1)
@@ -165,79 +164,6 @@ def _passages(
 def _read_passages(path: Path, repairs: Counter[str]) -> Iterator[tuple[str, Passage]]:
     """(place, passage) of each. repairs: gets the counts of this reading alone."""
     repairs.clear()
-    for where, record in read_jsonl(path):
-        doc_id = _encoded(field(record, "id", str, where), where, repairs)
-        title = "" if record.get("title") is None else field(record, "title", str, where)
-        yield where, Passage(doc_id=doc_id, title=title, text=field(record, "text", str, where))
-
-
-def _turn(record: Record, where: str, counts: Counter[str]) -> Turn:
-    if "history" not in record:
-        raise DataError(
-            f'{where}: no field "history": this is a single question, not a turn of a '
-            "conversation; convert a conversational data set"
-        )
-    question = field(record, "question", str, where)
-    if not question.strip():
-        raise DataError(f'{where}: field "question" is empty; remove the turn or mend it')
-    return Turn(
-        qid=_encoded(field(record, "id", str, where), where, counts),
-        conv_id=_encoded(field(record, "conv", str, where), where, counts),
-        turn=field(record, "turn", int, where),
-        split=field(record, "split", str, where),
-        question=question,
-        history=_history(field(record, "history", list, where), where, counts),
-    )
-
-
-def _history(items: list[object], where: str, counts: Counter[str]) -> tuple[Message, ...]:
-    """The history in the form of `Turn`: user and agent alternate, user first, agent last."""
-    messages: list[Message] = []
-    for i, item in enumerate(items):
-        role = item.get("role") if isinstance(item, dict) else None
-        if not isinstance(item, dict) or (role != "user" and role != "agent"):
-            raise DataError(f'{where}: history[{i}] must have role "user" or "agent"')
-        text = field(item, "text", str, f"{where}: history[{i}]")
-        if messages and messages[-1].role == role:
-            text = " ".join(part for part in (messages.pop().text, text) if part)
-            counts["joined_messages"] += 1
-        elif not messages and role == "agent":
-            messages.append(Message(role="user", text=""))
-            counts["added_user_messages"] += 1
-        messages.append(Message(role=role, text=text))
-    if messages and messages[-1].role == "user":
-        messages.append(Message(role="agent", text=""))
-        counts["added_agent_messages"] += 1
-    return tuple(messages)
-
-
-def _golds(record: Record, where: str) -> list[str]:
-    name = "page_passages" if "page_passages" in record else "gold"
-    golds = []
-    for value in field(record, name, list, where):
-        if not isinstance(value, str):
-            raise DataError(f'{where}: field "{name}" must hold passage ids, found {value!r}')
-        golds.append(_percent(value))
-    if not golds:
-        raise DataError(f'{where}: field "{name}" is empty; every turn needs a relevant passage')
-    return golds
-
-
-def _percent(value: str) -> str:
-    """Percent-encodes white space, and then the percent sign too; other ids stay as they are."""
-    if value.split() == [value]:
-        return value
-    return _UNSAFE.sub(lambda match: quote(match[0], safe=""), value)
-
-
-def encoded_id(value: str, where: str) -> str:
-    """An id of the source as it stands in a data set folder. Raises DataError for an empty one."""
-    if not value:
-        raise DataError(f'{where}: an id is empty; "id" and "conv" must not be')
-    return _percent(value)
-
-
-def _encoded(value: str, where: str, counts: Counter[str]) -> str:
-    encoded = encoded_id(value, where)
-    counts["encoded_ids"] += encoded != value
-    return encoded
+    for where, parts in read_parts(path):
+        doc_id = encoded(parts.doc_id, where, repairs)
+        yield where, Passage(doc_id=doc_id, title=parts.title, text=parts.text)

@@ -6,7 +6,8 @@ They are for evaluation, as rows of a table: some come from people who knew the 
 from pathlib import Path
 
 from convsearch.data.dataset import find_file
-from convsearch.data.pooled import SPLITS, encoded_id
+from convsearch.data.pooled import SPLITS
+from convsearch.data.pooled_turns import encoded_id
 from convsearch.errors import ConfigError, DataError, MissingFileError
 from convsearch.files import field, read_jsonl, write_rewrites
 from convsearch.types import Rewrite

@@ -7,23 +7,17 @@ quote, so the beginning of the file tells which of the two it is.
 """
 
 import csv
-import re
 from collections.abc import Iterator
 from itertools import islice
 from pathlib import Path
-from typing import IO, Literal
+from typing import IO
 
 from convsearch.data.corpus_job import RawPassage
 from convsearch.errors import DataError, MissingFileError
+from convsearch.tables import MAX_FIELD_CHARS, SAMPLE_LINES, Quoting, has_bare_quote
 from convsearch.types import Passage
 
-Quoting = Literal["auto", "csv", "none"]
-"""`csv`: quoted as csv writers do. `none`: no quoting. `auto`: what the file itself shows."""
-SAMPLE_LINES = 100_000
-"""Lines that `auto` looks at: enough for thousands of quotation marks in an encyclopaedia."""
 _COLUMNS = ["id", "text", "title"]
-_MAX_FIELD_CHARS = 2**24
-_QUOTED = re.compile(r'"(?:[^"]|"")*"')
 
 
 def read_segments(path: Path, quoting: Quoting = "auto") -> Iterator[RawPassage]:
@@ -63,11 +57,7 @@ def guess_quoting(path: Path) -> Quoting:
     with path.open(encoding="utf-8-sig", newline="\n") as text:
         for line in islice(text, SAMPLE_LINES):
             row = line.rstrip("\r\n").split("\t")
-            if len(row) != len(_COLUMNS):
-                continue
-            _, body, title = row
-            bare_title = '"' in title and not title.startswith('"')
-            if bare_title or ('"' in body and not _QUOTED.fullmatch(body)):
+            if len(row) == len(_COLUMNS) and has_bare_quote(row):
                 return "none"
     return "csv"
 
@@ -75,7 +65,7 @@ def guess_quoting(path: Path) -> Quoting:
 def _rows(text: IO[str], path: Path, quoting: Quoting) -> Iterator[tuple[str, list[str]]]:
     """Yields (`file:line`, columns) of all rows but the header."""
     if quoting == "csv":
-        csv.field_size_limit(_MAX_FIELD_CHARS)
+        csv.field_size_limit(MAX_FIELD_CHARS)
         reader = csv.reader(text, delimiter="\t", strict=True)
         try:
             for row in reader:

@@ -21,6 +21,7 @@ from convsearch.data.questions import QUESTIONS
 from convsearch.data.raw_turns import Kept, RawSource
 from convsearch.errors import DataError, MissingFileError
 from convsearch.files import Record, field, id_field
+from convsearch.passage_forms import title_and_text
 from convsearch.passport import write_passport
 from convsearch.texts import parse_json
 from convsearch.types import Passage
@@ -91,18 +92,6 @@ def read_wiki18(path: Path) -> Iterator[RawPassage]:
                 yield _passage(parse_json(line, where, "fetch it again"), where)
     except DAMAGED as error:
         raise DataError(f"{path}: damaged after line {number} ({error}); fetch it again") from None
-
-
-def title_and_text(contents: str) -> tuple[str, str]:
-    """The two parts of `contents`. The title loses the quotation marks around it, and doubled ones
-    in it become single; without a line break all is text."""
-    title, line_break, text = contents.partition("\n")
-    if not line_break:
-        return "", contents.strip()
-    title = title.strip()
-    if len(title) > 1 and title[0] == title[-1] == '"':
-        title = title[1:-1].replace('""', '"')
-    return title.strip(), text.strip()
 
 
 def numbered_id(record: Record, where: str) -> str:

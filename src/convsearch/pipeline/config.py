@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal, TypeVar
 from convsearch.distill import DistillSettings
 from convsearch.errors import ConfigError
 from convsearch.infer import SamplingParams
+from convsearch.nano.settings import NanoSettings
 from convsearch.pipeline.overrides import setting_keys
 from convsearch.prompts import TrainedStyle
 from convsearch.train.grpo import GrpoSettings
@@ -77,12 +78,14 @@ class PipelineConfig:
 
     dataset: str
     """Name of the data set, as it stands in the report."""
-    kind: Literal["mini", "pooled"]
-    """`mini`: the embedded data set, made by its generator. `pooled`: converted from `source`."""
+    kind: Literal["mini", "pooled", "folder"]
+    """`mini`: the embedded data set, made by its generator. `pooled`: converted from `source`.
+    `folder`: the data set folder `source`, as it is."""
     source: Path | None = None
-    """Folder of a pooled data set; none for `mini`."""
-    policy: Path
-    """Folder of the policy to start from, in Hugging Face form."""
+    """Folder of a pooled data set, or a data set folder; none for `mini`."""
+    policy: Path | None
+    """Folder of the policy to start from, in Hugging Face form; None builds a nano policy for the
+    data as a stage of the run, from the settings `nano`."""
     style: TrainedStyle
     """Prompt of the policy, in every stage."""
     seed: int = 0
@@ -93,11 +96,13 @@ class PipelineConfig:
     sft: SftSettings
     grpo: GrpoSettings
     infer: InferSettings
+    nano: NanoSettings = field(default_factory=NanoSettings)
     eval: EvalSettings = field(default_factory=EvalSettings)
 
     def __post_init__(self) -> None:
-        if self.kind == "pooled" and self.source is None:
-            raise ConfigError(f"data set {self.dataset!r} needs its folder; name it with --source")
+        if self.kind != "mini" and self.source is None:
+            flag = "--source" if self.kind == "pooled" else "--dataset"
+            raise ConfigError(f"data set {self.dataset!r} needs its folder; name it with {flag}")
         if self.kind == "mini" and self.source is not None:
             raise ConfigError(f"data set {self.dataset!r} is made anew and takes no --source")
 

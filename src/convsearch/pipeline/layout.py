@@ -24,6 +24,11 @@ class RunLayout:
         return self.root / "data"
 
     @property
+    def policy(self) -> Path:
+        """The nano policy, where the run builds one."""
+        return self.root / "policy"
+
+    @property
     def index(self) -> Path:
         return self.root / "index"
 

@@ -32,8 +32,10 @@ def run_pipeline(
     Raises what `run_stages` raises, and MissingFileError or CheckpointError for a bad policy, and
     what `check_run` raises for trainings that this machine cannot run.
     """
-    require_model(config.policy)
-    how_to_ask(str(config.policy), style=config.style, max_tokens=config.infer.sampling.max_tokens)
+    if config.policy is not None:
+        require_model(config.policy)
+        max_tokens = config.infer.sampling.max_tokens
+        how_to_ask(str(config.policy), style=config.style, max_tokens=max_tokens)
     layout = RunLayout(root=run)
     if not layout.model("grpo").is_dir():
         check_run(config.sft, config.grpo, config.policy, run)
@@ -83,7 +85,7 @@ def _summarize(
         peak_rss_mb=max(done.peak_rss_mb for done in finished.values()),
         versions=versions(),
         seed=config.seed,
-        policy=config.policy.resolve().name,
+        policy=(config.policy or layout.policy).resolve().name,
         git=git_revision(),
         date=time.strftime("%Y-%m-%d"),
         command=command,

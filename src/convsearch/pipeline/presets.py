@@ -15,6 +15,7 @@ from convsearch.pipeline.config import (
     PipelineConfig,
 )
 from convsearch.pipeline.overrides import apply_overrides
+from convsearch.pipeline.own_run import own_run
 from convsearch.train.grpo import GrpoSettings
 from convsearch.train.sft import SftSettings
 
@@ -62,15 +63,30 @@ def pooled(name: str, policy: Path, source: Path) -> PipelineConfig:
 
 
 def preset(
-    name: str, *, source: Path | None, policy: Path | None, overrides: Sequence[str] = ()
+    name: str,
+    *,
+    source: Path | None,
+    policy: Path | None,
+    dataset: Path | None = None,
+    overrides: Sequence[str] = (),
 ) -> PipelineConfig:
     """The preset with single settings changed.
 
-    source: folder of the data, for presets that need it. policy: None takes the embedded one.
-    Raises ConfigError for an unknown preset or setting, and where source or policy is missing.
+    source: folder of the data, for presets that need it. policy: None takes the embedded one; for a
+    data set folder, one that the run builds. dataset: a data set folder, run with the sizes of the
+    preset. Raises ConfigError for an unknown preset or setting, where source or policy is missing,
+    and what `own_run` raises.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
+    if dataset is not None:
+        if source is not None or name in POOLED:
+            raise ConfigError(
+                "--dataset names a data set folder, and goes with neither --source nor the preset "
+                f"of another data set ({', '.join(POOLED)}); leave one of them out"
+            )
+        base = (mini if name == "mini" else tiny)(policy or NANO_POLICY)
+        return apply_overrides(own_run(base, dataset, policy), overrides)
     if name in POOLED:
         if source is None or policy is None:
             raise ConfigError(

@@ -1,7 +1,5 @@
 """The stages of a run: which room does the work, what shapes it, what it needs, where it writes."""
 
-import random
-from collections.abc import Sequence
 from contextlib import ExitStack, contextmanager
 from dataclasses import asdict
 from functools import cached_property
@@ -9,16 +7,19 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.data.dataset import Dataset, load_dataset
-from convsearch.errors import ConfigError
 from convsearch.files import read_jsonl, read_rewrites, write_jsonl
 from convsearch.pipeline.baselines import baseline_queries
 from convsearch.pipeline.config import PipelineConfig, filled
+from convsearch.pipeline.data_stage import data_stage
+from convsearch.pipeline.drawing import check_conversations, draw_conversations
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
+from convsearch.pipeline.own_stages import POLICY, policy_stages, told_if_few, warn_if_few
 from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.search import SearchOptions, search_settings
 from convsearch.pipeline.searched import searched_queries, searched_rewrites
+from convsearch.pipeline.sizes import fitted_grpo, fitted_sft, held_out_turns
 from convsearch.prompts.asking import read_asking
 from convsearch.train.metrics import ProgressCallback, TrainProgress
 from convsearch.train.outputs import shaping
@@ -49,8 +50,9 @@ class Stages:
     def all(self) -> list[Stage]:
         """In the order of the run, up to the evaluation."""
         return [
-            self._data(),
+            data_stage(self._config, self._layout),
             self._index(),
+            *policy_stages(self._config, self._layout),
             Stage(
                 name=SERVER, run=self._serve, settings={}, needs=("data", "index"), is_service=True
             ),
@@ -62,27 +64,6 @@ class Stages:
         ]
 
     # --- data, index, server ---------------------------------------------------------------------
-
-    def _data(self) -> Stage:
-        config, folder = self._config, self._layout.data
-
-        def run(progress: Progress) -> Counts:
-            if config.source is None:
-                from convsearch.data.mini import write_mini
-
-                return write_mini(folder)
-            from convsearch.data.pooled import convert_pooled
-
-            return convert_pooled(config.source, folder, name=config.dataset)
-
-        return Stage(
-            name="data",
-            run=run,
-            settings={"dataset": config.dataset, "kind": config.kind},
-            inputs=() if config.source is None else (config.source,),
-            folders=(folder,),
-            outputs=(folder / "run.json",),
-        )
 
     def _index(self) -> Stage:
         settings, folder = self._config.index, self._layout.index
@@ -101,6 +82,20 @@ class Stages:
             folders=(folder,),
             outputs=(folder / "manifest.json",),
         )
+
+    @property
+    def _policy(self) -> Path:
+        return self._config.policy or self._layout.policy
+
+    @property
+    def _given(self) -> tuple[Path, ...]:
+        """The policy as an input of a stage, where it comes from outside the run."""
+        return () if self._config.policy is None else (self._config.policy,)
+
+    @property
+    def _built(self) -> tuple[str, ...]:
+        """The stage that a stage needs for the policy, where the run builds it."""
+        return (POLICY,) if self._config.policy is None else ()
 
     def _serve(self, progress: Progress) -> Counts:
         from retriever_server.process import ServerProcess
@@ -121,7 +116,11 @@ class Stages:
             from convsearch.distill import self_distill
 
             turns = self._turns("train", config.data.distill_turns)
-            with self._client() as client, self._engine(config.policy) as engine:
+            with (
+                told_if_few(config),
+                self._client() as client,
+                self._engine(self._policy) as engine,
+            ):
                 counts = self_distill(
                     turns,
                     self._dataset.qrels,
@@ -131,10 +130,11 @@ class Stages:
                     folder,
                     search=self._search_settings(client),
                     dataset=config.dataset,
-                    told=read_asking(config.policy),
+                    told=read_asking(self._policy),
                     inputs=[self._dataset.turns_path],
                     on_progress=lambda done, total: progress(done, total, "candidates"),
                 )
+            warn_if_few(config, asdict(counts))
             return asdict(counts)
 
         return Stage(
@@ -147,8 +147,8 @@ class Stages:
                 "style": config.style,
                 "seed": config.seed,
             },
-            needs=("data", "index", SERVER),
-            inputs=(config.policy,),
+            needs=("data", "index", SERVER, *self._built),
+            inputs=self._given,
             folders=(folder,),
             outputs=(folder / "sft_train.parquet", folder / "sft_val.parquet"),
         )
@@ -157,16 +157,22 @@ class Stages:
         config, layout = self._config, self._layout
         settings = filled(
             config.sft,
-            model_path=config.policy,
+            model_path=self._policy,
             train_file=layout.distill / "sft_train.parquet",
             val_file=layout.distill / "sft_val.parquet",
             out_dir=layout.sft,
         )
 
         def run(progress: Progress) -> Counts:
+            from convsearch.train.rows import count_rows
             from convsearch.train.sft import run_sft
 
-            run_sft(settings, layout.logs / "sft.log", _steps(progress, "train/loss", "loss"))
+            rows = count_rows(settings.train_file, needs=("messages",))
+            run_sft(
+                fitted_sft(settings, rows),
+                layout.logs / "sft.log",
+                _steps(progress, "train/loss", "loss"),
+            )
             return _stage_counts(layout.sft)
 
         return Stage(
@@ -200,7 +206,8 @@ class Stages:
             turns = self._turns("train", config.data.grpo_turns)
             files = {train_file: turns}
             if chooses:
-                held_out = draw_conversations(turns, config.data.grpo_val_turns, seed=config.seed)
+                wanted = held_out_turns(config.data.grpo_val_turns, len(turns))
+                held_out = draw_conversations(turns, wanted, seed=config.seed)
                 qids = {turn.qid for turn in held_out}
                 files = {train_file: [t for t in turns if t.qid not in qids], val_file: held_out}
             layout.grpo.mkdir(parents=True, exist_ok=True)
@@ -213,7 +220,7 @@ class Stages:
                     data_source=config.dataset,
                 )
             run_grpo(
-                settings,
+                fitted_grpo(settings, len(files[train_file])),
                 self._url,
                 layout.logs / "grpo.log",
                 layout.grpo / "metrics.jsonl",
@@ -241,7 +248,7 @@ class Stages:
     def _infer(self, policy: str) -> Stage:
         config, folder = self._config, self._layout.infer(policy)
         trained = policy in TRAINED
-        model = self._layout.model(policy) if trained else config.policy
+        model = self._layout.model(policy) if trained else self._policy
 
         def run(progress: Progress) -> Counts:
             from convsearch.infer import infer_rewrites
@@ -271,8 +278,8 @@ class Stages:
                 "style": config.style,
                 "seed": config.seed,
             },
-            needs=("data", policy) if trained else ("data",),
-            inputs=() if trained else (config.policy,),
+            needs=("data", policy) if trained else ("data", *self._built),
+            inputs=() if trained else self._given,
             folders=(folder,),
             outputs=(self._layout.rewrites(policy),),
         )
@@ -350,35 +357,6 @@ class Stages:
             yield engine
         finally:
             engine.close()
-
-
-def check_conversations(turns: Sequence[Turn]) -> None:
-    """Before hours of training. Raises ConfigError for fewer than two conversations to measure on:
-    the intervals of the report draw conversations."""
-    found = len({turn.conv_id for turn in turns})
-    if found < 2:
-        raise ConfigError(
-            f"{found} conversations to evaluate on; the report needs two or more: raise "
-            "data.eval_turns, or hold out more conversations"
-        )
-
-
-def draw_conversations(turns: Sequence[Turn], limit: int, *, seed: int) -> list[Turn]:
-    """At most `limit` turns, as whole conversations drawn by the seed, in the given order; all for
-    a limit of 0. The first conversation drawn is taken whatever its length."""
-    if not limit or len(turns) <= limit:
-        return list(turns)
-    sizes: dict[str, int] = {}
-    for turn in turns:
-        sizes[turn.conv_id] = sizes.get(turn.conv_id, 0) + 1
-    order = sorted(sizes)
-    random.Random(seed).shuffle(order)
-    chosen, count = {order[0]}, sizes[order[0]]
-    for conv_id in order[1:]:
-        if count + sizes[conv_id] <= limit:
-            chosen.add(conv_id)
-            count += sizes[conv_id]
-    return [turn for turn in turns if turn.conv_id in chosen]
 
 
 def collect_training_metrics(layout: RunLayout) -> None:

@@ -36,6 +36,7 @@ _ATTEMPT_S = 30.0
 """Longest wait for one answer, unless the deadline is far: above the server's own 25 s."""
 _EXCERPT_CHARS = 200
 _NO_SUCH_PATH = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
+"""What a server of another program answers to a path that it does not have."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -198,7 +199,10 @@ def read_reply(response: httpx.Response, expected: int, *, allow_degraded: bool 
 
 
 def read_ready(response: httpx.Response) -> Reply:
-    """Which index `/readyz` names. Raises as `read_reply` does."""
+    """Which index `/readyz` names; none where the server has no such path, so that nothing is taken
+    from a cache. Raises as `read_reply` does."""
+    if is_foreign(response):
+        return Reply(result=[], source=Source())
     card = read_object(response)
     if "fingerprint" not in card:
         raise TransientError(_not_ours(response))

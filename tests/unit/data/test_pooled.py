@@ -183,7 +183,7 @@ def test_odd_histories_are_repaired_and_counted(
     ("changes", "sentence"),
     [
         ({"id": ""}, "an id is empty"),
-        ({"id": 7}, 'field "id" must be str, found int'),
+        ({"id": 7.5}, 'field "id" must be a text or a whole number, found a decimal'),
         ({"question": " "}, 'field "question" is empty'),
         ({"question": None}, 'field "question" must be str'),
         ({"turn": "1"}, 'field "turn" must be int'),
@@ -193,7 +193,8 @@ def test_odd_histories_are_repaired_and_counted(
         ({"history": ["x"]}, r"history\[0\] must have role"),
         ({"history": [{"role": "user"}]}, r'history\[0\]: field "text" is missing'),
         ({"gold": []}, 'field "gold" is empty'),
-        ({"gold": [3]}, 'field "gold" must hold passage ids'),
+        ({"gold": [True]}, 'field "gold" must hold passage ids'),
+        ({"gold": [3]}, r"gold passage '3' is not in corpus\.jsonl\.gz"),
         ({"gold": ["d9"]}, r"gold passage 'd9' is not in corpus\.jsonl\.gz"),
     ],
 )

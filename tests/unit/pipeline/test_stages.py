@@ -9,16 +9,12 @@ import pytest
 
 from convsearch.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from convsearch.files import write_jsonl
+from convsearch.pipeline.drawing import check_conversations, draw_conversations
 from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
 from convsearch.pipeline.pipeline import read_result, run_pipeline
 from convsearch.pipeline.presets import preset
 from convsearch.pipeline.runner import Counts, Stage
-from convsearch.pipeline.stages import (
-    Stages,
-    check_conversations,
-    collect_training_metrics,
-    draw_conversations,
-)
+from convsearch.pipeline.stages import Stages, collect_training_metrics
 from convsearch.types import Turn
 
 

@@ -68,3 +68,17 @@ def test_options_of_other_engines_are_not_ignored(
     sentence = f"{option} is not for a {engine} index; leave it out, or say --engine {owner}"
     assert str(ended.exception) == sentence
     assert not out.exists()
+
+
+@pytest.mark.parametrize("name", ["kb.csv", "kb.jsonl"])
+def test_passages_of_other_programs_are_indexed_as_they_are(tmp_path: Path, name: str) -> None:
+    content = {
+        "kb.csv": 'id,title,text\n7,Mill,"Built, they say, in 1911."\n8,Ferry,An hour.\n',
+        "kb.jsonl": '{"id": 7, "contents": "\\"Mill\\"\\nBuilt, they say, in 1911."}\n'
+        '{"id": 8, "contents": "\\"Ferry\\"\\nAn hour."}\n',
+    }
+    (tmp_path / name).write_text(content[name])
+    result = _run("--corpus", str(tmp_path / name), "--out", str(tmp_path / "idx"))
+    assert result.exit_code == 0, result.output
+    passages = (tmp_path / "idx" / "passages.jsonl").read_text()
+    assert '"Built, they say, in 1911."' in passages

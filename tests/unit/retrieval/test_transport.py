@@ -15,6 +15,7 @@ from convsearch.retrieval.transport import (
     TransientError,
     address_of,
     read_object,
+    read_ready,
 )
 
 LOST = httpx.ConnectError("refused")
@@ -100,3 +101,12 @@ def test_a_key_that_no_header_carries_is_refused_unseen(key: str) -> None:
 def test_patience_with_one_attempt_grows_with_the_deadline() -> None:
     assert ClientSettings().attempt_s == 30
     assert ClientSettings(timeout_s=600).attempt_s == 150
+
+
+@pytest.mark.parametrize("status", [404, 405])
+def test_a_server_without_the_path_does_not_tell_its_index(status: int) -> None:
+    asked = httpx.Request("GET", "http://h/readyz")
+    reply = read_ready(httpx.Response(status, json={"detail": "Not Found"}, request=asked))
+    assert reply.source.fingerprint == ""
+    with pytest.raises(RetrieverError, match="answered 401"):
+        read_ready(httpx.Response(401, json={"error": "key"}, request=asked))

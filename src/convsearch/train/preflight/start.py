@@ -89,16 +89,19 @@ def check_grpo(settings: "GrpoSettings", retriever_url: str, checkpoints: Path) 
     return replace(settings, train_file=paths[0], val_file=paths[1] if settings.val_file else None)
 
 
-def check_run(sft: "SftSettings", grpo: "GrpoSettings", model: Path, folder: Path) -> None:
+def check_run(sft: "SftSettings", grpo: "GrpoSettings", model: Path | None, folder: Path) -> None:
     """What is known of both trainings of a run before its first stage: names, GPUs, batches, room.
 
-    model: the policy that the run starts from. folder: of the run. Raises as `check_grpo` does.
+    model: the policy that the run starts from, None where the run builds it. folder: of the run.
+    Raises as `check_grpo` does.
     """
     check_name(folder)
     check_gpus(sft.device, sft.nproc, "sft.nproc", "sft.device")
     check_gpus(grpo.device, grpo.num_gpus, "grpo.num_gpus", "grpo.device")
     check_sampler(grpo.device)
     _check_batches(grpo)
+    if model is None:
+        return
     check_context(model, grpo.max_prompt_length, grpo.max_response_length, grpo.device)
     steps = -(-grpo.total_steps // grpo.save_freq)
     check_disk(model, folder, checkpoints=max(sft.epochs, steps), written=folder)
