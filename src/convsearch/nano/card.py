@@ -32,8 +32,9 @@ Command: `{command}`
 2. First weights: heads that go on with a copy and begin one at rare words, set by hand
    (`convsearch.nano.circuit`); all else random.
 3. {steps} steps on conversations of the train split. Response = the question, then 1 to {max_spans}
-   spans of the history (runs of content words that the prompt shows), drawn by inverse document
-   frequency. {random_share:.0%} of the examples are conversations of random words instead.
+   spans of the history (titles of passages and runs of content words that the prompt shows, titles
+   {title_weight:g} times as likely), drawn by inverse document frequency. {random_share:.0%} of the
+   examples are conversations of random words instead.
 4. The output layer multiplied by {sharpness}, which makes samples surer.
 
 No gold passage, relevance judgement, answer beyond what was said before the question, or reference
@@ -61,6 +62,7 @@ def write_card(
 ) -> None:
     """Writes `README.md` into the policy folder."""
     values = {**asdict(settings), **asdict(report), "max_spans": settings.spans.max_spans}
+    values["title_weight"] = settings.spans.title_weight
     text = _CARD.format(
         **values,
         domains=", ".join(f"`{name}`" for name in domains),

@@ -21,6 +21,8 @@ from convsearch.train.sft import SftSettings
 
 NANO_POLICY = Path(__file__).parents[3] / "assets" / "nano"
 """The embedded policy, beside the source code; an installed wheel does not hold it."""
+VAL_TURNS = 128
+"""Training turns that GRPO holds out to choose its best step by."""
 POOLED = ("topiocqa_pages", "cqr_default")
 PRESETS = ("mini", "tiny", *POOLED)
 
@@ -30,8 +32,8 @@ def mini(policy: Path) -> PipelineConfig:
     return _on_cpu(
         dataset="mini",
         policy=policy,
-        data=DataSettings(eval_split="test", distill_turns=400),
-        grpo=dataclasses.replace(_GRPO, total_steps=50),
+        data=DataSettings(eval_split="test", distill_turns=400, grpo_val_turns=VAL_TURNS),
+        grpo=_GRPO,
     )
 
 
@@ -41,7 +43,9 @@ def tiny(policy: Path) -> PipelineConfig:
     return _on_cpu(
         dataset="mini",
         policy=policy,
-        data=DataSettings(eval_split="test", eval_turns=24, distill_turns=48, grpo_turns=24),
+        data=DataSettings(
+            eval_split="test", eval_turns=24, distill_turns=48, grpo_turns=24, grpo_val_turns=6
+        ),
         distill=dataclasses.replace(_DISTILL, candidates=4, max_rank=100),
         sft=dataclasses.replace(_SFT, batch=8, micro_batch=8, epochs=1),
         grpo=dataclasses.replace(_GRPO, **small, save_freq=1),
@@ -54,7 +58,7 @@ def pooled(name: str, policy: Path, source: Path) -> PipelineConfig:
         _on_cpu(
             dataset=name,
             policy=policy,
-            data=DataSettings(eval_split="dev", distill_turns=800),
+            data=DataSettings(eval_split="dev", distill_turns=800, grpo_val_turns=VAL_TURNS),
             grpo=dataclasses.replace(_GRPO, total_steps=100),
         ),
         kind="pooled",
@@ -123,7 +127,7 @@ _GRPO = GrpoSettings(
     model_path=UNSET,
     train_file=UNSET,
     out_dir=UNSET,
-    total_steps=50,
+    total_steps=40,
     prompts_per_step=24,
     rollouts=8,
     micro_batch=64,
@@ -137,7 +141,8 @@ _GRPO = GrpoSettings(
     num_gpus=1,
     device="cpu",
     dtype="float32",
-    save_freq=20,
+    filter_groups=True,
+    save_freq=10,
     time_limit_s=4 * 3600.0,
 )
 
