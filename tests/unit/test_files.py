@@ -254,7 +254,7 @@ def test_no_turns_is_an_error(tmp_path: Path) -> None:
     [
         ([], r"corpus\.jsonl: the corpus is empty"),
         ([PASSAGE, PASSAGE], r"corpus\.jsonl:2: doc_id 'd1' occurs twice"),
-        ([{**PASSAGE, "doc_id": "a b"}], r"corpus\.jsonl:1: field \"doc_id\" must be a non-empty"),
+        ([{**PASSAGE, "doc_id": "a b"}], r"corpus\.jsonl:1: 'a b' is not an id without white"),
         ([{**PASSAGE, "title": None}], r"corpus\.jsonl:1: field \"title\" must be str"),
         ([{"doc_id": "d1", "title": ""}], r"corpus\.jsonl:1: field \"text\" is missing"),
     ],

@@ -24,7 +24,9 @@ def command(
     prompt: PromptOption = None,
     prompt_file: PromptFileOption = None,
     shots: ShotsOption = 0,
-    temperature: Annotated[float, typer.Option(help="0 is greedy.")] = 0.0,
+    temperature: Annotated[
+        float, typer.Option(help="Temperature of the response; 0 takes the likeliest token.")
+    ] = 0.0,
     top_p: Annotated[float, typer.Option(help="Share of the probability to draw from.")] = 1.0,
     max_tokens: o.MaxTokensOption = None,
     seed: Annotated[int, typer.Option(help="Same seed, same rewrite.")] = 0,

@@ -58,7 +58,7 @@ def test_the_model_that_will_be_trained_says_the_style(
         (model / name).touch()
     write_asking(model, asking_of("nano"))
     out = tmp_path / "grpo.parquet"
-    words = ["data", "prompts", "--dataset", str(dataset), "--out", str(out)]
+    words = ["data", "prompts", "--dataset", str(dataset), "--out", str(out), "--fresh"]
     for flags, style, warnings in (
         ([], "instruct", 0),
         (["--model", str(model)], "nano", 0),

@@ -55,7 +55,7 @@ def test_a_row_for_each_question_of_the_split(hops: Path, tmp_path: Path) -> Non
     assert row["extra_info"]["golds"] == data.golds(question.qid)
     assert row["extra_info"]["type"] == question.type
     with pytest.raises(DataError, match="nowhere"):
-        CliRunner().invoke(app, [*words, "--split", "nowhere"], catch_exceptions=False)
+        CliRunner().invoke(app, [*words, "--split", "nowhere", "--fresh"], catch_exceptions=False)
 
 
 def test_a_question_without_an_answer_is_left_out_and_counted(tmp_path: Path) -> None:

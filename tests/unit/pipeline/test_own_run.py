@@ -1,6 +1,5 @@
 """A run over any data set folder: what is measured on, which policy, and what is said of few."""
 
-import json
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -17,6 +16,7 @@ from convsearch.pipeline.presets import preset
 from convsearch.pipeline.runner import Stage
 from convsearch.pipeline.sizes import fitted_grpo, fitted_sft
 from convsearch.pipeline.stages import Stages
+from convsearch.prompts.asking import ASKING_FILE, asking_of, write_asking
 
 
 @pytest.fixture(scope="module")
@@ -124,14 +124,13 @@ def test_the_style_is_that_of_the_policy(site: Path, tmp_path: Path) -> None:
     config = preset("mini", source=None, policy=tmp_path, dataset=site)
     assert (config.style, config.infer.sampling.max_tokens) == ("instruct", 512)
     assert config.grpo.max_prompt_length == 1536
-    card = tmp_path / "convsearch.json"
-    card.write_text(json.dumps({"prompt": "nano"}))
+    write_asking(tmp_path, asking_of("nano"))
     assert style_of(tmp_path) == "nano"
-    card.write_text(json.dumps({"prompt": "plain"}))
-    with pytest.raises(ConfigError, match="answers to prompt style 'plain'"):
+    write_asking(tmp_path, asking_of("plain"))
+    with pytest.raises(ConfigError, match="'plain' cannot be trained"):
         style_of(tmp_path)
-    card.write_text("[]")
-    with pytest.raises(DataError, match="not a JSON object"):
+    (tmp_path / ASKING_FILE).write_text("[]")
+    with pytest.raises(DataError, match=ASKING_FILE):
         style_of(tmp_path)
 
 
