@@ -8,6 +8,8 @@ from pathlib import Path
 from convsearch.errors import ConfigError, MissingFileError
 
 LOOPBACK = "127.0.0.1"
+SOCKETS_VARIABLE = "CONVSEARCH_SOCKETS"
+"""Names the folder for the sockets of a training's queue (`convsearch_verl.queue_sockets`)."""
 
 
 def is_loopback(host: str) -> bool:

@@ -72,6 +72,11 @@ OVERLAY = {
             "name": "${custom_reward_function.name}",
         },
     },
+    "ray_kwargs": {
+        "ray_init": {
+            "runtime_env": {"worker_process_setup_hook": "convsearch_verl.queue_sockets.install"}
+        }
+    },
     # Reward manager -> module of the sampler it needs; every other manager keeps verl's own.
     "samplers": {
         "rewrite_r1": "pkg://convsearch_verl.replay",
