@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convsearch.cli.train_progress import TrainBar
+from convsearch.cli.steps import train_progress
 from convsearch.rewards.shapes import RewardShape
 from convsearch.train.device import Device, Dtype
 from convsearch.train.grpo import GrpoSettings, run_grpo
@@ -114,6 +114,6 @@ def command(
         threads=threads,
         time_limit_s=time_limit_s,
     )
-    with TrainBar("critic/score/mean", "reward") as advance:
+    with train_progress("grpo") as advance:
         target = run_grpo(settings, retriever_url, out / "grpo.log", out / "metrics.jsonl", advance)
     typer.echo(f"{target}: trained model; metrics in {out / 'metrics.jsonl'}")

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from convsearch.cli.train_progress import TrainBar
+from convsearch.cli.steps import train_progress
 from convsearch.train.device import Device, Dtype
 from convsearch.train.sft import SftSettings, run_sft
 
@@ -62,6 +62,6 @@ def command(
         threads=threads,
         time_limit_s=time_limit_s,
     )
-    with TrainBar("train/loss", "loss") as advance:
+    with train_progress("sft") as advance:
         target = run_sft(settings, out / "sft.log", advance)
     typer.echo(f"{target}: fine-tuned model; metrics in {out / 'metrics.jsonl'}")

@@ -262,12 +262,16 @@ def run_grpo(
         count_rows(settings.val_file, needs=_NEEDS)
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     follower = MetricsFollower(
-        metrics_path, total_steps=settings.total_steps, on_progress=on_progress
+        metrics_path,
+        stage=STAGE,
+        total_steps=settings.total_steps,
+        on_progress=on_progress,
     )
     env = device_environment(settings.device, settings.threads)
     env["RETRIEVER_URL"] = retriever_url
     env["VERL_FILE_LOGGER_PATH"] = str(follower.attempt_path.absolute())
     checkpoints = settings.out_dir / CHECKPOINTS
+    follower.require_finite(up_to=latest_step(checkpoints))
     if latest_step(checkpoints) < settings.total_steps:
         try:
             _train(settings, env, log_path, follower)

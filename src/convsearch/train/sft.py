@@ -151,12 +151,16 @@ def run_sft(
     total_steps = settings.epochs * (rows // settings.batch)
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     follower = MetricsFollower(
-        settings.out_dir / "metrics.jsonl", total_steps=total_steps, on_progress=on_progress
+        settings.out_dir / "metrics.jsonl",
+        stage=STAGE,
+        total_steps=total_steps,
+        on_progress=on_progress,
     )
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.nproc)
     env = device_environment(settings.device, threads)
     env["VERL_FILE_LOGGER_PATH"] = str(follower.attempt_path.absolute())
     checkpoints = settings.out_dir / CHECKPOINTS
+    follower.require_finite(up_to=latest_step(checkpoints))
     if latest_step(checkpoints) < total_steps:
         try:
             with scratch_folder() as scratch:
