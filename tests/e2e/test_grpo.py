@@ -14,6 +14,7 @@ from tiny_model import make_tiny_model
 from transformers import AutoModelForCausalLM
 
 from convsearch.errors import StageError
+from convsearch.prompts.rewrite import parse_rewrite
 from convsearch.rewards.rank_incentive import MALFORMED_REWARD
 from convsearch.train import grpo
 from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
@@ -105,9 +106,25 @@ def check_stale(metrics: dict[int, dict[str, float]], steps: int) -> None:
     }
 
 
+def check_rollouts(path: Path) -> None:
+    """Each response is there with what became of it."""
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        parsed = parse_rewrite(record["output"])
+        assert record["qid"].startswith("q")
+        assert record["query"] == (parsed.rewrite if parsed else "")
+        assert record["status"] == ("ok" if parsed else "malformed")
+        assert record["reward"] == record["score"]
+        assert (record["rank"] is not None) == (record["found"] == 1.0)
+        assert record["rank"] is None or record["reward"] > 0
+        assert record["gts"][0].startswith("p")
+        assert "Q: " in record["input"]
+
+
 def check_groups(settings: GrpoSettings, metrics: dict[int, dict[str, float]]) -> None:
     """One query id, several rewrites, several ranks."""
     for step, values in metrics.items():
+        check_rollouts(settings.out_dir / "rollouts" / f"{step}.jsonl")
         groups = rewards_by_group(settings.out_dir / "rollouts" / f"{step}.jsonl")
         assert [len(rewards) for rewards in groups.values()] == [ROLLOUTS] * PROMPTS_PER_STEP
         ranked = [{r for r in rewards if r != MALFORMED_REWARD} for rewards in groups.values()]

@@ -69,7 +69,7 @@ def command(
         int, typer.Option(help="steps between validations, 0 for none")
     ] = GrpoSettings.val_freq,
     dump_rollouts: Annotated[
-        bool, typer.Option(help="write every response with its reward to OUT/rollouts")
+        bool, typer.Option(help="write every response to OUT/rollouts, with its query, rank and reward")
     ] = GrpoSettings.dump_rollouts,
     seed: Annotated[
         int, typer.Option(help="of prompts' order and of sampling")

@@ -99,7 +99,7 @@ class GrpoSettings:
     val_freq: int = 0
     """Steps between validations; 0 for none."""
     dump_rollouts: bool = False
-    """Write every response with its reward to `out_dir/rollouts/<step>.jsonl`."""
+    """Write every response to `out_dir/rollouts/<step>.jsonl`, with its query, rank and reward."""
     seed: int = 0
     """Of the order of the prompts and of the responses."""
     threads: int = 0
@@ -156,7 +156,7 @@ def grpo_overrides(settings: GrpoSettings) -> list[str]:
         "trainer.default_local_dir": out_dir / CHECKPOINTS,
         "trainer.max_actor_ckpt_to_keep": 2,
         "trainer.resume_mode": "auto",
-        "trainer.rollout_data_dir": out_dir / "rollouts" if settings.dump_rollouts else None,
+        "rollout_dump.folder": out_dir / "rollouts" if settings.dump_rollouts else None,
         "hydra.run.dir": out_dir / CHECKPOINTS,
         "hydra.output_subdir": None,
     }

@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psutil
 
-from convsearch.listening import SOCKETS_VARIABLE
+from convsearch.listening import LOOPBACK, SOCKETS_VARIABLE
 
 PREFIX = "cs-"
 """Of the scratch folders, in the folder for temporary files."""
@@ -33,6 +33,12 @@ def private_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, st
 
     given: the environment so far; network interfaces that it names are kept.
     """
+    return {**_torch_environment(scratch, given), **_ray_environment(scratch)}
+
+
+def _torch_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """torchrun's processes find each other by a file, and share no store with torchrun itself, which
+    would listen on all addresses; PET_<option> is torchrun's way of taking options so."""
     interface = "lo0" if sys.platform == "darwin" else "lo"
     chosen = {
         name: interface
@@ -42,6 +48,16 @@ def private_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, st
     return {
         **chosen,
         "DIST_INIT_METHOD": RENDEZVOUS,
+        "PET_LOCAL_ADDR": LOOPBACK,
+        "PET_RDZV_BACKEND": "c10d",
+        "PET_RDZV_CONF": "store_type=file",
+        "PET_RDZV_ENDPOINT": str(scratch / "rendezvous"),
+        "TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1",
+    }
+
+
+def _ray_environment(scratch: Path) -> dict[str, str]:
+    return {
         "RAY_AUTH_MODE": "token",
         "RAY_AUTH_TOKEN": secrets.token_hex(32),
         "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what makes Ray take 127.0.0.1 for its address
@@ -94,6 +110,8 @@ def _lives(identity: str) -> bool:
 def main() -> None:
     """Becomes the command of the arguments. A Ray that was started elsewhere (RAY_ADDRESS) is used
     as it is."""
+    scratch = make_scratch_folder()
+    os.environ.update(_torch_environment(scratch, os.environ))
     if os.environ.get("RAY_ADDRESS"):
         print(
             "warning: RAY_ADDRESS names a Ray that is running already: whether others reach its "
@@ -101,7 +119,7 @@ def main() -> None:
             file=sys.stderr,
         )
     else:
-        os.environ.update(private_environment(make_scratch_folder(), os.environ))
+        os.environ.update(_ray_environment(scratch))
     os.execvp(sys.argv[1], sys.argv[1:])
 
 

@@ -20,7 +20,6 @@ from convsearch.train.device import (
 )
 from convsearch.train.launch import run_logged
 from convsearch.train.metrics import MetricsFollower, ProgressCallback
-from convsearch.train.one_machine import scratch_folder
 from convsearch.train.overrides import override
 from convsearch.train.rows import count_rows
 
@@ -29,9 +28,6 @@ logger = logging.getLogger(__name__)
 STAGE = "sft"
 CHECKPOINTS = "checkpoints"
 MODEL = "model"
-UNSHARED_STORE = {"TORCH_DISABLE_SHARE_RDZV_TCP_STORE": "1"}
-"""Without it torchrun opens a store on all addresses for its processes; with it they open their own,
-as `DIST_INIT_METHOD` says."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -163,16 +159,14 @@ def run_sft(
     follower.require_finite(up_to=latest_step(checkpoints))
     if latest_step(checkpoints) < total_steps:
         try:
-            with scratch_folder() as scratch:
-                launcher = one_machine_launcher(scratch / "rendezvous", settings.nproc)
-                run_logged(
-                    [*launcher, "-m", "verl.trainer.sft_trainer", *sft_overrides(settings)],
-                    stage=STAGE,
-                    env={**env, **UNSHARED_STORE},
-                    log_path=log_path,
-                    time_limit_s=settings.time_limit_s,
-                    on_tick=follower.poll,
-                )
+            run_logged(
+                [*_launcher(settings), "-m", "verl.trainer.sft_trainer", *sft_overrides(settings)],
+                stage=STAGE,
+                env=env,
+                log_path=log_path,
+                time_limit_s=settings.time_limit_s,
+                on_tick=follower.poll,
+            )
         finally:
             follower.close()
     step = latest_step(checkpoints)
@@ -190,19 +184,13 @@ def run_sft(
     return target
 
 
-def one_machine_launcher(store: Path, nproc: int) -> list[str]:
-    """torchrun without a port of its own: its processes find each other by a file, which the folder
-    `store` is in. Goes with UNSHARED_STORE."""
+def _launcher(settings: SftSettings) -> list[str]:
     return [
         sys.executable,
         "-m",
         "torch.distributed.run",
         "--nnodes=1",
-        f"--nproc_per_node={nproc}",
-        "--rdzv_backend=c10d",
-        "--rdzv_conf=store_type=file",
-        f"--rdzv_endpoint={store}",
-        "--local_addr=127.0.0.1",
+        f"--nproc_per_node={settings.nproc}",
     ]
 
 
