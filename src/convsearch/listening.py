@@ -9,6 +9,8 @@ from pathlib import Path
 from convsearch.errors import ConfigError, MissingFileError
 
 LOOPBACK = "127.0.0.1"
+SOCKETS_VARIABLE = "CONVSEARCH_SOCKETS"
+"""Names the folder for the sockets of a training's queue (`convsearch_verl.queue_sockets`)."""
 _WITH_PORT = re.compile(r"(?:\[[^\]]*\]|[^:\[\]]*):\d+")
 
 

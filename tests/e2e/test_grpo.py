@@ -6,14 +6,15 @@ from collections import defaultdict
 from dataclasses import replace
 from pathlib import Path
 
-import psutil
 import pytest
 import torch
 from grpo_case import PROMPTS_PER_STEP, ROLLOUTS, grpo_settings, sync_failures, write_case
+from listening_sockets import SocketWatch, processes_with
 from tiny_model import make_tiny_model
 from transformers import AutoModelForCausalLM
 
 from convsearch.errors import StageError
+from convsearch.prompts.rewrite import parse_rewrite
 from convsearch.rewards.rank_incentive import MALFORMED_REWARD
 from convsearch.train import grpo
 from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
@@ -38,18 +39,6 @@ def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def start(server: ServerProcess, folder: Path) -> str:
     return server.start(folder / "index", folder / "qrels.trec", folder / "server.log")
-
-
-def processes_with(url: str) -> list[psutil.Process]:
-    """Processes of a training that was given this server."""
-    found = []
-    for process in psutil.process_iter():
-        try:
-            if process.environ().get("RETRIEVER_URL") == url:
-                found.append(process)
-        except (psutil.Error, OSError):
-            continue
-    return found
 
 
 def rewards_by_group(path: Path) -> dict[str, list[float]]:
@@ -83,7 +72,7 @@ def test_a_server_that_dies_stops_the_run_and_the_next_start_goes_on(
             stale.setenv("PYTHONPATH", str(Path(__file__).parent), prepend=os.pathsep)
             with pytest.raises(StageError, match=f"{url}/retrieve"):
                 run_grpo(settings, url, folder / "grpo-1.log", metrics_path, stop_server)
-        assert processes_with(url) == []
+        assert processes_with("RETRIEVER_URL", url) == []
         before = read_metrics(metrics_path)
         done = len(before)
         assert BREAK_AFTER <= done < TOTAL_STEPS
@@ -92,10 +81,13 @@ def test_a_server_that_dies_stops_the_run_and_the_next_start_goes_on(
         url = start(server, folder)
         seen: list[int] = []
         settings = replace(settings, total_steps=done + MORE_STEPS)
-        model = run_grpo(
-            settings, url, folder / "grpo-2.log", metrics_path, lambda p: seen.append(p.step)
-        )
-    assert processes_with(url) == []
+        with SocketWatch("RETRIEVER_URL", url) as watch:
+            model = run_grpo(
+                settings, url, folder / "grpo-2.log", metrics_path, lambda p: seen.append(p.step)
+            )
+    assert {name for _, name in watch.seen} >= {"raylet", "gcs_server"}
+    assert watch.beyond_loopback == set()
+    assert processes_with("RETRIEVER_URL", url) == []
     later = list(range(done + 1, done + MORE_STEPS + 1))
     assert seen == later
     metrics = read_metrics(metrics_path)
@@ -114,9 +106,25 @@ def check_stale(metrics: dict[int, dict[str, float]], steps: int) -> None:
     }
 
 
+def check_rollouts(path: Path) -> None:
+    """Each response is there with what became of it."""
+    for line in path.read_text().splitlines():
+        record = json.loads(line)
+        parsed = parse_rewrite(record["output"])
+        assert record["qid"].startswith("q")
+        assert record["query"] == (parsed.rewrite if parsed else "")
+        assert record["status"] == ("ok" if parsed else "malformed")
+        assert record["reward"] == record["score"]
+        assert (record["rank"] is not None) == (record["found"] == 1.0)
+        assert record["rank"] is None or record["reward"] > 0
+        assert record["gts"][0].startswith("p")
+        assert "Q: " in record["input"]
+
+
 def check_groups(settings: GrpoSettings, metrics: dict[int, dict[str, float]]) -> None:
     """One query id, several rewrites, several ranks."""
     for step, values in metrics.items():
+        check_rollouts(settings.out_dir / "rollouts" / f"{step}.jsonl")
         groups = rewards_by_group(settings.out_dir / "rollouts" / f"{step}.jsonl")
         assert [len(rewards) for rewards in groups.values()] == [ROLLOUTS] * PROMPTS_PER_STEP
         ranked = [{r for r in rewards if r != MALFORMED_REWARD} for rewards in groups.values()]

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import pytest
 import torch
+from listening_sockets import SocketWatch
 from tiny_model import WORDS, make_tiny_model
 from transformers import AutoModelForCausalLM
 
@@ -53,7 +54,11 @@ def test_two_processes_learn_the_answers(tmp_path: Path) -> None:
         time_limit_s=600.0,
     )
     seen: list[TrainProgress] = []
-    model = run_sft(settings, tmp_path / "sft.log", seen.append)
+    attempt = str(tmp_path / "out" / "metrics.attempt.jsonl")
+    with SocketWatch("VERL_FILE_LOGGER_PATH", attempt) as watch:
+        model = run_sft(settings, tmp_path / "sft.log", seen.append)
+    assert watch.seen
+    assert watch.beyond_loopback == set()
     metrics = read_metrics(tmp_path / "out" / "metrics.jsonl")
     assert list(metrics) == list(range(1, STEPS + 1))
     assert {p.step for p in seen} == set(metrics)

@@ -123,6 +123,11 @@ def scores(made: RewriteRewardManager, responses: list[str], **extra_info: objec
     return asyncio.run(run())
 
 
+def numbers(told: dict[str, Any]) -> dict[str, float]:
+    """Without the texts, which are for people."""
+    return {name: value for name, value in told.items() if not isinstance(value, str)}
+
+
 def test_one_query_id_eight_rewrites_eight_ranks(
     tiny: Path, url: str, retriever: CountingRetriever
 ) -> None:
@@ -130,7 +135,10 @@ def test_one_query_id_eight_rewrites_eight_ranks(
     responses = [format_response("x", text) for text in [*rewrites, "castle amber"]]
     found = scores(manager(tiny, url, batch_size=8), responses, query_id="q")
     alone = [compute_score("toy", r, [], {"query_id": "q"}, retriever_url=url) for r in responses]
-    assert [f["reward_extra_info"] for f in found] == alone
+    assert [numbers(f["reward_extra_info"]) for f in found] == alone
+    told = [f["reward_extra_info"] for f in found]
+    assert [t["query"] for t in told] == [*rewrites, "castle amber"]
+    assert {(t["qid"], t["status"]) for t in told} == {("q", "ok")}
     ranks = [f["reward_extra_info"]["rank"] for f in found]
     assert ranks[0] == 1
     assert ranks[1] == ranks[5] == 0
@@ -149,7 +157,7 @@ def test_a_batch_of_uneven_rollouts_reaches_the_manager_whole(tiny: Path, url: s
     async def run() -> list[dict]:
         return await asyncio.gather(*(made.run_single(data[i : i + 1]) for i in range(len(ids))))
 
-    (one, *_) = found = [f["reward_extra_info"] for f in asyncio.run(run())]
+    (one, *_) = found = [numbers(f["reward_extra_info"]) for f in asyncio.run(run())]
     assert found == [
         compute_score("toy", format_response("x", r), [], {"query_id": "q"}, retriever_url=url)
         for r in rewrites

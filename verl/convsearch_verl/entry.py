@@ -18,13 +18,14 @@ OK = "ok"
 
 
 def register() -> None:
-    """Registers platform, rollout, reward managers, agent loop and CPU engine. Idempotent.
+    """Registers platform, rendezvous, rollout, reward managers, agent loop, CPU engine. Idempotent.
 
     The order matters: modules of verl ask for the platform while they are being imported.
     """
-    from convsearch_verl import platform_cpu
+    from convsearch_verl import loopback, platform_cpu
 
     platform_cpu.install()
+    loopback.install()
     from verl.workers.rollout.base import _ROLLOUT_REGISTRY
     from verl.workers.rollout.replica import RolloutReplicaRegistry
 

@@ -8,6 +8,7 @@ the first failure ends the run with a sentence and verl exits with an error.
 import statistics
 from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import transfer_queue as tq
@@ -20,6 +21,7 @@ from convsearch.errors import StageError
 from convsearch_verl import platform_cpu
 from convsearch_verl.agent_settings import NAME as AGENT
 from convsearch_verl.agent_settings import agent_settings, check_rollout
+from convsearch_verl.rollout_dump import RolloutDump
 from convsearch_verl.settings import retriever_settings
 from convsearch_verl.squeezing import check_squeezer
 
@@ -63,6 +65,8 @@ def strict_replay_buffer(**arguments: Any) -> ReplayBuffer:
     made.squeezing = SqueezeMeter()
     made.replaced = {}
     made.reward_manager = str(extra["reward_manager"])
+    if extra.get("rollout_dump"):
+        made.dump = RolloutDump(Path(extra["rollout_dump"]), str(extra["tokenizer"]))
     made.mini_batch = int(extra["mini_batch"]) if platform_cpu.selected() else 0
     return made
 
@@ -143,6 +147,8 @@ class _Strict(ReplayBuffer):
     """Sample -> score of the flat groups that this step has replaced by others."""
     _flat_kept: frozenset[str] = frozenset()
     """Flat groups that stay because enough were replaced."""
+    dump: RolloutDump | None = None
+    """Where the responses of each step are written, if they are."""
 
     def _terminal_eviction_reasons(
         self, global_steps: int, partition_id: str
@@ -191,6 +197,8 @@ class _Strict(ReplayBuffer):
         self.replaced = {}
         batch, metrics = super().sample(global_steps, partition_id, batch_size)
         if partition_id != "val":
+            if self.dump is not None:
+                self.dump.write(global_steps, batch.keys, partition_id)
             of_batch = zip(batch.keys, _scores(batch.keys, partition_id), strict=True)
             drawn = {**self.replaced, **dict(of_batch)}
             scores = list(drawn.values())

@@ -52,23 +52,29 @@ class RewriteRewardManager(RewardManagerBase):
         )
 
     async def run_single(self, data: DataProto) -> dict[str, object]:
-        """`reward_score` and `reward_extra_info` (numbers, see `rewrite_score`) of one rollout."""
+        """`reward_score` and `reward_extra_info` of one rollout: the numbers of `rewrite_score`,
+        and as text `qid`, `query` (what was searched) and `status` (`ok` or `malformed`)."""
         item: Any = data[len(data) - 1]
         response_ids = item.batch["responses"]
         length = int(item.batch["attention_mask"][-response_ids.shape[-1] :].sum())
         text = str(self._tokenizer.decode(response_ids[:length], skip_special_tokens=True))
         parsed = parse_rewrite(text)
+        target = search_target(
+            item.non_tensor_batch["reward_model"]["ground_truth"],
+            item.non_tensor_batch.get("extra_info"),
+        )
         if parsed is None:
-            score = malformed_score()
+            score, query = malformed_score(), ""
         else:
-            target = search_target(
-                item.non_tensor_batch["reward_model"]["ground_truth"],
-                item.non_tensor_batch.get("extra_info"),
-            )
-            score = rank_score(
-                await self._batcher.submit((parsed.rewrite, target)), self._settings.reward
-            )
-        return {"reward_score": score["score"], "reward_extra_info": score}
+            query = parsed.rewrite
+            rank = await self._batcher.submit((query, target))
+            score = rank_score(rank, self._settings.reward)
+        told = {
+            "qid": target.qid or "",
+            "query": query,
+            "status": "malformed" if parsed is None else "ok",
+        }
+        return {"reward_score": score["score"], "reward_extra_info": {**score, **told}}
 
     async def _ranks(self, queries: list[Query]) -> Sequence["int | None"]:
         """Ranks by position. Queries with and without a query id go in separate requests."""

@@ -31,6 +31,8 @@ launch() {
     mkdir -p "$OUT"
     # A file for each start: verl begins its file anew, and a resumed run keeps what came before.
     export VERL_FILE_LOGGER_PATH=${VERL_FILE_LOGGER_PATH:-$(cd "$OUT" && pwd)/metrics_$(date -u +%Y%m%dT%H%M%SZ).jsonl}
+    # One node: nothing of the run is reached from outside (docs/security.md).
+    ((NNODES > 1)) || command=("$PYTHON" -m convsearch.train.one_machine "${command[@]}")
     exec "${command[@]}" "$@"
   fi
 }

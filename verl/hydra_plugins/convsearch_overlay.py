@@ -72,6 +72,12 @@ OVERLAY = {
             "name": "${custom_reward_function.name}",
         },
     },
+    "ray_kwargs": {
+        "ray_init": {
+            "runtime_env": {"worker_process_setup_hook": "convsearch_verl.queue_sockets.install"}
+        }
+    },
+    "rollout_dump": {"folder": None},
     # Reward manager -> module of the sampler it needs; every other manager keeps verl's own.
     "samplers": {
         "rewrite_r1": "pkg://convsearch_verl.replay",
@@ -91,6 +97,8 @@ OVERLAY = {
                     "search_agent": "${search_agent}",
                     "rollout": "${oc.select:actor_rollout_ref.rollout.name,null}",
                     "filter_groups": "${algorithm.filter_groups}",
+                    "rollout_dump": "${rollout_dump.folder}",
+                    "tokenizer": "${oc.select:actor_rollout_ref.model.path,null}",
                     "train_batch_size": "${data.train_batch_size}",
                     "rollouts": "${actor_rollout_ref.rollout.n}",
                     "gen_batch_size": "${oc.select:data.gen_batch_size,null}",

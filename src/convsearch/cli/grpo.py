@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from convsearch.cli import options as o
-from convsearch.cli.train_progress import TrainBar, say_device
+from convsearch.cli.steps import say_device, train_progress
 from convsearch.rewards.shapes import RewardShape
 from convsearch.train.device import DeviceChoice, Dtype
 from convsearch.train.grpo import GrpoSettings, run_grpo
@@ -112,7 +112,8 @@ def command(
         bool, typer.Option(help="publish the step with the best reward on --val-file")
     ] = GrpoSettings.keep_best,
     dump_rollouts: Annotated[
-        bool, typer.Option(help="write every response with its reward to OUT/rollouts")
+        bool,
+        typer.Option(help="write every response to OUT/rollouts, with query, rank and reward"),
     ] = GrpoSettings.dump_rollouts,
     seed: Annotated[
         int, typer.Option(help="seed of the prompts' order and of the responses")
@@ -162,7 +163,7 @@ def command(
         threads=threads,
         time_limit_s=time_limit_s,
     )
-    with TrainBar("critic/score/mean", "reward") as advance:
+    with train_progress("grpo") as advance:
         target = run_grpo(
             settings,
             retriever_url,

@@ -17,7 +17,7 @@ def command(
 ) -> None:
     """Join verl's shards or a LoRA adapter into a model, and try it out.
 
-    Shards are pickles and can run code when they are read: merge only what you trained.
+    Shards are pickles; what is no weight in them is refused, so that reading them runs no code.
     """
     from convsearch.train.merge import merge_checkpoint
 

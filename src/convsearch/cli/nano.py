@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
 from convsearch.cli.help import Group
 from convsearch.cli.nano_agent import teach
+from convsearch.cli.steps import step_progress
 from convsearch.data.dataset import load_dataset
 from convsearch.errors import ConfigError
 from convsearch.nano.copying import CopyReport, measure_copying
@@ -63,26 +62,14 @@ def build(
         spans=SpanSettings(max_spans=max_spans),
         seed=seed,
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-    )
     started = time.monotonic()
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as progress:
-        task = progress.add_task("pre-training", total=steps)
-
-        def advance(step: int, loss: float) -> None:
-            progress.update(task, completed=step, description=f"pre-training, loss {loss:.2f}")
-
+    with step_progress() as advance:
         report = build_nano(
             [Domain.load(folder) for folder in dataset],
             out,
             settings,
             command=shlex.join(["convsearch", *sys.argv[1:]]),
-            on_progress=advance,
+            on_progress=lambda step, loss: advance("pre-training", step, steps, f"loss {loss:.2f}"),
         )
     _tell(report)
     typer.echo(f"{out}: made in {(time.monotonic() - started) / 60:.0f} minutes")

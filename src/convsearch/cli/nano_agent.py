@@ -7,16 +7,8 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
-from rich.progress import (
-    BarColumn,
-    Progress,
-    TaskID,
-    TextColumn,
-    TimeElapsedColumn,
-    TimeRemainingColumn,
-)
 
+from convsearch.cli.steps import step_progress
 from convsearch.errors import ConfigError
 from convsearch.nano.agent_pretrain import AgentTeaching, teach_agent
 from convsearch.retrieval import Retriever
@@ -57,21 +49,7 @@ def teach(
         topk=topk,
         seed=seed,
     )
-    columns = (
-        TextColumn("{task.description}"),
-        BarColumn(),
-        TextColumn("{task.completed}/{task.total}"),
-    )
-    with Progress(
-        *columns, TimeElapsedColumn(), TimeRemainingColumn(), console=Console(stderr=True)
-    ) as progress:
-        tasks: dict[str, TaskID] = {}
-
-        def advance(what: str, done: int, of: int) -> None:
-            if what not in tasks:
-                tasks[what] = progress.add_task(what, total=of)
-            progress.update(tasks[what], completed=done)
-
+    with step_progress() as advance:
         report = teach_agent(
             out,
             settings,

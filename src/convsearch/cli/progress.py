@@ -6,10 +6,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.text import Text
 
+from convsearch.cli.steps import LINE_EVERY_S, Pace, duration, step_line
+from convsearch.pipeline.layout import TRAINED
 from convsearch.pipeline.runner import Counts
-
-LOG_EVERY_S = 20.0
-"""In a log, a stage says how far it is at most this often."""
 
 
 class StageProgress:
@@ -20,6 +19,7 @@ class StageProgress:
         self._live: Live | None = None
         self._head = ""
         self._start = self._said = 0.0
+        self._pace = Pace()
 
     def __enter__(self) -> "StageProgress":
         return self
@@ -30,6 +30,7 @@ class StageProgress:
     def started(self, stage: str, number: int, total: int) -> None:
         self._head = f"[{number}/{total}] {stage}"
         self._start = self._said = time.monotonic()
+        self._pace = Pace()
         if self._console.is_terminal:
             self._live = Live(Text(self._head), console=self._console, transient=True)
             self._live.start()
@@ -37,11 +38,14 @@ class StageProgress:
             self._say(f"{self._head} ...")
 
     def advanced(self, stage: str, done: int, total: int, what: str) -> None:
+        """In a log, the stages that train have a line for every step, the others now and then."""
         now = time.monotonic()
-        text = f"{self._head}: {done}/{total} {what}".rstrip() + f", {now - self._start:.0f} s"
+        passed = f"{duration(now - self._start)} so far"
+        left = ", ".join(part for part in (self._pace.left(done, total), passed) if part)
+        text = step_line(self._head, done, total, what, left)
         if self._live is not None:
             self._live.update(Text(text, overflow="ellipsis", no_wrap=True))
-        elif now - self._said >= LOG_EVERY_S:
+        elif stage in TRAINED or now - self._said >= LINE_EVERY_S:
             self._said = now
             self._say(text)
 

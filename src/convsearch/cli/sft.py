@@ -6,7 +6,7 @@ from typing import Annotated
 import typer
 
 from convsearch.cli import options as o
-from convsearch.cli.train_progress import TrainBar, say_device
+from convsearch.cli.steps import say_device, train_progress
 from convsearch.train.device import DeviceChoice, Dtype
 from convsearch.train.preflight.machine import choose_device
 from convsearch.train.sft import SftSettings, run_sft
@@ -85,6 +85,6 @@ def command(
         threads=threads,
         time_limit_s=time_limit_s,
     )
-    with TrainBar("train/loss", "loss") as advance:
+    with train_progress("sft") as advance:
         target = run_sft(settings, out / "sft.log", advance, fresh=fresh)
     typer.echo(f"{target}: fine-tuned model; metrics in {out / 'metrics.jsonl'}")

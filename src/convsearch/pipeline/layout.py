@@ -5,6 +5,8 @@ from pathlib import Path
 
 POLICIES = ("base", "sft", "grpo")
 """The three policies whose rewrites are compared: before, after self-distillation, after GRPO."""
+TRAINED = ("sft", "grpo")
+"""Those of them that a stage of this name trains."""
 COMPARED = ("raw", "history", *POLICIES)
 """What is evaluated, in the order of every table: two fixed queries, then the policies."""
 

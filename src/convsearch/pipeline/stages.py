@@ -7,22 +7,23 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.data.dataset import Dataset, load_dataset
-from convsearch.files import read_jsonl, read_rewrites, write_jsonl
+from convsearch.files import read_rewrites, write_jsonl
 from convsearch.pipeline.baselines import baseline_queries
 from convsearch.pipeline.config import PipelineConfig, filled
 from convsearch.pipeline.data_stage import data_stage
 from convsearch.pipeline.drawing import check_conversations, draw_conversations
 from convsearch.pipeline.evaluation import evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
-from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
+from convsearch.pipeline.layout import COMPARED, POLICIES, TRAINED, RunLayout
 from convsearch.pipeline.own_stages import POLICY, policy_stages, told_if_few, warn_if_few
 from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.search import SearchOptions, search_settings
 from convsearch.pipeline.searched import searched_queries, searched_rewrites
 from convsearch.pipeline.sizes import fitted_grpo, fitted_sft, held_out_turns
 from convsearch.prompts.asking import read_asking
-from convsearch.train.metrics import ProgressCallback, TrainProgress
+from convsearch.train.metrics import ProgressCallback, metrics_line, read_metrics
 from convsearch.train.outputs import shaping
+from convsearch.train.step_text import step_text
 from convsearch.types import Turn
 
 if TYPE_CHECKING:
@@ -32,7 +33,6 @@ if TYPE_CHECKING:
     from convsearch.retrieval.client import RetrieverClient
 
 SERVER = "server"
-TRAINED = ("sft", "grpo")
 
 
 class Stages:
@@ -168,11 +168,7 @@ class Stages:
             from convsearch.train.sft import run_sft
 
             rows = count_rows(settings.train_file, needs=("messages",))
-            run_sft(
-                fitted_sft(settings, rows),
-                layout.logs / "sft.log",
-                _steps(progress, "train/loss", "loss"),
-            )
+            run_sft(fitted_sft(settings, rows), layout.logs / "sft.log", _steps(progress))
             return _stage_counts(layout.sft)
 
         return Stage(
@@ -224,7 +220,7 @@ class Stages:
                 self._url,
                 layout.logs / "grpo.log",
                 layout.grpo / "metrics.jsonl",
-                _steps(progress, "critic/score/mean", "reward"),
+                _steps(progress),
             )
             return _stage_counts(layout.grpo)
 
@@ -363,21 +359,13 @@ def collect_training_metrics(layout: RunLayout) -> None:
     """Joins what the trainers logged into `metrics.jsonl` of the run: one line a step, flat."""
     lines = []
     for name in TRAINED:
-        path = layout.root / name / "metrics.jsonl"
-        for _, record in read_jsonl(path, allow_nan=True) if path.is_file() else ():
-            data = record.get("data")
-            values = data if isinstance(data, dict) else {}
-            lines.append({"stage": name, "step": record.get("step"), **values})
+        steps = read_metrics(layout.root / name / "metrics.jsonl")
+        lines += [metrics_line(name, step, values) for step, values in steps.items()]
     write_jsonl(layout.metrics, lines)
 
 
-def _steps(progress: Progress, key: str, label: str) -> ProgressCallback:
-    def report(step: TrainProgress) -> None:
-        value = step.metrics.get(key)
-        what = "steps" if value is None else f"steps, {label} {value:.3f}"
-        progress(step.step, step.total_steps, what)
-
-    return report
+def _steps(progress: Progress) -> ProgressCallback:
+    return lambda step: progress(step.step, step.total_steps, step_text(step.metrics))
 
 
 def _stage_counts(folder: Path) -> Counts:

@@ -114,7 +114,7 @@ class GrpoSettings:
     keep_best: bool = False
     """Publish the step with the highest mean reward on `val_file`, not the last one."""
     dump_rollouts: bool = False
-    """Write every response with its reward to `out_dir/rollouts/<step>.jsonl`."""
+    """Write every response to `out_dir/rollouts/<step>.jsonl`, with its query, rank and reward."""
     seed: int = 0
     """Of the order of the prompts and of the responses."""
     threads: int = 0
@@ -188,7 +188,7 @@ def grpo_overrides(settings: GrpoSettings) -> list[str]:
         "trainer.default_local_dir": out_dir / CHECKPOINTS,
         "trainer.max_actor_ckpt_to_keep": 2,
         "trainer.resume_mode": "auto",
-        "trainer.rollout_data_dir": out_dir / "rollouts" if settings.dump_rollouts else None,
+        "rollout_dump.folder": out_dir / "rollouts" if settings.dump_rollouts else None,
         "hydra.run.dir": out_dir / CHECKPOINTS,
         "hydra.output_subdir": None,
     }
@@ -315,11 +315,15 @@ def run_grpo(
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     output.begin(fresh=fresh)
     follower = MetricsFollower(
-        metrics_path, total_steps=settings.total_steps, on_progress=on_progress
+        metrics_path,
+        stage=STAGE,
+        total_steps=settings.total_steps,
+        on_progress=on_progress,
     )
     env = device_environment(settings.device, settings.threads)
     env["RETRIEVER_URL"] = retriever_url
     env["VERL_FILE_LOGGER_PATH"] = str(follower.attempt_path.absolute())
+    follower.require_finite(up_to=latest_step(checkpoints))
     if latest_step(checkpoints) < settings.total_steps:
         try:
             _train(prepared, env, log_path, follower)

@@ -9,19 +9,18 @@ import contextlib
 import ctypes
 import os
 import re
-import shutil
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import psutil
 
 from convsearch.errors import StageError
+from convsearch.train.one_machine import private_environment, scratch_folder
 
 MARKER = "CONVSEARCH_RUN_ID"
 """Environment variable that names the run a process belongs to."""
@@ -55,8 +54,9 @@ def run_logged(
     run_id = uuid.uuid4().hex
     log_path.parent.mkdir(parents=True, exist_ok=True)
     deadline = time.monotonic() + time_limit_s
-    with _scratch_folder() as scratch, log_path.open("wb") as log:
-        full_env = {**os.environ, "RAY_TMPDIR": str(scratch), **env, MARKER: run_id}
+    with scratch_folder() as scratch, log_path.open("wb") as log:
+        private = private_environment(scratch, os.environ)
+        full_env = {**os.environ, **private, **env, MARKER: run_id}
         full_env.pop("RAY_ADDRESS", None)
         child = subprocess.Popen(
             command,
@@ -126,16 +126,6 @@ def first_error(log_path: Path) -> str | None:
             other = _ANY_ERROR.search(line)
             fallback = other["sentence"] if other else fallback
     return fallback
-
-
-@contextlib.contextmanager
-def _scratch_folder() -> Iterator[Path]:
-    """Ray's own folder for this run; short, because it holds sockets."""
-    folder = Path(tempfile.mkdtemp(prefix="cs-"))
-    try:
-        yield folder
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _die_with_parent() -> None:

@@ -1,15 +1,17 @@
 """Checkpoints of a training -> a model folder in Hugging Face form that has been tried out.
 
 Shards are joined by verl's own merger, which writes bfloat16; adapters are added to their model by
-peft. Shards are pickles: merge only those of a training you trust.
+peft. Shards are pickles; they are read by torch's loader for weights alone, which runs no code.
 """
 
 import contextlib
 import io
 import logging
+import os
 import pickle
+import re
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -31,6 +33,8 @@ logger = logging.getLogger(__name__)
 STAGE = "merge"
 ADAPTER = "lora_adapter"
 """Where verl's merger leaves the adapter of a LoRA training."""
+WEIGHTS_ALONE = "TORCH_FORCE_WEIGHTS_ONLY_LOAD"
+"""torch's variable that makes every load one of weights alone."""
 SAME_LOGITS = 1e-3
 """Largest difference, relative to the largest logit, that rounding in float32 explains."""
 
@@ -149,17 +153,60 @@ def join_shards(source: TrainedFolder, target: Path, base: Path | None) -> None:
     )
     said = io.StringIO()
     try:
-        with contextlib.redirect_stdout(said):
+        with contextlib.redirect_stdout(said), weights_alone():
+            check_shards(source.shards)
             Merger(config).merge_and_save()
     except (
-        OSError, RuntimeError, ValueError, EOFError, AssertionError, KeyError,
-        NotImplementedError, pickle.UnpicklingError,
+        OSError, RuntimeError, ValueError, EOFError, AssertionError, KeyError, AttributeError,
+        TypeError, NotImplementedError, pickle.UnpicklingError,
     ) as error:  # fmt: skip
         raise CheckpointError(
             f"{source.folder}: verl cannot join these shards: {error}; copy the checkpoint again, "
             "or take an earlier one"
         ) from None
     logger.debug("%s", said.getvalue())
+
+
+@contextlib.contextmanager
+def weights_alone() -> Iterator[None]:
+    """Inside, torch.load refuses whatever is no weight, also where verl asks for a whole pickle."""
+    before = os.environ.get(WEIGHTS_ALONE)
+    os.environ[WEIGHTS_ALONE] = "1"
+    try:
+        yield
+    finally:
+        if before is None:
+            del os.environ[WEIGHTS_ALONE]
+        else:
+            os.environ[WEIGHTS_ALONE] = before
+
+
+def check_shards(shards: Sequence[Path]) -> None:
+    """Reads what the files say they hold, and not the numbers. Raises CheckpointError by file."""
+    import torch
+
+    for shard in shards:
+        try:
+            state = torch.load(shard, map_location="cpu", weights_only=True, mmap=True)
+        except pickle.UnpicklingError as error:
+            raise CheckpointError(
+                f"{shard}: holds something else than weights, which is not loaded because it could "
+                f"run code ({_what(error)}); take the shard that verl saved"
+            ) from None
+        except (OSError, RuntimeError, ValueError, EOFError) as error:
+            raise CheckpointError(
+                f"{shard}: verl cannot join this shard, torch does not read it "
+                f"({str(error).partition(chr(10))[0]}); copy the checkpoint again, or take an "
+                "earlier one"
+            ) from None
+        if not isinstance(state, dict) or not all(torch.is_tensor(v) for v in state.values()):
+            raise CheckpointError(f"{shard}: holds no weights by name; take the shard of verl")
+
+
+def _what(error: pickle.UnpicklingError) -> str:
+    """The end of torch's explanation that names the object."""
+    found = re.search(r"(?:GLOBAL|global) (\S+)", str(error))
+    return found[1] if found else "no pickle of torch"
 
 
 def add_adapter(adapter: Path, base: Path, target: Path) -> None:

@@ -163,11 +163,15 @@ def run_sft(
     settings.out_dir.mkdir(parents=True, exist_ok=True)
     output.begin(fresh=fresh)
     follower = MetricsFollower(
-        settings.out_dir / "metrics.jsonl", total_steps=total_steps, on_progress=on_progress
+        settings.out_dir / "metrics.jsonl",
+        stage=STAGE,
+        total_steps=total_steps,
+        on_progress=on_progress,
     )
     threads = settings.threads or max(1, (os.cpu_count() or 1) // settings.nproc)
     env = device_environment(settings.device, threads)
     env["VERL_FILE_LOGGER_PATH"] = str(follower.attempt_path.absolute())
+    follower.require_finite(up_to=latest_step(checkpoints))
     if latest_step(checkpoints) < total_steps:
         try:
             run_logged(
@@ -203,7 +207,6 @@ def _launcher(settings: SftSettings) -> list[str]:
         sys.executable,
         "-m",
         "torch.distributed.run",
-        "--standalone",
         "--nnodes=1",
         f"--nproc_per_node={settings.nproc}",
     ]

@@ -1,6 +1,8 @@
 """Real FSDP2 shards, saved by verl's own manager, become models that compute the same."""
 
 import json
+import os
+import pickle
 import shutil
 from pathlib import Path
 
@@ -14,7 +16,7 @@ from typer.testing import CliRunner
 
 from convsearch.cli.main import app
 from convsearch.errors import CheckpointError, ConfigError, MissingFileError
-from convsearch.train.merge import merge_checkpoint
+from convsearch.train.merge import WEIGHTS_ALONE, merge_checkpoint
 from convsearch.train.shards import find_checkpoint
 
 RANKS = 2
@@ -154,6 +156,44 @@ def test_broken_checkpoints_are_named_and_leave_nothing(
     with pytest.raises(CheckpointError, match=r"\[2, 4\]"):
         find_checkpoint(whole)
     assert sorted(path.name for path in tmp_path.iterdir()) == ["out", "whole"]
+
+
+class RunsCode:
+    """Makes a file when it is unpickled."""
+
+    def __init__(self, marker: Path) -> None:
+        self.marker = marker
+
+    def __reduce__(self) -> tuple[object, ...]:
+        return (os.mkdir, (str(self.marker),))
+
+
+@pytest.mark.parametrize("rank", range(RANKS))
+@pytest.mark.parametrize("form", ["zip", "legacy", "raw", "beside weights", "list", "empty"])
+def test_a_shard_that_is_a_foreign_pickle_is_refused_and_not_run(
+    run: Path, tmp_path: Path, form: str, rank: int
+) -> None:
+    whole, marker = tmp_path / "whole", tmp_path / "ran"
+    shutil.copytree(run / "whole" / f"global_step_{STEP}" / "actor", whole)
+    shard = whole / f"model_world_size_{RANKS}_rank_{rank}.pt"
+    foreign = {"model.norm.weight": RunsCode(marker)}
+    if form == "zip":
+        torch.save(foreign, shard)
+    elif form == "legacy":
+        torch.save(foreign, shard, _use_new_zipfile_serialization=False)
+    elif form == "raw":
+        shard.write_bytes(pickle.dumps(foreign))
+    elif form == "beside weights":
+        torch.save({**torch.load(shard, weights_only=False), **foreign}, shard)
+    elif form == "list":
+        torch.save([torch.zeros(2)], shard)
+    else:
+        shard.write_bytes(b"")
+    command = ["merge", "--checkpoint", str(whole), "--out", str(tmp_path / "out")]
+    with pytest.raises(CheckpointError, match=rf"rank_{rank}\.pt: (holds|verl cannot join)"):
+        CliRunner().invoke(app, command, catch_exceptions=False)
+    assert [path.name for path in tmp_path.iterdir()] == ["whole"]
+    assert WEIGHTS_ALONE not in os.environ
 
 
 def test_a_model_that_computes_no_numbers_is_refused(

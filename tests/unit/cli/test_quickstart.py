@@ -76,7 +76,7 @@ def test_log_has_a_line_for_each_stage_with_seconds_and_counts() -> None:
     out = io.StringIO()
     with StageProgress(Console(file=out, width=200)) as progress:
         progress.started("sft", 1, 2)
-        progress.advanced("sft", 1, 2, "steps")  # too soon after the start to be worth a line
+        progress.advanced("infer", 1, 2, "turns")  # too soon after the start to be worth a line
         progress.ended("sft", 12.34, {"steps": 2}, reused=False)
         progress.ended("grpo", 5.0, {}, reused=True)
     assert [" ".join(line.split()) for line in out.getvalue().splitlines()] == [
@@ -86,13 +86,26 @@ def test_log_has_a_line_for_each_stage_with_seconds_and_counts() -> None:
     ]
 
 
-def test_long_stage_says_how_far_it_is(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convsearch.cli.progress.LOG_EVERY_S", 0.0)
+def test_a_training_has_a_line_for_every_step() -> None:
     out = io.StringIO()
     with StageProgress(Console(file=out, width=200)) as progress:
         progress.started("grpo", 6, 15)
-        progress.advanced("grpo", 3, 80, "steps, reward 0.512")
-    assert "[6/15] grpo: 3/80 steps, reward 0.512, 0 s" in out.getvalue()
+        for step in (3, 4, 5):
+            progress.advanced("grpo", step, 80, f"reward 0.{step}")
+    lines = out.getvalue().splitlines()[1:]
+    assert lines[0] == "[6/15] grpo 3/80: reward 0.3, 0 s so far"
+    assert lines[2] == "[6/15] grpo 5/80: reward 0.5, 0 s left, 0 s so far"
+
+
+def test_another_long_stage_says_now_and_then_how_far_it_is(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("convsearch.cli.progress.LINE_EVERY_S", 0.0)
+    out = io.StringIO()
+    with StageProgress(Console(file=out, width=200)) as progress:
+        progress.started("infer-base", 3, 15)
+        progress.advanced("infer-base", 3, 80, "turns")
+    assert "[3/15] infer-base 3/80: turns, 0 s so far" in out.getvalue()
 
 
 def test_table_has_every_source() -> None:

@@ -29,7 +29,9 @@ def failing(monkeypatch: pytest.MonkeyPatch, sentences: list[str]) -> list[int]:
 
 
 def train(folder: Path) -> None:
-    follower = MetricsFollower(folder / "metrics.jsonl", total_steps=1, on_progress=None)
+    follower = MetricsFollower(
+        folder / "metrics.jsonl", stage="grpo", total_steps=1, on_progress=None
+    )
     grpo._train(settings(folder), {}, folder / "log", follower)
 
 

@@ -23,7 +23,7 @@ elif [[ ${DEVICE:-cuda} != cpu ]] && ((WORKERS <= 2)); then
   MICRO_BATCH=$WORKERS
 fi
 MICRO_BATCH=$(micro_batch "$BATCH" "$MICRO_BATCH")
-nodes=(--standalone --nnodes=1)
+nodes=(--nnodes=1)
 ((NNODES == 1)) || nodes=(
   "--nnodes=$NNODES" "--node_rank=${NODE_RANK:?set it to 0 on the first node, 1 on the next, ...}"
   "--master_addr=${MASTER_ADDR:?set it to the address of the first node}" "--master_port=${MASTER_PORT:-29500}"
