@@ -32,7 +32,7 @@ def mini(policy: Path) -> PipelineConfig:
     return _on_cpu(
         dataset="mini",
         policy=policy,
-        data=DataSettings(eval_split="test", distill_turns=400, grpo_val_turns=VAL_TURNS),
+        data=DataSettings(eval_split="test", distill_turns=400),
         grpo=_GRPO,
     )
 
@@ -127,13 +127,14 @@ _GRPO = GrpoSettings(
     model_path=UNSET,
     train_file=UNSET,
     out_dir=UNSET,
-    total_steps=40,
+    total_steps=60,
     prompts_per_step=24,
     rollouts=8,
     micro_batch=64,
     lr=3e-4,
     lr_warmup_steps=5,
     kl_coef=0.0,
+    entropy_coef=0.02,
     recompute_log_probs=False,
     temperature=1.0,
     max_prompt_length=MAX_PROMPT_TOKENS,
