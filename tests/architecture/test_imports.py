@@ -12,6 +12,7 @@ LIBRARY = ROOT / "src" / "convsearch"
 RINGS = {
     "types": 0,
     "errors": 0,
+    "visible": 0,
     "files": 1,
     "passages": 1,
     "passport": 1,

@@ -10,6 +10,7 @@ import sys
 from collections.abc import Callable
 
 from convsearch.errors import ConvsearchError
+from convsearch.visible import visible
 
 _DISK = frozenset(
     getattr(errno, name)
@@ -34,14 +35,14 @@ def run_door(door: Callable[[], None]) -> None:
     try:
         door()
     except ConvsearchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except OSError as error:
         if error.errno not in _DISK:
             raise
         what = error.filename2 or error.filename or "a file"  # of a renaming, the name it was for
         print(
-            f"error: {what}: cannot be read or written ({error.strerror}); make room, mend "
+            f"error: {visible(str(what))}: cannot be read or written ({error.strerror}); make room, mend "
             "the permissions, or name another place",
             file=sys.stderr,
         )
