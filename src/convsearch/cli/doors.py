@@ -42,8 +42,8 @@ def run_door(door: Callable[[], None]) -> None:
             raise
         what = error.filename2 or error.filename or "a file"  # of a renaming, the name it was for
         print(
-            f"error: {visible(str(what))}: cannot be read or written ({error.strerror}); make room, mend "
-            "the permissions, or name another place",
+            f"error: {visible(str(what))}: cannot be read or written ({error.strerror}); make "
+            "room, mend the permissions, or name another place",
             file=sys.stderr,
         )
         raise SystemExit(2) from None
