@@ -15,6 +15,7 @@ RINGS = {
     "texts": 1,
     "trec": 1,
     "named_paths": 1,
+    "visible": 0,
     "files": 1,
     "passages": 1,
     "passage_forms": 1,

@@ -18,7 +18,8 @@ import pytest
 
 from convsearch.eval import METRICS
 from convsearch.files import read_rewrites, read_run
-from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
+from convsearch.pipeline.layout import POLICIES, RunLayout
+from convsearch.pipeline.rivals import TRAINING_FREE
 from convsearch.prompts.asking import read_asking
 
 pytestmark = pytest.mark.e2e
@@ -121,7 +122,8 @@ def test_summary_holds_what_is_promised(layout: RunLayout) -> None:
     summary = json.loads(layout.summary.read_text())
     assert summary["dataset"] == "mini"
     assert summary["seed"] == 0
-    assert list(summary["stages"]) == list(COMPARED)
+    assert list(summary["stages"]) == [*TRAINING_FREE, *POLICIES]
+    assert [test["against"] for test in summary["tests"]] == [*TRAINING_FREE, "base", "sft"]
     for result in summary["stages"].values():
         assert set(METRICS) | {"num_malformed", "mrr_interval"} <= set(result)
         low, high = result["mrr_interval"]
@@ -141,7 +143,7 @@ def test_every_evaluated_turn_has_one_record_everywhere(layout: RunLayout) -> No
     assert len(qids) == num_queries
     for policy in POLICIES:
         assert [r.qid for r in read_rewrites(layout.rewrites(policy))] == qids
-    for source in COMPARED:
+    for source in (*TRAINING_FREE, *POLICIES):
         assert set(read_run(layout.eval(source) / "run.trec")) <= set(qids)
 
 

@@ -3,8 +3,8 @@
 TransferQueue calls `pickle.loads` on what it is sent and asks for no key: a port of it, on loopback
 too, is a way for every user of the machine to run code as the one who trains. Where
 `CONVSEARCH_SOCKETS` names a folder, its sockets are files there. Ray calls `install` in every
-worker process (`worker_process_setup_hook`, set by the overlay): those of the queue itself never import
-verl.
+worker process (`worker_process_setup_hook`, set by the overlay): those of the queue itself never
+import verl.
 """
 
 import os

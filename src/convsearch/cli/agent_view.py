@@ -1,6 +1,5 @@
 """What the agent commands show: turns as they happen, and scores as a table."""
 
-import re
 from collections.abc import Mapping, Sequence
 
 from rich.console import Console
@@ -10,6 +9,7 @@ from rich.text import Text
 from convsearch.agent import AgentState
 from convsearch.episodes.evaluation import RunScore
 from convsearch.types import Episode, Span
+from convsearch.visible import visible
 
 _COLUMNS = (
     ("em", "EM"), ("f1", "F1"), ("all_gold_5", "gold@5"), ("all_gold_10", "gold@10"),
@@ -22,8 +22,6 @@ _WITHIN = {
     "documents": (("em", "EM"), ("all_gold", "all gold"), ("within", "questions")),
     "tokens": (("em_tokens", "EM"), ("within_tokens", "questions")),
 }
-
-_CONTROLS = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]")
 
 
 class TurnView:
@@ -62,7 +60,7 @@ class TurnView:
 
 def _text(text: str, style: str = "") -> Text:
     """Text whose control characters (escape sequences, changes of direction) are shown as such."""
-    return Text(_CONTROLS.sub("\N{REPLACEMENT CHARACTER}", text), style=style)
+    return Text(visible(text), style=style)
 
 
 def _title(span: Span) -> str:

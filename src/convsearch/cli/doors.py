@@ -12,6 +12,7 @@ from collections.abc import Callable
 
 from convsearch.errors import ConvsearchError
 from convsearch.files import disk_reason
+from convsearch.visible import visible
 
 _DISK = frozenset(
     getattr(errno, name)
@@ -37,12 +38,12 @@ def run_door(door: Callable[[], None]) -> None:
     try:
         door()
     except ConvsearchError as error:
-        print(f"error: {error}", file=sys.stderr)
+        print(f"error: {visible(str(error))}", file=sys.stderr)
         raise SystemExit(2) from None
     except Exception as error:
         if (sentence := _disk_sentence(error)) is None:
             raise
-        print(f"error: {sentence}", file=sys.stderr)
+        print(f"error: {visible(sentence)}", file=sys.stderr)
         raise SystemExit(2) from None
 
 

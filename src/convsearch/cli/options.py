@@ -15,6 +15,7 @@ from convsearch.errors import ConfigError
 from convsearch.infer import DEFAULT_BATCH_SIZES, POOL_BATCH_SIZES, Engine, open_engine
 from convsearch.infer.checkpoint import check_model
 from convsearch.prompts import TrainedStyle
+from convsearch.visible import visible
 
 EngineName = Literal["transformers", "vllm", "openai", "echo"]
 
@@ -186,8 +187,9 @@ def progress_bar(what: str) -> Iterator[Callable[[int, int], None]]:
 
 
 def say(line: str) -> None:
-    """One line of the result, on stdout, before what a program started next may print."""
-    print(line, file=sys.stdout, flush=True)
+    """One line of the result, on stdout, before what a program started next may print; control
+    characters of names and texts in it are not obeyed."""
+    print(visible(line), file=sys.stdout, flush=True)
 
 
 def _quiet_transformers() -> None:

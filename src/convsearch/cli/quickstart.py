@@ -13,13 +13,17 @@ from typing import Annotated
 import typer
 from rich.console import Console
 from rich.table import Table
+from rich.text import Text
 
 from convsearch.cli.progress import StageProgress
 from convsearch.pipeline.config import PipelineConfig
 from convsearch.pipeline.own_run import check_own_run, few_examples
 from convsearch.pipeline.presets import PRESETS, preset
+from convsearch.pipeline.rivals import shown_rows, strongest, training_free
 from convsearch.pipeline.summary import Summary
-from convsearch.report.page import findings, metric_labels
+from convsearch.report.page import metric_labels
+from convsearch.report.verdict import findings, headline, next_steps, one_run_note
+from convsearch.visible import visible_line
 
 INTERRUPTED = 130
 TERMINATED = 143
@@ -73,10 +77,12 @@ def command(
     summary = _run(config, folder, fresh=fresh)
     console = Console(width=None if sys.stdout.isatty() else 110)
     console.print(result_table(summary))
-    for line in findings(summary):
-        console.print(line, highlight=False)
+    for line in (headline(summary), *findings(summary), one_run_note()):
+        console.print(line, highlight=False, markup=False)
     if few := few_examples(config, summary.distill_counts):
         print(few, file=sys.stderr)
+    for what, how in next_steps(folder, config.style):
+        print(f"{what}: {how}")
     print(f"report: {folder / 'report.html'}")
 
 
@@ -119,22 +125,29 @@ def _terminate_like_interrupt() -> Iterator[None]:
 
 
 def result_table(summary: Summary) -> Table:
-    """What was measured, one row for each source of queries."""
-    table = Table(title=f"{summary.dataset}, {summary.num_queries} queries of {summary.eval_split}")
-    table.add_column("queries")
+    """What was measured: `raw`, `history`, the best other rows without training, the policies."""
+    title = f"{summary.dataset}, {summary.num_queries} queries of {summary.eval_split}"
+    best, num_free = strongest(summary.stages), len(training_free(summary.stages))
+    table = Table(
+        title=Text(visible_line(title)),
+        caption=f"* strongest of {num_free} rows without training, chosen on this split",
+    )
+    table.add_column("queries", no_wrap=True)
     labels = metric_labels(summary)
-    for label in labels.values():
-        table.add_column(label, justify="right")
-    for label in (f"{labels['mrr']}, 95 % interval", "x raw", "malformed"):
+    for label in (labels["mrr"], "95 % interval", "x raw", "malformed", *list(labels.values())[1:]):
         table.add_column(label, justify="right")
     raw = summary.stages["raw"].metrics["mrr"]
-    for name, result in summary.stages.items():
+    for name in shown_rows(summary.stages):
+        result = summary.stages[name]
         low, high = result.mrr_interval
+        mrr, *others = (f"{result.metrics[metric]:.3f}" for metric in labels)
         table.add_row(
-            name,
-            *(f"{result.metrics[metric]:.3f}" for metric in labels),
+            f"{name} *" if name == best else name,
+            mrr,
             f"{low:.3f} - {high:.3f}",
             f"{result.metrics['mrr'] / raw:.2f}" if raw else "-",
             str(result.num_malformed),
+            *others,
+            end_section=name == training_free(summary.stages)[-1],
         )
     return table

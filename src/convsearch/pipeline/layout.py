@@ -8,7 +8,12 @@ POLICIES = ("base", "sft", "grpo")
 TRAINED = ("sft", "grpo")
 """Those of them that a stage of this name trains."""
 COMPARED = ("raw", "history", *POLICIES)
-"""What is evaluated, in the order of every table: two fixed queries, then the policies."""
+"""What every run has, in the order of every table: two fixed queries, then the policies."""
+
+
+def row_folder(name: str) -> str:
+    """Name of the folder of a row of a table: a colon cannot be in one everywhere."""
+    return name.replace(":", "-")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -70,7 +75,7 @@ class RunLayout:
         return self.infer(policy) / "rewrites.jsonl"
 
     def eval(self, compared: str) -> Path:
-        return self.root / "eval" / compared
+        return self.root / "eval" / row_folder(compared)
 
     def queries(self, compared: str) -> Path:
         """One line for each turn: the query that was searched, its rank, its metrics."""

@@ -9,6 +9,7 @@ from convsearch.eval import METRICS
 from convsearch.files import atomic_write
 from convsearch.pipeline.breakdown import Group
 from convsearch.pipeline.evaluation_files import MetricsRecord
+from convsearch.visible import visible_line
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -42,7 +43,7 @@ def markdown_table(rows: Sequence[Row], *, title: str) -> str:
     first = rows[0].record
     labels = [first["labels"][name] for name in METRICS]
     lines = [
-        f"# {title}",
+        f"# {visible_line(title)}",
         "",
         f"{first['num_queries']} queries; {first['note']}. Intervals: 95 %, bootstrap by "
         "conversation. *not answered* counts turns without a well-formed rewrite.",

@@ -14,6 +14,7 @@ from convsearch.files import Qrels
 from convsearch.named_paths import named_path
 from convsearch.pipeline.baselines import baseline_queries, is_concatenation, joined_queries
 from convsearch.pipeline.evaluation import Evaluation, Progress, evaluate_searched, score_run
+from convsearch.pipeline.layout import row_folder
 from convsearch.pipeline.measured_rewrites import rewrites_to_measure
 from convsearch.pipeline.search import with_query_tokens
 from convsearch.pipeline.searched import (
@@ -75,8 +76,8 @@ class Method:
 
     @property
     def folder(self) -> str:
-        """Name of its folder: a colon cannot be in one everywhere."""
-        return self.name.replace(":", "-")
+        """Name of its folder."""
+        return row_folder(self.name)
 
 
 def choose_methods(
@@ -189,6 +190,11 @@ def _named_file(spec: str) -> tuple[str, Path]:
     return name, Path(path)
 
 
+def union_rows(spec: str) -> tuple[str, str]:
+    """Names of the rows of a union: by text, and by reciprocal ranks."""
+    return spec + _BY_TEXT, spec + _BY_RANKS
+
+
 def _union(spec: str, methods: Mapping[str, Method]) -> list[Method]:
     names = spec.split("+")
     unknown = [name for name in names if name not in methods]
@@ -201,7 +207,8 @@ def _union(spec: str, methods: Mapping[str, Method]) -> list[Method]:
     parts = [methods[name] for name in names]
     joined = tuple(joined_queries([part.searched for part in parts]))
     trained = any(part.trained for part in parts)
+    by_text, by_ranks = union_rows(spec)
     return [
-        Method(name=spec + _BY_TEXT, searched=joined, trained=trained, concatenated=True),
-        Method(name=spec + _BY_RANKS, searched=joined, trained=trained, fused=tuple(names)),
+        Method(name=by_text, searched=joined, trained=trained, concatenated=True),
+        Method(name=by_ranks, searched=joined, trained=trained, fused=tuple(names)),
     ]

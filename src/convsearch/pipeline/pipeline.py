@@ -3,6 +3,7 @@
 import json
 import time
 from contextlib import ExitStack
+from dataclasses import replace
 from pathlib import Path
 
 from convsearch.errors import DataError
@@ -11,7 +12,8 @@ from convsearch.files import atomic_write, field, read_jsonl
 from convsearch.infer.asked import how_to_ask
 from convsearch.passport import git_revision, versions
 from convsearch.pipeline.config import PipelineConfig
-from convsearch.pipeline.layout import COMPARED, RunLayout
+from convsearch.pipeline.layout import POLICIES, RunLayout
+from convsearch.pipeline.rivals import TRAINING_FREE, paired_tests
 from convsearch.pipeline.runner import Counts, Observer, Progress, Stage, read_finished, run_stages
 from convsearch.pipeline.stages import Stages, collect_training_metrics
 from convsearch.pipeline.summary import Result, Summary, read_summary, write_summary
@@ -49,11 +51,11 @@ def run_pipeline(
         _write_config(config, layout)
         names = [stage.name for stage in stages]
         collect_training_metrics(layout)
-        summary = _summarize(config, layout, names, command, report_s=0.0)
+        summary = _summarize(config, layout, names, command)
         write_summary(layout.summary, summary)
         write_report(run)
-        spent = time.monotonic() - start
-        write_summary(layout.summary, _summarize(config, layout, names, command, report_s=spent))
+        seconds = {**summary.seconds, REPORT: round(time.monotonic() - start, 2)}
+        write_summary(layout.summary, replace(summary, seconds=seconds))
         return {}
 
     last = Stage(
@@ -68,20 +70,18 @@ def run_pipeline(
 
 
 def _summarize(
-    config: PipelineConfig, layout: RunLayout, names: list[str], command: str, *, report_s: float
+    config: PipelineConfig, layout: RunLayout, names: list[str], command: str
 ) -> Summary:
     finished = {name: read_finished(layout, name) for name in names}
     evaluated = [record for _, record in read_jsonl(layout.queries("raw"))]
+    rows = (*TRAINING_FREE, *POLICIES)
     return Summary(
         dataset=config.dataset,
         eval_split=config.data.eval_split,
         num_queries=len(evaluated),
         num_conversations=len({record["conv_id"] for record in evaluated}),
-        stages={name: read_result(layout.eval(name) / "metrics.json") for name in COMPARED},
-        seconds={
-            **{name: done.seconds for name, done in finished.items()},
-            REPORT: round(report_s, 2),
-        },
+        stages={name: read_result(layout.eval(name) / "metrics.json") for name in rows},
+        seconds={name: done.seconds for name, done in finished.items()},
         peak_rss_mb=max(done.peak_rss_mb for done in finished.values()),
         versions=versions(),
         seed=config.seed,
@@ -91,6 +91,7 @@ def _summarize(
         command=command,
         distill_counts=finished["distill"].counts,
         mrr_depth=config.eval.topk,
+        tests=paired_tests(layout, rows, seed=config.seed),
     )
 
 

@@ -8,17 +8,18 @@ from typing import TYPE_CHECKING
 
 from convsearch.data.dataset import Dataset, load_dataset
 from convsearch.files import read_rewrites, write_jsonl
-from convsearch.pipeline.baselines import baseline_queries
 from convsearch.pipeline.config import PipelineConfig, filled
 from convsearch.pipeline.data_stage import data_stage
 from convsearch.pipeline.drawing import check_conversations, draw_conversations
-from convsearch.pipeline.evaluation import evaluate_searched
+from convsearch.pipeline.evaluation import Evaluation, evaluate_searched
 from convsearch.pipeline.evaluation_files import write_evaluation
-from convsearch.pipeline.layout import COMPARED, POLICIES, TRAINED, RunLayout
+from convsearch.pipeline.layout import POLICIES, TRAINED, RunLayout
+from convsearch.pipeline.methods import Method, choose_methods, evaluate_methods
 from convsearch.pipeline.own_stages import POLICY, policy_stages, told_if_few, warn_if_few
+from convsearch.pipeline.rivals import RIVALS, TRAINING_FREE
 from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.search import SearchOptions, search_settings
-from convsearch.pipeline.searched import searched_queries, searched_rewrites
+from convsearch.pipeline.searched import searched_rewrites
 from convsearch.pipeline.sizes import fitted_grpo, fitted_sft, held_out_turns
 from convsearch.prompts.asking import read_asking
 from convsearch.train.metrics import ProgressCallback, metrics_line, read_metrics
@@ -60,7 +61,8 @@ class Stages:
             self._sft(),
             self._grpo(),
             *(self._infer(policy) for policy in POLICIES),
-            *(self._eval(source) for source in COMPARED),
+            self._eval_training_free(),
+            *(self._eval(policy) for policy in POLICIES),
         ]
 
     # --- data, index, server ---------------------------------------------------------------------
@@ -280,48 +282,87 @@ class Stages:
             outputs=(self._layout.rewrites(policy),),
         )
 
-    def _eval(self, source: str) -> Stage:
-        config, folder = self._config, self._layout.eval(source)
+    def _eval_training_free(self) -> Stage:
+        config, layout = self._config, self._layout
 
         def run(progress: Progress) -> Counts:
             turns, switches = self._eval_turns, self._dataset.topic_switches()
-            if source in POLICIES:
-                rewrites = read_rewrites(self._layout.rewrites(source))
-                searched = searched_rewrites(turns, rewrites, switches)
-            else:
-                searched = searched_queries(turns, baseline_queries(turns, source), switches)
+            done = 0
+            with self._client() as client:
+                settings = self._eval_passport(client)
+
+                def write(method: Method, found: Evaluation) -> None:
+                    nonlocal done
+                    done += 1
+                    progress(done, len(TRAINING_FREE), "rows")
+                    write_evaluation(
+                        layout.eval(method.name),
+                        found,
+                        tag=method.folder,
+                        settings={**settings, "method": method.name, "trained": method.trained},
+                        seed=config.seed,
+                    )
+
+                evaluate_methods(
+                    choose_methods(turns, RIVALS, switches=switches),
+                    client,
+                    self._dataset.qrels,
+                    config.eval.topk,
+                    seed=config.seed,
+                    on_done=write,
+                )
+            return {"rows": done, "num_queries": len(turns)}
+
+        return Stage(
+            name="eval-training-free",
+            run=run,
+            settings={**self._eval_settings(), "rows": list(TRAINING_FREE)},
+            needs=("data", "index", SERVER),
+            folders=tuple(layout.eval(row) for row in TRAINING_FREE),
+            outputs=tuple(layout.eval(row) / "metrics.json" for row in TRAINING_FREE),
+        )
+
+    def _eval(self, policy: str) -> Stage:
+        config, folder = self._config, self._layout.eval(policy)
+
+        def run(progress: Progress) -> Counts:
+            rewrites = read_rewrites(self._layout.rewrites(policy))
+            switches = self._dataset.topic_switches()
+            searched = searched_rewrites(self._eval_turns, rewrites, switches)
             with self._client() as client:
                 found = evaluate_searched(
                     searched, client, self._dataset.qrels, config.eval.topk, seed=config.seed
                 )
-                search = self._search_settings(client)
-            settings = {
-                **config.section("eval"),
-                "dataset": self._dataset.name,
-                "split": config.data.eval_split,
-                **search,
-            }
-            write_evaluation(folder, found, tag=source, settings=settings, seed=config.seed)
+                settings = self._eval_passport(client)
+            write_evaluation(folder, found, tag=policy, settings=settings, seed=config.seed)
             return found.counts
 
         return Stage(
-            name=f"eval-{source}",
+            name=f"eval-{policy}",
             run=run,
-            settings={
-                **config.section("eval"),
-                "split": config.data.eval_split,
-                "turns": config.data.eval_turns,
-                "seed": config.seed,
-            },
-            needs=(
-                "data",
-                "index",
-                SERVER,
-                *([f"infer-{source}"] if source in POLICIES else []),
-            ),
+            settings=self._eval_settings(),
+            needs=("data", "index", SERVER, f"infer-{policy}"),
             folders=(folder,),
-            outputs=(self._layout.queries(source), folder / "metrics.json"),
+            outputs=(self._layout.queries(policy), folder / "metrics.json"),
         )
+
+    def _eval_settings(self) -> dict[str, object]:
+        """What shapes every evaluation."""
+        config = self._config
+        return {
+            **config.section("eval"),
+            "split": config.data.eval_split,
+            "turns": config.data.eval_turns,
+            "seed": config.seed,
+        }
+
+    def _eval_passport(self, client: "RetrieverClient") -> dict[str, object]:
+        return {
+            **self._config.section("eval"),
+            "dataset": self._dataset.name,
+            "split": self._config.data.eval_split,
+            **self._search_settings(client),
+        }
 
     # --- what stages share -----------------------------------------------------------------------
 

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 
 from convsearch.errors import DataError
@@ -30,6 +30,26 @@ class Result:
 
 
 @dataclass(frozen=True, kw_only=True)
+class PairedTest:
+    """MRR of one row against another, question by question."""
+
+    method: str
+    against: str
+    difference: float
+    """Of the means; positive in favour of `method`."""
+    interval: tuple[float, float] | None
+    """95 % bootstrap interval of the difference, by conversation; None where there is one only."""
+    p: float
+    """Two-sided, of the randomisation test by conversation."""
+    p_holm: float
+    """Corrected for all tests of the summary."""
+    wins: int
+    """Questions that `method` ranks higher."""
+    ties: int
+    losses: int
+
+
+@dataclass(frozen=True, kw_only=True)
 class Summary:
     """One run. `stages` holds what is compared, `seconds` the wall time of each pipeline stage."""
 
@@ -49,6 +69,8 @@ class Summary:
     distill_counts: dict[str, int]
     mrr_depth: int = DEFAULT_DEPTH
     """Passages of each ranking, by which MRR is named."""
+    tests: tuple[PairedTest, ...] = ()
+    """grpo against every other row; runs of before have none."""
 
 
 def write_summary(path: Path, summary: Summary) -> None:
@@ -77,6 +99,7 @@ def write_summary(path: Path, summary: Summary) -> None:
         "command": summary.command,
         "distill_counts": summary.distill_counts,
         "mrr_depth": summary.mrr_depth,
+        "tests": [_rounded(asdict(test)) for test in summary.tests],
     }
     with atomic_write(path) as out:
         json.dump(record, out, indent=2, ensure_ascii=False)
@@ -108,12 +131,16 @@ def read_summary(path: Path) -> Summary:
             ).items()
         },
         mrr_depth=field({"mrr_depth": DEFAULT_DEPTH, **record}, "mrr_depth", int, where),
+        tests=tuple(
+            _read_test(test, f"{where}: tests")
+            for test in field({"tests": [], **record}, "tests", list, where)
+        ),
     )
 
 
 def _read_results(stages: Mapping[str, object], where: str) -> dict[str, Result]:
     results = {}
-    for name in COMPARED:
+    for name in (*stages, *(name for name in COMPARED if name not in stages)):
         stage = stages.get(name)
         if not isinstance(stage, dict):
             raise DataError(f'{where}: "{name}" is missing; run the evaluation of this run again')
@@ -127,6 +154,35 @@ def _read_results(stages: Mapping[str, object], where: str) -> dict[str, Result]
             num_failed=field(stage, "num_failed", int, f"{where}.{name}"),
         )
     return results
+
+
+def _read_test(record: object, where: str) -> PairedTest:
+    if not isinstance(record, dict):
+        raise DataError(f"{where}: expected JSON objects")
+    interval = record.get("interval")
+    if interval is not None and not (isinstance(interval, list) and len(interval) == 2):
+        raise DataError(f"{where}: interval must hold two numbers or be null")
+    numbers = _numbers(record, where, only=("difference", "p", "p_holm"))
+    return PairedTest(
+        method=field(record, "method", str, where),
+        against=field(record, "against", str, where),
+        interval=None if interval is None else (float(interval[0]), float(interval[1])),
+        wins=field(record, "wins", int, where),
+        ties=field(record, "ties", int, where),
+        losses=field(record, "losses", int, where),
+        **numbers,
+    )
+
+
+def _rounded(record: dict[str, object]) -> dict[str, object]:
+    """Floats to six digits, also in pairs."""
+    rounded = dict(record)
+    for key, value in record.items():
+        if isinstance(value, float):
+            rounded[key] = round(value, 6)
+        elif isinstance(value, tuple):
+            rounded[key] = [round(bound, 6) for bound in value]
+    return rounded
 
 
 def _numbers(

@@ -18,14 +18,25 @@ COLOURS = {
     "grpo": "#cf5a3d",
 }
 """Mid tones that read on white and on near-black."""
+_OTHER = "#9a6fb5"
+"""Of every other row."""
 _INK = "#010203"
 """Drawn with this colour, then replaced by `currentColor`, so that text follows the page."""
 RANK_BINS = ((1, 1), (2, 3), (4, 5), (6, 10), (11, 20), (21, 100))
 SIZE_INCHES = (5.2, 3.0)
+_FONT_POINTS = 9
+_PAGE_SIZE_INCHES = (4.7, 3.2)
+_PAGE_FONT_POINTS = 12
+"""A page shows a chart as narrow as a telephone; its text must be legible there."""
 
 Interval = tuple[float, float]
 Curve = Sequence[tuple[float, float]]
 """Points (x, y) in order of x."""
+
+
+def colour_of(name: str) -> str:
+    """The colour of a row; one for all rows that have none of their own."""
+    return COLOURS.get(name, _OTHER)
 
 
 def mrr_chart(mrr: Mapping[str, float], intervals: Mapping[str, Interval], *, depth: int) -> str:
@@ -35,8 +46,8 @@ def mrr_chart(mrr: Mapping[str, float], intervals: Mapping[str, Interval], *, de
         names = list(mrr)
         for row, name in enumerate(names):
             low, high = intervals[name]
-            axes.plot([low, high], [row, row], color=COLOURS[name], linewidth=3)
-            axes.plot([mrr[name]], [row], "o", color=COLOURS[name], markersize=8)
+            axes.plot([low, high], [row, row], color=colour_of(name), linewidth=3)
+            axes.plot([mrr[name]], [row], "o", color=colour_of(name), markersize=8)
         axes.set_yticks(range(len(names)), names)
         axes.invert_yaxis()
         axes.set_xlim(left=0)
@@ -54,13 +65,11 @@ def rank_histogram(ranks: Mapping[str, Sequence[int | None]]) -> str:
         for i, (name, values) in enumerate(ranks.items()):
             counts = band_counts(values)
             at = [x + (i - (len(ranks) - 1) / 2) * width for x in range(len(labels))]
-            axes.bar(at, counts, width, color=COLOURS[name], label=name)
-        axes.set_xticks(range(len(labels)), labels)
+            axes.bar(at, counts, width, color=colour_of(name), label=name)
+        axes.set_xticks(range(len(labels)), labels, fontsize=10)
         axes.set_xlabel("rank of the right passage")
         axes.set_ylabel("queries")
-        axes.legend(
-            frameon=False, ncols=len(ranks), fontsize=8, loc="lower left", bbox_to_anchor=(0, 1)
-        )
+        axes.legend(frameon=False, ncols=2, fontsize=10, loc="lower left", bbox_to_anchor=(0, 1))
 
     return _svg("ranks", draw)
 
@@ -81,7 +90,7 @@ def curve_chart(name: str, curves: Mapping[str, Curve], *, ylabel: str) -> str:
         axes.set_ylabel(ylabel)
         axes.set_ylim(bottom=min(0.0, *(y for points in curves.values() for _, y in points)))
         if len(curves) > 1:
-            axes.legend(frameon=False, fontsize=8)
+            axes.legend(frameon=False, fontsize=10)
 
     return _svg(name, draw)
 
@@ -105,8 +114,11 @@ def draw_chart(
     ink: str,
     form: Literal["svg", "png"] = "svg",
     transparent: bool = False,
+    size: tuple[float, float] = SIZE_INCHES,
+    font_size: int = _FONT_POINTS,
 ) -> None:
-    """Writes one chart in the style of the project. ink: colour of text and frame.
+    """Writes one chart in the style of the project. ink: colour of text and frame. size: width and
+    height in inches; font_size: in points.
 
     The same drawing gives the same bytes. Raises DependencyError where matplotlib is not installed.
     """
@@ -121,14 +133,14 @@ def draw_chart(
         "svg.fonttype": "none",  # text stays text: small, searchable, in the page's font
         "svg.hashsalt": name,  # same input, same bytes, and no id twice on one page
         "font.family": "sans-serif",
-        "font.size": 9,
+        "font.size": font_size,
         **dict.fromkeys(
             ("text.color", "axes.edgecolor", "axes.labelcolor", "xtick.color", "ytick.color"), ink
         ),
     }
     no_date = {"Date": None, "Creator": None} if form == "svg" else {"Software": None}
     with rc_context(style):
-        figure = Figure(figsize=SIZE_INCHES, layout="constrained")
+        figure = Figure(figsize=size, layout="constrained")
         axes = figure.add_subplot()
         axes.spines[["top", "right"]].set_visible(False)
         axes.grid(axis="y", color=COLOURS["raw"], alpha=0.25, linewidth=0.6)
@@ -140,7 +152,15 @@ def draw_chart(
 def _svg(name: str, draw: "Callable[[Axes], None]") -> str:
     """The chart as an element of the page. Raises DependencyError without matplotlib."""
     out = io.BytesIO()
-    draw_chart(out, draw, name=name, ink=_INK, transparent=True)
+    draw_chart(
+        out,
+        draw,
+        name=name,
+        ink=_INK,
+        transparent=True,
+        size=_PAGE_SIZE_INCHES,
+        font_size=_PAGE_FONT_POINTS,
+    )
     return _inline(out.getvalue().decode(), name)
 
 

@@ -9,6 +9,7 @@ from typing import Literal, get_args
 from convsearch.eval import RELEVANCE_LEVEL
 from convsearch.eval.published import PublishedRow
 from convsearch.pipeline.comparison import Change, Comparison, Interval, MethodResult, PairResult
+from convsearch.visible import visible, visible_line
 
 Format = Literal["text", "markdown", "latex", "csv"]
 FORMATS: tuple[str, ...] = get_args(Format)
@@ -53,12 +54,13 @@ def render_comparison(
         tables.append(_pairs(comparison))
     notes = _notes(comparison, published)
     if style == "latex":
-        return "\n".join([*(f"% {note}" for note in notes), *map(_latex, tables)]) + "\n"
+        comments = [f"% {visible_line(note)}" for note in notes]
+        return "\n".join([*comments, *map(_latex, tables)]) + "\n"
     if style == "markdown":
         parts = [*map(_markdown, tables), "\n".join(f"* {_md(note)}" for note in notes)]
         return "\n\n".join([*parts, *_changes(comparison.changes, _md, "**{}**")]) + "\n"
-    parts = [*map(_text, tables), "\n".join(notes)]
-    return "\n\n".join([*parts, *_changes(comparison.changes, str, "{}")]) + "\n"
+    parts = [*map(_text, tables), visible("\n".join(notes))]
+    return "\n\n".join([*parts, *_changes(comparison.changes, visible, "{}")]) + "\n"
 
 
 def metric_label(name: str, topk: int) -> str:
@@ -159,7 +161,7 @@ def _changes(changes: Sequence[Change], escape: Callable[[str], str], heading: s
         title = f"Largest {word} of {method} over {against} (reciprocal rank)"
         lines = [heading.format(escape(title)), ""] if heading != "{}" else [title]
         for change in members:
-            asked = change.question or "(question not at hand; name --dataset)"
+            asked = visible_line(change.question or "(question not at hand; name --dataset)")
             lines.append(f"* {change.gain:+.3f} {escape(change.qid)}: {escape(asked)}")
             for name, query, ranks in zip(
                 (method, against), change.queries, change.ranks, strict=True
@@ -172,16 +174,16 @@ def _changes(changes: Sequence[Change], escape: Callable[[str], str], heading: s
 
 def _line(query: str) -> str:
     """On one line; of a long query the end, where the question stands."""
-    text = " ".join(query.split())
+    text = visible_line(query)
     cut = text[-SHOWN_CHARS:].partition(" ")[2]
     return text if len(text) <= SHOWN_CHARS else f"({len(text.split())} words) ... {cut}"
 
 
 def _text(table: Table) -> str:
     widths = [max(map(len, column)) for column in zip(table.header, *table.rows, strict=True)]
-    lines = [table.title]
+    lines = [visible_line(table.title)]
     for row in (table.header, *table.rows):
-        first, *rest = row
+        first, *rest = map(visible_line, row)
         cells = [
             first.ljust(widths[0]),
             *(c.rjust(w) for c, w in zip(rest, widths[1:], strict=True)),
@@ -199,14 +201,15 @@ def _markdown(table: Table) -> str:
 
 
 def _md(text: str) -> str:
-    for sign in ("\\", "|", "*", "_", "<", "`", "["):
+    text = visible_line(text)
+    for sign in ("\\", "|", "*", "_", "`", "["):
         text = text.replace(sign, f"\\{sign}")
-    return text
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
 def _latex(table: Table) -> str:
     columns = "l" + "r" * (len(table.header) - 1)
-    lines = [f"% {table.title}", rf"\begin{{tabular}}{{{columns}}}", r"\hline"]
+    lines = [f"% {visible_line(table.title)}", rf"\begin{{tabular}}{{{columns}}}", r"\hline"]
     for i, row in enumerate((table.header, *table.rows)):
         lines.append(" & ".join(map(_tex, row)) + r" \\" + (r" \hline" if i == 0 else ""))
     return "\n".join([*lines, r"\hline", r"\end{tabular}"])
@@ -222,7 +225,7 @@ _TEX = {
 
 
 def _tex(text: str) -> str:
-    return "".join(_TEX.get(sign, sign) for sign in text)
+    return "".join(_TEX.get(sign, sign) for sign in visible_line(text))
 
 
 def _csv(comparison: Comparison, published: Published | None) -> str:

@@ -9,18 +9,31 @@ from markupsafe import Markup
 
 from convsearch.eval.metrics import METRICS
 from convsearch.files import atomic_write
-from convsearch.pipeline.layout import COMPARED, RunLayout
+from convsearch.pipeline.layout import POLICIES, RunLayout
+from convsearch.pipeline.rivals import shown_rows, strongest, training_free
 from convsearch.pipeline.summary import Summary
 from convsearch.report import charts
-from convsearch.report.run_folder import LoggedStep, RunFolder, load_run
+from convsearch.report.run_folder import Example, LoggedStep, RunFolder, load_run
+from convsearch.report.verdict import explained, findings, headline, next_steps, one_run_note
+from convsearch.visible import visible
 
-EXPLAINED = {
-    "raw": "the last question as it was asked",
-    "history": "the last question with the whole conversation before it",
-    "base": "rewrites of the policy before any training on ranks",
-    "sft": "rewrites after self-distillation",
-    "grpo": "rewrites after GRPO on the rank-incentive reward",
+DISTILL_TERMS = {
+    "turns": "training turns that the policy was asked to rewrite",
+    "candidates": "rewrites it wrote, several a turn",
+    "malformed": "broke the format of an answer",
+    "failed": "the engine gave no response",
+    "duplicate": "the same rewrite of the same turn, written before",
+    "not_found": "the right passage was not among those searched",
+    "rank_too_low": "the right passage was found, but not first",
+    "surplus": "good, but the turn had enough good ones",
+    "kept": "put the right passage first and became an example",
+    "turns_kept": "turns with an example at least",
+    "train": "examples to train on",
+    "val": "examples held out of the training, to measure its loss",
+    "train_conversations": "conversations of the examples to train on",
+    "val_conversations": "conversations of those held out",
 }
+"""What the counts of self-distillation mean."""
 _FIXED_LABELS = ("NDCG@3", "R@5", "R@10", "R@20", "R@100")
 
 
@@ -110,39 +123,69 @@ def write_report(run: Path) -> Path:
     where matplotlib is not installed.
     """
     layout = RunLayout(root=run)
-    html = render(load_run(run))
+    html = render(load_run(run), run)
     with atomic_write(layout.report) as out:
         out.write(html)
     return layout.report
 
 
-def render(folder: RunFolder) -> str:
-    """The page as one string."""
+def render(folder: RunFolder, run: Path) -> str:
+    """The page as one string. run: where the folder lies, for the commands that the page names."""
     environment = Environment(
         loader=PackageLoader("convsearch.report"),
         autoescape=True,
         undefined=StrictUndefined,
+        finalize=_harmless,
         trim_blocks=True,
         lstrip_blocks=True,
     )
     summary = folder.summary
-    ranks = {name: [row.rank for row in rows.values()] for name, rows in folder.outcomes.items()}
-    mrr = {name: result.metrics["mrr"] for name, result in summary.stages.items()}
-    intervals = {name: result.mrr_interval for name, result in summary.stages.items()}
+    rows = shown_rows(summary.stages)
+    rival = strongest(summary.stages)
+    main_rows = list(dict.fromkeys(("raw", rival, *POLICIES)))
+    ranks = {name: [row.rank for row in folder.outcomes[name].values()] for name in main_rows}
+    mrr = {name: summary.stages[name].metrics["mrr"] for name in rows}
+    intervals = {name: summary.stages[name].mrr_interval for name in rows}
     return environment.get_template("report.html.j2").render(
         summary=summary,
-        compared=COMPARED,
+        compared=rows,
+        main_rows=main_rows,
+        strongest=rival,
+        num_training_free=len(training_free(summary.stages)),
+        headline=headline(summary),
+        one_run_note=one_run_note(),
         metrics=metric_labels(summary),
-        explained=EXPLAINED,
-        colours=charts.COLOURS,
+        explained={name: explained(name) for name in rows},
+        colours={name: charts.colour_of(name) for name in rows},
+        policies=POLICIES,
+        distill_terms=DISTILL_TERMS,
         ratios={name: _ratio(value, mrr["raw"]) for name, value in mrr.items()},
         findings=findings(summary),
         mrr_svg=Markup(charts.mrr_chart(mrr, intervals, depth=summary.mrr_depth)),
         ranks_svg=Markup(charts.rank_histogram(ranks)),
         curves=[(spec.title, Markup(svg)) for spec, svg in _curve_charts(folder.steps)],
-        examples=folder.examples,
+        kinds=example_kinds(folder, rival),
+        tallies=folder.tallies,
+        next_steps=next_steps(run, folder.style),
+        breakdowns=folder.breakdowns,
         total_seconds=sum(summary.seconds.values()),
     )
+
+
+def example_kinds(folder: RunFolder, rival: str) -> list[tuple[str, str, list[Example]]]:
+    """Heading, explanation and examples of each column."""
+    return [
+        ("Largest gains", f"of grpo over {rival}, one a conversation", folder.gains),
+        ("Drawn", "by the seed of the run, not by result", folder.examples),
+        ("Largest losses", f"of grpo against {rival}, one a conversation", folder.losses),
+    ]
+
+
+def _harmless(value: object) -> object:
+    """Control characters of texts are shown and not obeyed."""
+    if isinstance(value, str) and not isinstance(value, Markup):
+        return visible(value)
+    return value
 
 
 def metric_labels(summary: Summary) -> dict[str, str]:
@@ -150,36 +193,8 @@ def metric_labels(summary: Summary) -> dict[str, str]:
     return dict(zip(METRICS, (f"MRR@{summary.mrr_depth}", *_FIXED_LABELS), strict=True))
 
 
-def findings(summary: Summary) -> list[str]:
-    """The comparison in sentences, as measured, in favour or not."""
-    mrr = {name: result.metrics["mrr"] for name, result in summary.stages.items()}
-    grpo = summary.stages["grpo"]
-    ratios = [
-        f"{_times(mrr['grpo'], mrr[other])} {other} ({mrr[other]:.3f})"
-        for other in ("raw", "history", "sft")
-    ]
-    lines = [f"MRR@{summary.mrr_depth} of grpo is {mrr['grpo']:.3f}: {', '.join(ratios)}."]
-    low, high = grpo.mrr_interval
-    raw_low, raw_high = summary.stages["raw"].mrr_interval
-    apart = low > raw_high or high < raw_low
-    lines.append(
-        f"The 95 % intervals of grpo ({low:.3f} to {high:.3f}) and raw ({raw_low:.3f} to "
-        f"{raw_high:.3f}) {'do not overlap' if apart else 'overlap'}."
-    )
-    share = grpo.num_malformed / max(summary.num_queries, 1)
-    lines.append(
-        f"{grpo.num_malformed} of {summary.num_queries} responses of grpo ({share:.1%}) were "
-        "malformed; those turns were searched with the raw question."
-    )
-    return lines
-
-
 def _ratio(value: float, base: float) -> str:
     return f"{value / base:.2f}" if base else "-"
-
-
-def _times(value: float, base: float) -> str:
-    return f"{value / base:.2f} times" if base else "no ratio to"
 
 
 def _curve_charts(steps: Sequence[LoggedStep]) -> list[tuple[CurveSpec, str]]:

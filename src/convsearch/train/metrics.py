@@ -121,9 +121,9 @@ class MetricsFollower:
                 return
             what = f"the gradient of this step and of the {NO_UPDATES - 1} before"
         raise StageError(
-            f"{self._stage}: step {step}: {what} is not a finite number, so the training is "
-            "stopped and its checkpoints are kept; look at the rows of the training file, lower --lr, and "
-            "start in another folder"
+            f"{self._stage}: step {step}: {what} is not a finite number, so the training "
+            "is stopped and its checkpoints are kept; look at the rows of the training file, lower "
+            "--lr, and start in another folder"
         )
 
     def _read(self) -> list[int]:

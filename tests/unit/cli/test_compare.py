@@ -162,3 +162,32 @@ def test_wrong_words_are_a_sentence_and_code_2(
     error = capsys.readouterr().err
     assert said.format(t=folders) in error.replace("\n", " ")
     assert "Traceback" not in error
+
+
+HOSTILE = (
+    "\x1b]0;t\x07 \u202emoc\r\n* +1.000 false: line <script>alert(1)</script> &lt; {name}{qid}"
+)
+
+
+@pytest.mark.parametrize("style", ["text", "markdown", "latex"])
+@pytest.mark.parametrize("where", ["query", "question", "qid", "dataset"])
+def test_what_models_and_users_wrote_commands_neither_terminal_nor_page(
+    tmp_path: Path, monkeypatch, capsys, style: str, where: str
+):
+    qid = "a\x1b[2J\u2066<b>_1" if where == "qid" else "a_1"
+    dataset = HOSTILE if where == "dataset" else "toy"
+    question = HOSTILE if where == "question" else "what?"
+    turn = Turn(qid=qid, conv_id="a", turn=1, split="test", question=question)
+    write_turns(tmp_path / "turns.jsonl", [turn])
+    inputs = {str(tmp_path / "turns.jsonl"): sha256_of(tmp_path / "turns.jsonl")}
+    query = HOSTILE if where == "query" else "words"
+    for name, rank in (("raw", None), ("ours", 1)):
+        write_folder(
+            tmp_path / name, {qid: rank, "b_1": 2}, dataset=dataset, inputs=inputs, query=query
+        )
+    assert run(monkeypatch, tmp_path / "raw", tmp_path / "ours", "--format", style) == 0
+    shown = capsys.readouterr().out
+    assert not re.search(r"[\x00-\x09\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
+    assert not any(line.startswith("* +1.000 false") for line in shown.splitlines())
+    if style == "markdown":
+        assert "<" not in shown

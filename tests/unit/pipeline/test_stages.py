@@ -10,12 +10,14 @@ import pytest
 from convsearch.errors import CheckpointError, ConfigError, DataError, MissingFileError
 from convsearch.files import write_jsonl
 from convsearch.pipeline.drawing import check_conversations, draw_conversations
-from convsearch.pipeline.layout import COMPARED, POLICIES, RunLayout
+from convsearch.pipeline.layout import POLICIES, RunLayout
 from convsearch.pipeline.pipeline import read_result, run_pipeline
 from convsearch.pipeline.presets import preset
 from convsearch.pipeline.runner import Counts, Stage
 from convsearch.pipeline.stages import Stages, collect_training_metrics
 from convsearch.types import Turn
+
+EVALUATIONS = {"eval-training-free", *(f"eval-{p}" for p in POLICIES)}
 
 
 class Silent:
@@ -66,7 +68,7 @@ def test_one_conversation_to_measure_on_is_refused(conversations: int) -> None:
 def test_plan_has_all_stages_in_order() -> None:
     assert list(stages_of()) == [
         "data", "index", "server", "distill", "sft", "grpo",
-        *(f"infer-{p}" for p in POLICIES), *(f"eval-{c}" for c in COMPARED),
+        *(f"infer-{p}" for p in POLICIES), "eval-training-free", *(f"eval-{p}" for p in POLICIES),
     ]  # fmt: skip
 
 
@@ -85,8 +87,8 @@ def test_every_stage_needs_only_what_comes_before_it() -> None:
         ("grpo.time_limit_s=9", set()),
         ("sft.threads=3", set()),
         ("index.k1=1.2", {"index"}),
-        ("eval.topk=50", {f"eval-{c}" for c in COMPARED}),
-        ("data.eval_turns=10", {f"infer-{p}" for p in POLICIES} | {f"eval-{c}" for c in COMPARED}),
+        ("eval.topk=50", EVALUATIONS),
+        ("data.eval_turns=10", {f"infer-{p}" for p in POLICIES} | EVALUATIONS),
     ],
 )
 def test_a_setting_belongs_to_the_stages_it_shapes(override: str, changed: set[str]) -> None:
