@@ -48,7 +48,10 @@ def read_manifest(folder: Path) -> Manifest:
         raise MissingFileError(
             f'{folder}: not an index folder ({_NAME} is missing); make one with "convsearch index"'
         )
-    manifest = read_json(path, 'rebuild it with "convsearch index"')
+    try:
+        manifest = read_json(path)
+    except DataError as error:
+        raise DataError(f'{error}, or rebuild the index with "convsearch index"') from None
     if not isinstance(manifest, dict) or manifest.get("format") != FORMAT:
         raise DataError(f'{path}: not a manifest of this project; rebuild with "convsearch index"')
     if manifest.get("format_version") != FORMAT_VERSION:

@@ -56,7 +56,7 @@ def test_agents_are_measured_under_their_own_names() -> None:
     names = METRICS["search_agent"][1]
     one, other = dict.fromkeys(["score", *names], 1.0), dict.fromkeys(["score", *names], 0.0)
     metrics = group_metrics(["a", "a", "b", "b"], [one, other, other, other], "search_agent")
-    more = ("flat_groups", "reward_std_in_group", "squeezed_share")
+    more = ("drawn_groups", "flat_groups", "reward_std_in_group", "squeezed_share")
     assert set(metrics) == {f"agent/{n}" for n in (*names, *more)}
     assert metrics["agent/em"] == 0.25
     assert metrics["agent/flat_groups"] == 0.5

@@ -15,8 +15,9 @@ from convsearch.pipeline.config import PipelineConfig
 from convsearch.pipeline.layout import POLICIES, RunLayout
 from convsearch.pipeline.rivals import TRAINING_FREE, paired_tests
 from convsearch.pipeline.runner import Counts, Observer, Progress, Stage, read_finished, run_stages
-from convsearch.pipeline.stages import Stages, collect_training_metrics
+from convsearch.pipeline.stages import Stages
 from convsearch.pipeline.summary import Result, Summary, read_summary, write_summary
+from convsearch.pipeline.training_log import collect_training_metrics
 from convsearch.texts import read_json_object
 from convsearch.train.checkpoint import require_model
 from convsearch.train.preflight import check_run

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from convsearch.data.dataset import Dataset, load_dataset
-from convsearch.files import read_rewrites, write_jsonl
+from convsearch.files import read_rewrites
 from convsearch.pipeline.config import PipelineConfig, filled
 from convsearch.pipeline.data_stage import data_stage
 from convsearch.pipeline.drawing import check_conversations, draw_conversations
@@ -21,10 +21,9 @@ from convsearch.pipeline.runner import Counts, Progress, Stage
 from convsearch.pipeline.search import SearchOptions, search_settings
 from convsearch.pipeline.searched import searched_rewrites
 from convsearch.pipeline.sizes import fitted_grpo, fitted_sft, held_out_turns
+from convsearch.pipeline.training_log import steps_of, training_counts
 from convsearch.prompts.asking import read_asking
-from convsearch.train.metrics import ProgressCallback, metrics_line, read_metrics
 from convsearch.train.outputs import shaping
-from convsearch.train.step_text import step_text
 from convsearch.types import Turn
 
 if TYPE_CHECKING:
@@ -170,8 +169,8 @@ class Stages:
             from convsearch.train.sft import run_sft
 
             rows = count_rows(settings.train_file, needs=("messages",))
-            run_sft(fitted_sft(settings, rows), layout.logs / "sft.log", _steps(progress))
-            return _stage_counts(layout.sft)
+            run_sft(fitted_sft(settings, rows), layout.logs / "sft.log", steps_of(progress))
+            return training_counts(layout.sft)
 
         return Stage(
             name="sft",
@@ -222,9 +221,9 @@ class Stages:
                 self._url,
                 layout.logs / "grpo.log",
                 layout.grpo / "metrics.jsonl",
-                _steps(progress),
+                steps_of(progress),
             )
-            return _stage_counts(layout.grpo)
+            return training_counts(layout.grpo)
 
         return Stage(
             name="grpo",
@@ -394,24 +393,3 @@ class Stages:
             yield engine
         finally:
             engine.close()
-
-
-def collect_training_metrics(layout: RunLayout) -> None:
-    """Joins what the trainers logged into `metrics.jsonl` of the run: one line a step, flat."""
-    lines = []
-    for name in TRAINED:
-        steps = read_metrics(layout.root / name / "metrics.jsonl")
-        lines += [metrics_line(name, step, values) for step, values in steps.items()]
-    write_jsonl(layout.metrics, lines)
-
-
-def _steps(progress: Progress) -> ProgressCallback:
-    return lambda step: progress(step.step, step.total_steps, step_text(step.metrics))
-
-
-def _stage_counts(folder: Path) -> Counts:
-    """The counts in the passport that a trainer left."""
-    import json
-
-    counts = json.loads((folder / "run.json").read_text(encoding="utf-8")).get("counts")
-    return counts if isinstance(counts, dict) else {}

@@ -109,8 +109,8 @@ def _tested(tests: Sequence[PairedTest]) -> list[str]:
         parts.append(f"{what}: {names or 'none'}.")
     parts.append(
         f"(MRR, paired randomisation by conversation, p below {SIGNIFICANT} after Holm's "
-        f"correction for {len(tests)} tests. The strongest row is chosen on the split it is measured on, "
-        "which favours that row.)"
+        f"correction for {len(tests)} tests. The strongest row is chosen on the split it is "
+        "measured on, which favours that row.)"
     )
     return parts
 

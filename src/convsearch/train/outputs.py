@@ -41,6 +41,7 @@ def served_index(retriever_url: str) -> dict[str, object] | str:
     from convsearch.retrieval.client import RetrieverClient
 
     with RetrieverClient(retriever_url, timeout_s=ANSWER_TIMEOUT_S) as client:
+        client.wait_ready(ANSWER_TIMEOUT_S)
         return index_identity(client, retriever_url)
 
 

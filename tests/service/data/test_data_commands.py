@@ -184,7 +184,7 @@ def test_a_full_disk_is_a_sentence(tmp_path: Path, run: Run) -> None:
     finally:
         resource.setrlimit(resource.RLIMIT_FSIZE, usual)
     assert code == 2
-    assert "File too large; make room" in errors
+    assert "(File too large); make room" in errors
     assert not (tmp_path / "out").exists()
     assert run(*words, "--out", tmp_path / "out")[0] == 0
     assert contents(tmp_path / "out") == contents(tmp_path / "fine")

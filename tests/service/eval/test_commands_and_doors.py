@@ -213,7 +213,7 @@ def test_bm25_door_with_gaps(toy: Path, tmp_path: Path, monkeypatch, capsys):
         (["--query_file", "{toy}/data/corpus.jsonl"], "corpus.jsonl:1: neither a rewrite"),
         (["--gold_qrel_file_path", "{toy}/none"], "{toy}/none: no such file"),
         (["--encoder_path", "{toy}"], "an encoder is for dense indexes"),
-        (["--rel_threshold", "0"], "the lowest relevant grade must be 1 or more"),
+        (["--rel_threshold", "0"], "the lowest relevant grade must be from 1 to 100,000"),
         (["--retrieval_output_path", "{toy}/data/qrels.trec"], "qrels.trec: is a file, not a fold"),
     ],
 )

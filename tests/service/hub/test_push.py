@@ -222,7 +222,7 @@ def test_bad_inputs_are_sentences(run: Path, hub: FakeHub, monkeypatch: pytest.M
     with pytest.raises(MissingFileError, match=r"metrics\.json"):
         dry_run(model, "--evaluation", str(run / "grpo"))
     (run / "eval" / "metrics.json").write_text("{")
-    with pytest.raises(DataError, match=r"metrics\.json: not JSON"):
+    with pytest.raises(DataError, match=r"metrics\.json:1: not valid JSON"):
         dry_run(model, "--evaluation", str(run / "eval"))
     (run / "grpo" / "run.json").write_text('{"stage": "grpo"}')
     with pytest.raises(MissingFileError, match=r"no run\.json"):

@@ -89,7 +89,7 @@ def test_a_full_disk_is_a_sentence_and_the_run_goes_on_when_there_is_room(
         (["--model_name", "GPT"], "'GPT' selects no prompt"),
         (["--shots", 2], "shots=2"),
         (["--dp_size", 0], "workers"),
-        (["--prompt_file", "/no/such/file"], "cannot be read"),
+        (["--prompt_file", "/no/such/file"], "no such file"),
     ],
 )
 def test_bad_flags_are_a_sentence_and_code_2(

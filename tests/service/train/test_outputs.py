@@ -165,7 +165,15 @@ def sft_settings(case: Path, out: Path) -> SftSettings:
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    rows = [{"messages": [{"role": "user", "content": f"q {i}"}]} for i in range(8)]
+    rows = [
+        {
+            "messages": [
+                {"role": "user", "content": f"q {i}"},
+                {"role": "assistant", "content": f"a {i}"},
+            ]
+        }
+        for i in range(8)
+    ]
     pq.write_table(pa.Table.from_pylist(rows), case / "sft.parquet")
     return SftSettings(
         model_path=case / "tiny",

@@ -295,16 +295,18 @@ def test_prompts_can_be_cut_when_they_are_made(
     write_qrels(tmp_path / "set" / "qrels.trec", QRELS)
     write_passages(tmp_path / "set" / "corpus.jsonl", PASSAGES)
     made = tmp_path / "made" / "grpo.parquet"
-    words = ["data", "prompts", "--dataset", str(tmp_path / "set"), "--out", str(made)]
+    words = ["data", "prompts", "--dataset", str(tmp_path / "set"), "--out", str(made), "--fresh"]
+    words += ["--prompt", "instruct"]
     cut = [*words, "--model", str(NANO), "--max-prompt-length"]
     refused = CliRunner().invoke(program, [*cut, "9"])
     assert isinstance(refused.exception, ConfigError)
     assert list(made.parent.iterdir()) == []
     assert CliRunner().invoke(program, [*cut, "400"]).exit_code == 0
-    assert [path.name for path in made.parent.iterdir()] == ["grpo.parquet"]
+    assert {path.suffix for path in made.parent.iterdir()} == {".parquet", ".json"}
     assert "3 of 24 prompts are longer than --max-prompt-length 400" in caplog.text
     short = [row["prompt"] for row in pq.read_table(made).to_pylist()]
     assert max(TokenCounter(NANO, with_answer=False).count(short)) <= 400
     assert CliRunner().invoke(program, [*cut, "900"]).exit_code == 0
     assert pq.read_table(made).num_rows == len(TURNS)
-    assert isinstance(CliRunner().invoke(program, [*words, "--model", "m"]).exception, ConfigError)
+    alone = CliRunner().invoke(program, [*words, "--max-prompt-length", "400"])
+    assert isinstance(alone.exception, ConfigError)

@@ -14,7 +14,8 @@ from convsearch.pipeline.layout import POLICIES, RunLayout
 from convsearch.pipeline.pipeline import read_result, run_pipeline
 from convsearch.pipeline.presets import preset
 from convsearch.pipeline.runner import Counts, Stage
-from convsearch.pipeline.stages import Stages, collect_training_metrics
+from convsearch.pipeline.stages import Stages
+from convsearch.pipeline.training_log import collect_training_metrics
 from convsearch.types import Turn
 
 EVALUATIONS = {"eval-training-free", *(f"eval-{p}" for p in POLICIES)}

@@ -79,7 +79,7 @@ def test_charts_follow_the_colours_of_the_page(page: str) -> None:
 
 
 def test_table_holds_every_source_with_interval_and_ratio(page: str) -> None:
-    rows = re.findall(r"<tr><td title=.*?</tr>", page)
+    rows = re.findall(r"<tr[^>]*><td title=.*?</tr>", page)
     assert [re.search(r"</span>(\w+)<", row).group(1) for row in rows] == [
         "raw", "history", "base", "sft", "grpo",
     ]  # fmt: skip
@@ -95,8 +95,9 @@ def test_examples_show_ten_conversations_and_all_sources(page: str, run_folder: 
     assert page.count("grpo query") == NUM_EXAMPLES
 
 
-def test_same_files_give_the_same_page(page: str, run_folder: Path) -> None:
-    assert write_report(run_folder).read_text(encoding="utf-8") == page
+def test_same_files_give_the_same_page(run_folder: Path) -> None:
+    first = write_report(run_folder).read_text(encoding="utf-8")
+    assert write_report(run_folder).read_text(encoding="utf-8") == first
 
 
 def test_run_without_training_log_still_has_a_page(run_folder: Path) -> None:
