@@ -124,4 +124,4 @@ def test_bodies_that_break_parsers(contract: schemathesis.BaseSchema, body: byte
         headers = {"content-type": "application/json"}
         answer = httpx.post(url + path, content=body, headers=headers, timeout=60)
         assert answer.status_code in (200, 404, 422)
-        assert [*answer.json()] == ["result" if answer.status_code == 200 else "error"]
+        assert next(iter(answer.json())) == ("result" if answer.status_code == 200 else "error")

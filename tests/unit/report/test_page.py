@@ -88,11 +88,12 @@ def test_table_holds_every_source_with_interval_and_ratio(page: str) -> None:
 
 
 def test_examples_show_ten_conversations_and_all_sources(page: str, run_folder: Path) -> None:
-    examples = load_run(run_folder).examples
+    folder = load_run(run_folder)
+    examples = folder.examples
     assert len({e.turn.conv_id for e in examples}) == len(examples) == NUM_EXAMPLES
     assert all(e.turn.history for e in examples)
-    assert page.count("<article>") == NUM_EXAMPLES
-    assert page.count("grpo query") == NUM_EXAMPLES
+    shown = [*folder.gains, *examples, *folder.losses]
+    assert page.count("<article>") == page.count("grpo query") == len(shown)
 
 
 def test_same_files_give_the_same_page(run_folder: Path) -> None:
