@@ -33,6 +33,8 @@ class Generation:
     """One response, or the reason why there is none."""
 
     text: str = ""
+    thought: str = ""
+    """What the model thought before it, where the engine tells the two apart."""
     num_tokens: int = 0
     """Tokens of the response, its end token included; 0 where the engine does not say."""
     prompt_tokens: int = 0

@@ -10,14 +10,21 @@ one cap on the requests under way and one pool of connections.
 import asyncio
 import os
 import threading
+import time
 from collections.abc import Mapping, Sequence
+from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import stamina
 
 from convsearch.errors import ConfigError, EngineError
 from convsearch.infer.engine import Generation, SamplingParams
-from convsearch.retrieval.transport import reads_environment
+from convsearch.retrieval.transport import (
+    Backoff,
+    TransientError,
+    reads_environment,
+    retry_after_s,
+)
 from convsearch.types import ChatMessage
 
 KEY_VARIABLE = "OPENAI_API_KEY"
@@ -26,17 +33,48 @@ _REFUSED = frozenset({401, 403, 404, 405})
 """Answers that every request would get: the key, the path or the model's name is wrong."""
 
 
-class _TryAgain(Exception):
-    """The endpoint answered that it cannot answer now."""
+_PATH = "/chat/completions"
+
+
+def completions_url(url: str) -> str:
+    """Where chats are sent: an address that ends in `/chat/completions` as it is, its query kept;
+    below `/v1` of any other. Raises ConfigError for what is no address."""
+    parts = urlsplit(url)
+    if parts.scheme not in ("http", "https") or not parts.hostname:
+        raise ConfigError(
+            f"engine URL {url!r} must begin with http:// or https:// and name a host, as "
+            "http://127.0.0.1:8001/v1"
+        )
+    path = parts.path.rstrip("/")
+    if not path.endswith(_PATH):
+        path = f"{path if path.endswith('/v1') else f'{path}/v1'}{_PATH}"
+    return urlunsplit(parts._replace(path=path))
+
+
+class _Patience:
+    """How long to wait after each failure of one chat: a hook for stamina."""
+
+    def __init__(self, deadline: float, connections: int) -> None:
+        """deadline: on the clock of `time.monotonic`. connections: tries without one."""
+        self._backoff = Backoff(deadline)
+        self._left = connections - 1
+
+    def __call__(self, error: Exception) -> bool | float:
+        if isinstance(error, httpx.TransportError):
+            if self._left < 1:
+                return False
+            self._left -= 1
+        return self._backoff(error)
 
 
 class OpenaiEngine:
     """Sends each chat as one request, several at a time. Safe for threads.
 
-    url: with or without `/v1` and `/chat/completions`. concurrency: most requests under way, of all
+    url: see `completions_url`. concurrency: most requests under way, of all
     callers together. deadline_s: for one chat, retries included, from its turn on. tells_ids: asks
     for the ids of prompts and responses, as vLLM's server gives them; others refuse the question.
-    attempts: tries for one chat, on connection errors and on 408, 409, 429 and 5xx answers.
+    attempts: tries for one chat where no connection comes about. Answers of 408, 409, 429 and 5xx
+    are asked again until the deadline, after what Retry-After says.
     """
 
     def __init__(
@@ -49,10 +87,7 @@ class OpenaiEngine:
         deadline_s: float = 120.0,
         tells_ids: bool = False,
     ) -> None:
-        if not url.startswith(("http://", "https://")):
-            raise ConfigError(f"engine URL {url!r} must begin with http:// or https://")
-        base = url.rstrip("/").removesuffix("/chat/completions")
-        self._url = f"{base if base.endswith('/v1') else f'{base}/v1'}/chat/completions"
+        self._url = completions_url(url)
         self._model = model
         self._concurrency = concurrency
         self._attempts = attempts
@@ -132,7 +167,7 @@ class OpenaiEngine:
                 except httpx.TransportError as error:
                     reached[i] = not isinstance(error, httpx.NetworkError | httpx.ConnectTimeout)
                     return Generation(error=f"{type(error).__name__}: {error}")
-                except _TryAgain as error:
+                except TransientError as error:
                     reached[i] = True
                     return Generation(error=str(error))
                 reached[i] = True
@@ -154,14 +189,15 @@ class OpenaiEngine:
     async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> Generation:
         key = os.environ.get(KEY_VARIABLE)
         headers = {"Authorization": f"Bearer {key}"} if key else {}
-        retried = (httpx.TransportError, _TryAgain)
-        async for attempt in stamina.retry_context(
-            on=retried, attempts=self._attempts, timeout=self._deadline_s, wait_initial=0.2
-        ):
+        patience = _Patience(time.monotonic() + self._deadline_s, self._attempts)
+        async for attempt in stamina.retry_context(on=patience, attempts=None, timeout=None):
             with attempt:
                 response = await client.post(self._url, json=body, headers=headers)
                 if response.status_code in _RETRIED:
-                    raise _TryAgain(f"HTTP {response.status_code}: {response.text[:200]}")
+                    raise TransientError(
+                        f"HTTP {response.status_code}: {response.text[:200]}",
+                        retry_after_s=retry_after_s(response),
+                    )
                 return self._read(response)
         raise AssertionError("stamina ends with a result or an exception")
 
@@ -176,23 +212,40 @@ class OpenaiEngine:
         try:
             answer = response.json()
             choice = answer["choices"][0]
-            text = choice["message"]["content"]
+            message = choice["message"]
+            text = _said(message.get("content"))
+            thought = _said(message.get("reasoning_content")) or _said(message.get("reasoning"))
             is_cut = choice.get("finish_reason") == "length"
-            usage = answer.get("usage") or {}
-            num_tokens = usage.get("completion_tokens") or 0
-            prompt_tokens = usage.get("prompt_tokens") or 0
-        except (ValueError, LookupError, TypeError, AttributeError):
+        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
             return Generation(error=f"not a chat completion: {response.text[:200]}")
-        if not isinstance(text, str):
+        if text is None and thought is None:
             return Generation(error="the answer has no text content")
+        usage = answer.get("usage")
         return Generation(
-            text=text,
-            num_tokens=num_tokens,
-            prompt_tokens=prompt_tokens,
+            text=text or "",
+            thought=thought or "",
+            num_tokens=_count(usage, "completion_tokens"),
+            prompt_tokens=_count(usage, "prompt_tokens"),
             prompt_ids=_ids(answer.get("prompt_token_ids")),
             ids=_ids(choice.get("token_ids")),
             is_cut=is_cut,
         )
+
+
+def _said(content: object) -> str | None:
+    """The text of a message: a string, or a list of parts; None where it has none."""
+    if isinstance(content, dict):
+        content = content.get("text", content.get("content"))
+    if isinstance(content, list):
+        parts = [part for part in map(_said, content) if part is not None]
+        return "".join(parts) if parts else None
+    return content if isinstance(content, str) else None
+
+
+def _count(usage: object, name: str) -> int:
+    """A number of tokens; 0 for what is no whole number of some."""
+    value = usage.get(name) if isinstance(usage, dict) else None
+    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
 
 
 def _ids(value: object) -> tuple[int, ...] | None:

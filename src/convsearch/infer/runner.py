@@ -7,6 +7,7 @@ as they come; the output is written at the end, in the order of the input.
 """
 
 import json
+import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -30,8 +31,11 @@ from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
 from convsearch.prompts import PromptStyle, parse_response
 from convsearch.prompts.asking import Asking
+from convsearch.prompts.rewrite import join_thought
 from convsearch.texts import mended
 from convsearch.types import Rewrite, Turn
+
+logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
@@ -272,9 +276,25 @@ def _answers(
         yield i, engine.generate(block.chats, params, block.seeds)
 
 
+def refuse_total_failure(rewrites: Sequence[Rewrite]) -> None:
+    """Says how many requests failed, if some did. Raises EngineError where all of them did: what
+    came of it is no result."""
+    failed = [rewrite for rewrite in rewrites if rewrite.status == "failed"]
+    if failed and len(failed) == len(rewrites):
+        raise EngineError(
+            f"all {len(failed)} requests failed, the first with: {failed[0].error}; mend what "
+            "answers them and run again with --retry-failed"
+        )
+    if failed:
+        logger.warning(
+            "%d of %d requests failed, the first with: %s; --retry-failed asks them again",
+            *(len(failed), len(rewrites), failed[0].error),
+        )
+
+
 def read_generation(plan: Plan, number: int, generation: Generation) -> Rewrite:
     """What a generation is for a sample of the plan."""
-    response = mended(generation.text)
+    response = mended(join_thought(plan.style, generation.thought, generation.text))
     parsed = None if generation.error else parse_response(plan.style, response)
     qid, candidate = plan.key(number)
     return Rewrite(

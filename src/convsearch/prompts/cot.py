@@ -14,7 +14,13 @@ Think step by step: what does the question refer to, what was left out, which wo
 passage with the answer contain? Then finish with one line that begins with "Query:" and holds \
 the query. Write nothing after it."""
 
-_MARK = re.compile(r"^[ \t]*(?:\*\*)?query:(?:\*\*)?", re.IGNORECASE | re.MULTILINE)
+_BOLD = r"(?:\*\*|__)?"
+_MARK = re.compile(
+    rf"^[ \t]*(?:#+[ \t]*{_BOLD}query{_BOLD}[ \t]*$"
+    rf"|(?:#+[ \t]*)?{_BOLD}query[ \t]*{_BOLD}[ \t]*:{_BOLD})",
+    re.IGNORECASE | re.MULTILINE,
+)
+"""A heading, or the word with a colon; bold as models write it, the colon inside or outside."""
 
 
 def messages(turn: Turn, shots: int) -> list[ChatMessage]:
@@ -33,7 +39,8 @@ def messages(turn: Turn, shots: int) -> list[ChatMessage]:
 
 
 def parse(response: str) -> ParsedRewrite | None:
-    """What follows the last `Query:` that begins a line, in whatever case, bold or not.
+    """What follows the last `Query:` that begins a line, in whatever case, bold or not, also as a
+    heading of its own.
 
     Malformed: no such line, nothing after it, more than one line after it, or one of the four tags
     in the query. Of several such lines the last counts: the ones before are part of the reasoning.
@@ -42,6 +49,9 @@ def parse(response: str) -> ParsedRewrite | None:
     if not marks:
         return None
     query = response[marks[-1].end() :].strip()
+    mark = marks[-1][0].lstrip("# \t")
+    if mark.startswith("**") and mark.count("**") == 1:  # the whole line is bold
+        query = query.removesuffix("**").rstrip()
     if len(query.splitlines()) != 1 or has_tags(query):
         return None
     return parsed(think=response[: marks[-1].start()], rewrite=query)

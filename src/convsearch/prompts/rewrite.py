@@ -19,6 +19,7 @@ __all__ = [
     "PromptStyle",
     "TrainedStyle",
     "format_response",
+    "join_thought",
     "parse_response",
     "parse_rewrite",
     "rewrite_messages",
@@ -39,14 +40,24 @@ class _Style:
     messages: Callable[[Turn, int], list[ChatMessage]]
     parse: Callable[[str], ParsedRewrite | None]
     respond: Callable[[str], str]
-    """A well-formed response whose query is the argument."""
+    """A response whose query is the argument: well-formed where that holds a word."""
     instruction: str | None
     """By which a chat of the style is known."""
     max_shots: int
+    join: Callable[[str, str], str] | None = None
+    """(thought, answer) -> the response, for styles that expect a thought; None for others."""
+
+
+def _think_in_tags(thought: str, answer: str) -> str:
+    return answer if "<think>" in answer else f"<think>{thought}</think>\n{answer}"
+
+
+def _think_aloud(thought: str, answer: str) -> str:
+    return f"{thought}\n{answer}"
 
 
 def _respond_with_tags(question: str) -> str:
-    return format_response("The question stands as it is.", question)
+    return f"<think>The question stands as it is.</think>\n<rewrite>{question}</rewrite>"
 
 
 PROMPT_STYLES: dict[str, _Style] = {
@@ -56,6 +67,7 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=_respond_with_tags,
         instruction=INSTRUCTION,
         max_shots=1,
+        join=_think_in_tags,
     ),
     "nano": _Style(
         messages=nano_messages,
@@ -63,6 +75,7 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=_respond_with_tags,
         instruction=None,
         max_shots=0,
+        join=_think_in_tags,
     ),
     "plain": _Style(
         messages=plain.messages,
@@ -77,6 +90,7 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=cot.respond,
         instruction=cot.INSTRUCTION,
         max_shots=len(WORKED_EXAMPLES),
+        join=_think_aloud,
     ),
     "reasoning": _Style(
         messages=reasoning.messages,
@@ -84,6 +98,7 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=reasoning.respond,
         instruction=reasoning.INSTRUCTION,
         max_shots=0,
+        join=_think_in_tags,
     ),
     "pseudo_document": _Style(
         messages=pseudo_document.messages,
@@ -125,6 +140,13 @@ def rewrite_messages(
     if not 0 <= shots <= most:
         raise ConfigError(f"prompt style {style!r} has {most} worked examples; got shots={shots}")
     return _style(style).messages(turn, shots)
+
+
+def join_thought(style: PromptStyle, thought: str, answer: str) -> str:
+    """The response as the style reads it, of a model whose thought came apart from its answer. A
+    style that expects no thought gets the answer alone."""
+    join = PROMPT_STYLES[style].join
+    return join(thought, answer) if join and thought else answer
 
 
 def parse_response(style: PromptStyle, response: str) -> ParsedRewrite | None:

@@ -25,7 +25,7 @@ def parse_rewrite(response: str) -> ParsedRewrite | None:
     """Strict parse of one response; None where it is malformed.
 
     Well-formed is exactly one `<think>...</think>`, then only white space, then exactly one
-    `<rewrite>...</rewrite>` that holds more than white space, and nothing before or after. Line
+    `<rewrite>...</rewrite>` with a word in it, and nothing before or after. Line
     ends may be LF or CRLF; white space inside the rewrite is collapsed to single blanks.
     """
     if any(response.count(tag) != 1 for tag in TAGS):
@@ -46,9 +46,11 @@ def format_response(think: str, rewrite: str) -> str:
 
 
 def parsed(*, think: str, rewrite: str) -> ParsedRewrite | None:
-    """The parts with white space in order; None where nothing is left of the rewrite."""
+    """The parts with white space in order; None where the rewrite holds no word: no letter and no
+    digit of any script, so that nothing could be searched."""
     rewrite = " ".join(rewrite.split())
-    return ParsedRewrite(think=think.strip(), rewrite=rewrite) if rewrite else None
+    has_word = any(character.isalnum() for character in rewrite)
+    return ParsedRewrite(think=think.strip(), rewrite=rewrite) if has_word else None
 
 
 def has_tags(text: str) -> bool:

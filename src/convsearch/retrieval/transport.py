@@ -5,12 +5,14 @@ import random
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
 from convsearch.errors import ConfigError, DataError, RefusedError, RetrieverError
 from convsearch.listening import is_header_word, is_loopback
+from convsearch.network.proxies import check_proxies
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.wire import (
     FINGERPRINT_HEADER,
@@ -35,6 +37,8 @@ server that is back after half a minute is found within the deadline."""
 _ATTEMPT_S = 30.0
 """Longest wait for one answer, unless the deadline is far: above the server's own 25 s."""
 _EXCERPT_CHARS = 200
+SPREAD_S = 5.0
+"""Most that is waited beyond what a server asks for."""
 _NO_SUCH_PATH = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 """What a server of another program answers to a path that it does not have."""
 
@@ -95,15 +99,15 @@ class Backoff:
         """Seconds until the next attempt; False where another one makes no sense.
 
         A wait that would pass the deadline is not begun. What the server asks for in Retry-After
-        is kept, and spread over twice that, so that clients refused together do not come back
-        together.
+        is kept, and spread over twice that but at most SPREAD_S more, so that clients refused
+        together do not come back together.
         """
         if not isinstance(error, TransientError | httpx.TransportError):
             return False
         wait_s = min(WAIT_MAX_S, WAIT_INITIAL_S * WAIT_FACTOR**self._failures)
         wait_s *= random.uniform(0.5, 1.0)
         asked_s = error.retry_after_s if isinstance(error, TransientError) else 0.0
-        wait_s = max(wait_s, min(asked_s, WAIT_MAX_S) * random.uniform(1.0, 2.0))
+        wait_s = max(wait_s, asked_s + random.uniform(0.0, min(asked_s, SPREAD_S)))
         self._failures += 1
         return wait_s if time.monotonic() + wait_s < self._deadline else False
 
@@ -162,8 +166,12 @@ def address_of(url: str, index: str | None = None) -> Address:
 
 
 def reads_environment(base: str) -> bool:
-    """Whether proxies of the environment apply: not on this machine itself."""
-    return not is_loopback(urlsplit(base).hostname or "")
+    """Whether proxies of the environment apply: not on this machine itself. Raises ConfigError for
+    a variable that names none."""
+    if is_loopback(urlsplit(base).hostname or ""):
+        return False
+    check_proxies()
+    return True
 
 
 def read_reply(response: httpx.Response, expected: int, *, allow_degraded: bool = False) -> Reply:
@@ -252,7 +260,7 @@ def read_object(response: httpx.Response) -> dict[str, object]:
             f"{response.request.url} answered {response.status_code}: {explain(response)}{name}"
         )
         if response.status_code in RETRIED_STATUS:
-            raise TransientError(sentence, retry_after_s=_retry_after_s(response))
+            raise TransientError(sentence, retry_after_s=retry_after_s(response))
         raise RefusedError(
             sentence, status=response.status_code, unknown_ids=_unknown_ids(response)
         )
@@ -274,10 +282,16 @@ def gave_up(url: str, attempts: int, seconds: float, error: BaseException) -> Re
     )
 
 
-def _retry_after_s(response: httpx.Response) -> float:
-    """What the server asks for, in seconds; 0 where it does not, or names a date."""
-    asked = response.headers.get("retry-after", "")
-    return float(asked) if asked.isascii() and asked.isdigit() else 0.0
+def retry_after_s(response: httpx.Response) -> float:
+    """What a server asks to be left alone for, in seconds or until a date; 0 where it does not."""
+    asked = response.headers.get("retry-after", "").strip()
+    if asked.isascii() and asked.isdigit():
+        return float(asked)
+    try:
+        until = parsedate_to_datetime(asked)
+    except (TypeError, ValueError):
+        return 0.0
+    return max(0.0, until.timestamp() - time.time())
 
 
 def _unknown_ids(response: httpx.Response) -> list[str]:

@@ -34,6 +34,7 @@ PIECES = [
 ]
 ANY_TEXT = st.text(st.characters(exclude_categories=["Cs"]), max_size=40)
 UNTAGGED = ANY_TEXT.filter(lambda text: not any(tag in text for tag in TAGS))
+WORDY = UNTAGGED.filter(lambda text: any(map(str.isalnum, text)))
 FREE = settings(deadline=None)
 
 
@@ -49,7 +50,7 @@ def parts_by_hand(response: str) -> tuple[str, str] | None:
     if not found or between.strip():
         return None
     rewrite, found, after = rest.partition("</rewrite>")
-    if not found or after or not rewrite.strip():
+    if not found or after or not any(map(str.isalnum, rewrite)):
         return None
     if any(tag in part for tag in TAGS for part in (think, rewrite)):
         return None
@@ -65,7 +66,7 @@ def test_parser_agrees_with_a_reader_of_another_kind_on_tag_soup(response: str):
 
 
 @FREE
-@given(UNTAGGED, UNTAGGED.filter(str.strip), st.sampled_from(["", "\n", "\r\n", " \n\t "]))
+@given(UNTAGGED, WORDY, st.sampled_from(["", "\n", "\r\n", " \n\t "]))
 def test_well_formed_responses_parse_to_their_parts(think: str, rewrite: str, between: str):
     response = f"<think>{think}</think>{between}<rewrite>{rewrite}</rewrite>"
     parsed = parse_rewrite(response)
@@ -76,11 +77,23 @@ def test_well_formed_responses_parse_to_their_parts(think: str, rewrite: str, be
 
 
 @FREE
-@given(UNTAGGED, UNTAGGED.filter(str.strip))
+@given(UNTAGGED, WORDY)
 def test_format_and_parse_are_inverse(think: str, rewrite: str):
     parsed = parse_rewrite(format_response(think, rewrite))
     assert parsed is not None
     assert parse_rewrite(format_response(parsed.think, parsed.rewrite)) == parsed
+
+
+@pytest.mark.parametrize("rewrite", ["...", "?!", "—", "_", "🚢", "  ** "])
+def test_a_rewrite_without_a_word_is_malformed(rewrite: str):
+    assert parse_rewrite(f"<think>a</think><rewrite>{rewrite}</rewrite>") is None
+
+
+@pytest.mark.parametrize("rewrite", ["日本語", "42", "C++", "ß", "é", "हिन्दी"])
+def test_words_of_any_script_and_digits_count(rewrite: str):
+    parsed = parse_rewrite(f"<think>a</think><rewrite>{rewrite}</rewrite>")
+    assert parsed is not None
+    assert parsed.rewrite == rewrite
 
 
 @FREE

@@ -83,9 +83,16 @@ def test_trained_styles_are_read_as_in_training(style: PromptStyle, response: st
     assert parse_response(style, response) == parse_rewrite(response)
 
 
+def has_word(words: list[str]) -> bool:
+    return any(letter.isalnum() for word in words for letter in word)
+
+
 @pytest.mark.parametrize("style", STYLES)
 @FREE
-@given(words=st.lists(st.text("abcé0?'", min_size=1), min_size=1), blank=st.sampled_from(" \n\t"))
+@given(
+    words=st.lists(st.text("abcé0?'", min_size=1), min_size=1).filter(has_word),
+    blank=st.sampled_from(" \n\t"),
+)
 def test_a_query_comes_back_on_one_line(style: PromptStyle, words: list[str], blank: str):
     chat = rewrite_messages(TURN, style)
     text = well_formed_response(chat, " ".join(words))
@@ -109,6 +116,11 @@ def test_responses_without_a_query_are_malformed(style: PromptStyle, response: s
         ("reasoning", "so </think> not yet </think>\n\nthe\nquery", "the query"),
         ("reasoning", "it thinks and is cut", None),
         ("reasoning", "a</think><rewrite>b</rewrite>", None),
+        ("cot", "reason\n**Query**: Kallsund ferry cost", "Kallsund ferry cost"),
+        ("cot", "reason\n**Query: Kallsund ferry cost**", "Kallsund ferry cost"),
+        ("cot", "reason\n## Query\nKallsund ferry cost", "Kallsund ferry cost"),
+        ("cot", "reason\n### **Query:** Kallsund ferry cost", "Kallsund ferry cost"),
+        ("cot", "reason\n__Query__ : Kallsund ferry cost", "Kallsund ferry cost"),
         ("cot", "Query: draft\nbetter:\n**Query:** the  query\n", "the query"),
         ("cot", "Query:\nthe query", "the query"),
         ("cot", "Query: the query\nI hope it helps", None),
