@@ -176,7 +176,7 @@ def test_where_every_request_failed_the_command_fails_and_keeps_its_work(
     url, told = live
     told.answer = {"choices": []}
     out = tmp_path / "o.jsonl"
-    words = ["infer", "--dataset", str(data_set(tmp_path / "set", 3)), "--split", "test"]
+    words = ["infer", "--dataset", str(data_set(tmp_path / "set", 3)), "--split", "train"]
     words += ["--engine", "openai", "--engine-url", url, "--model", "m", "--prompt", "plain"]
     failed = CliRunner().invoke(program, [*words, "--out", str(out)])
     assert isinstance(failed.exception, EngineError)
