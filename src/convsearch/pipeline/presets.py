@@ -59,7 +59,7 @@ def pooled(name: str, policy: Path, source: Path) -> PipelineConfig:
             dataset=name,
             policy=policy,
             data=DataSettings(eval_split="dev", distill_turns=800, grpo_val_turns=VAL_TURNS),
-            grpo=dataclasses.replace(_GRPO, total_steps=100),
+            grpo=dataclasses.replace(_GRPO, total_steps=100, entropy_coef=0.0),
         ),
         kind="pooled",
         source=source,
