@@ -3,6 +3,7 @@
 import os
 import shutil
 import sys
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib import metadata
 from pathlib import Path
@@ -10,7 +11,14 @@ from typing import Literal
 
 import psutil
 
-from convsearch.errors import ConvsearchError, DependencyError, RetrieverError, install_command
+from convsearch.errors import (
+    ConfigError,
+    ConvsearchError,
+    DependencyError,
+    RetrieverError,
+    install_command,
+)
+from convsearch.network.proxies import check_proxies
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -58,6 +66,8 @@ def examine(folder: Path, retriever_url: str | None) -> list[Finding]:
         free(
             "free disk", shutil.disk_usage(folder.absolute()).free, DISK_GB, "make room for runs/"
         ),
+        proxies(os.environ),
+        *outside_ray(os.environ),
         *([] if retriever_url is None else [server(retriever_url)]),
     ]
 
@@ -151,6 +161,24 @@ def free(what: str, num_bytes: int, bounds_gb: tuple[float, float], remedy: str)
         advice = f"{comfortable:.0f} GB are comfortable; {remedy}"
         return Finding(state=WARN, what=what, found=found, advice=advice)
     return Finding(state=OK, what=what, found=found)
+
+
+def proxies(environment: Mapping[str, str]) -> Finding:
+    """Whether clients can be made with the proxies that the environment names."""
+    try:
+        check_proxies(environment)
+    except ConfigError as error:
+        return Finding(state=FAIL, what="proxies", found=str(error))
+    return Finding(state=OK, what="proxies", found="none that a client cannot take")
+
+
+def outside_ray(environment: Mapping[str, str]) -> list[Finding]:
+    """A warning where trainings would use a Ray that others may reach; nothing elsewhere."""
+    address = environment.get("RAY_ADDRESS")
+    if not address:
+        return []
+    advice = "close its ports to all but its nodes: who reaches them runs code (docs/security.md)"
+    return [Finding(state=WARN, what="Ray", found=f"RAY_ADDRESS={address}", advice=advice)]
 
 
 def server(url: str) -> Finding:
