@@ -145,7 +145,7 @@ def health_s(url: str, seconds: float) -> tuple[list[float], float]:
     with contextlib.ExitStack() as stack:
         lines = []
         for path in ("/livez", "/readyz"):
-            lines.append(Line(address_of(url), f"GET {path} HTTP/1.1\r\nHost: h\r\n\r\n".encode()))
+            lines.append(Line(address_of(url), f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()))
             stack.enter_context(lines[-1].socket)
         buffer = bytearray(_BUFFER_BYTES)
         while time.perf_counter() < start + seconds:
@@ -224,7 +224,7 @@ def address_of(url: str) -> tuple[str, int]:
 
 def request_of(body: bytes) -> bytes:
     head = (
-        "POST /retrieve HTTP/1.1\r\nHost: h\r\nContent-Type: application/json\r\n"
+        "POST /retrieve HTTP/1.1\r\nHost: localhost\r\nContent-Type: application/json\r\n"
         f"Content-Length: {len(body)}\r\n\r\n"
     )
     return head.encode() + body
