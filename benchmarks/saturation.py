@@ -145,7 +145,9 @@ def health_s(url: str, seconds: float) -> tuple[list[float], float]:
     with contextlib.ExitStack() as stack:
         lines = []
         for path in ("/livez", "/readyz"):
-            lines.append(Line(address_of(url), f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode()))
+            lines.append(
+                Line(address_of(url), f"GET {path} HTTP/1.1\r\nHost: localhost\r\n\r\n".encode())
+            )
             stack.enter_context(lines[-1].socket)
         buffer = bytearray(_BUFFER_BYTES)
         while time.perf_counter() < start + seconds:

@@ -1,7 +1,7 @@
-"""Curves of an agent's training, as a file: what verl logged at every step.
+"""Curves of a training, as files: what verl logged at every step.
 
-After figure 4 of ExpandSearch (arXiv 2510.10009): reward, right answers, searches and the length of
-what the model writes, over the steps of one run or several.
+For agents after figure 4 of ExpandSearch (arXiv 2510.10009): reward, right answers, searches and
+the length of what the model writes, over the steps of one run or several.
 """
 
 import io
@@ -28,8 +28,15 @@ PANELS = {
     "turns": ("agent/num_turns", "turns a question"),
     "length": ("response_length/mean", "tokens of an episode"),
     "form": ("agent/valid_form", "share in a valid form"),
+    "rank": ("rewrite/reciprocal_rank", "reciprocal rank of the responses"),
+    "found": ("rewrite/found", "share found"),
+    "malformed": ("rewrite/malformed", "share malformed"),
+    "flat": ("rewrite/flat_groups", "share of groups of equal rewards"),
+    "kl": ("actor/kl_loss", "divergence from the first model"),
+    "loss": ("train/loss", "loss"),
 }
 """Name of a curve -> verl's metric, and how it is called."""
+LOG = "metrics.jsonl"
 WINDOW = 5
 """Steps of the running mean that is drawn over the values."""
 
@@ -51,6 +58,19 @@ def read_run(folder: Path) -> dict[int, Metrics]:
             "recipe wrote (OUT)"
         )
     return dict(sorted(steps.items()))
+
+
+def write_training_curves(folder: Path) -> list[Path]:
+    """The curves of one training by `convsearch grpo` or `sft`, written to its folder `curves`;
+    returns their paths. Raises DataError where the folder has no log of one."""
+    steps = read_metrics(folder / LOG)
+    written = write_curves(folder / "curves", {folder.resolve().name: steps}) if steps else []
+    if not written:
+        raise DataError(
+            f"{folder}: neither a finished run (summary.json) nor a training ({LOG}); name the "
+            'folder of "convsearch quickstart", or what --out of "convsearch grpo" or "sft" named'
+        )
+    return written
 
 
 def running_mean(values: Sequence[float], window: int = WINDOW) -> list[float]:

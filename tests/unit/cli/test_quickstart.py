@@ -53,7 +53,7 @@ def test_settings_are_shown_without_running(
     [
         (["quickstart", "--set", "grpo.step=3"], "no setting 'grpo.step'; did you mean"),
         (["quickstart", "--policy", "nowhere"], "nowhere: no such folder"),
-        (["report", "--run", "nowhere"], "summary.json: no such file"),
+        (["report", "--run", "nowhere"], "neither a finished run (summary.json)"),
     ],
 )
 def test_errors_are_one_sentence_and_code_2(
