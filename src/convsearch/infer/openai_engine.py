@@ -9,6 +9,7 @@ one cap on the requests under way and one pool of connections.
 
 import asyncio
 import os
+import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
@@ -34,21 +35,37 @@ _REFUSED = frozenset({401, 403, 404, 405})
 
 
 _PATH = "/chat/completions"
+_VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d*)?", re.IGNORECASE)
+"""A part of a path behind which no `/v1` belongs: `v1`, `v4`, `v1beta`."""
+_USER = re.compile(r"://[^/?#]*@")
 
 
 def completions_url(url: str) -> str:
     """Where chats are sent: an address that ends in `/chat/completions` as it is, its query kept;
-    below `/v1` of any other. Raises ConfigError for what is no address."""
-    parts = urlsplit(url)
-    if parts.scheme not in ("http", "https") or not parts.hostname:
+    below the version that any other names, else below `/v1`. Raises ConfigError for what is no
+    address."""
+    try:
+        parts = urlsplit(url)
+        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
+        path = parts.path.rstrip("/")
+        if not path.endswith(_PATH):
+            has_version = any(map(_VERSION.fullmatch, path.split("/")))
+            path = f"{path if has_version else f'{path}/v1'}{_PATH}"
+        whole = urlunsplit(parts._replace(path=path))
+        httpx.URL(whole)
+    except (ValueError, httpx.InvalidURL):
+        is_whole, whole = False, ""
+    if not is_whole:
         raise ConfigError(
-            f"engine URL {url!r} must begin with http:// or https:// and name a host, as "
-            "http://127.0.0.1:8001/v1"
+            f"engine URL {without_password(url)!r} is no address: it must begin with http:// or "
+            "https:// and name a host, as http://127.0.0.1:8001/v1"
         )
-    path = parts.path.rstrip("/")
-    if not path.endswith(_PATH):
-        path = f"{path if path.endswith('/v1') else f'{path}/v1'}{_PATH}"
-    return urlunsplit(parts._replace(path=path))
+    return whole
+
+
+def without_password(url: str) -> str:
+    """An address as it may be shown and stored: without the name and password in it."""
+    return _USER.sub("://", url)
 
 
 class _Patience:
@@ -88,6 +105,7 @@ class OpenaiEngine:
         tells_ids: bool = False,
     ) -> None:
         self._url = completions_url(url)
+        self._shown = without_password(self._url)
         self._model = model
         self._concurrency = concurrency
         self._attempts = attempts
@@ -100,7 +118,7 @@ class OpenaiEngine:
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "openai",
             "model": model,
-            "url": self._url,
+            "url": self._shown,
         }
 
     def generate(
@@ -181,7 +199,7 @@ class OpenaiEngine:
                 request.cancel()
         if chats and not any(reached):
             raise EngineError(
-                f"{self._url}: not one of {len(chats)} requests reached it ({answers[0].error}); "
+                f"{self._shown}: not one of {len(chats)} requests reached it ({answers[0].error}); "
                 "start the endpoint or mend its address, then run again: finished work is kept"
             )
         return answers
@@ -204,8 +222,8 @@ class OpenaiEngine:
     def _read(self, response: httpx.Response) -> Generation:
         if response.status_code in _REFUSED:
             raise EngineError(
-                f"{self._url}: HTTP {response.status_code} {response.text[:200]!r}; check the URL, "
-                f"the model name {self._model!r}, and the key in {KEY_VARIABLE}"
+                f"{self._shown}: HTTP {response.status_code} {response.text[:200]!r}; check the "
+                f"URL, the model name {self._model!r}, and the key in {KEY_VARIABLE}"
             )
         if response.is_error:
             return Generation(error=f"HTTP {response.status_code}: {response.text[:200]}")

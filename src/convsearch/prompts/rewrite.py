@@ -53,7 +53,8 @@ def _think_in_tags(thought: str, answer: str) -> str:
 
 
 def _think_aloud(thought: str, answer: str) -> str:
-    return f"{thought}\n{answer}"
+    """Only before an answer that has its query: a draft in the thought is none."""
+    return f"{thought}\n{answer}" if cot.parse(answer) else answer
 
 
 def _respond_with_tags(question: str) -> str:

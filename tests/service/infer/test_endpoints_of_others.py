@@ -69,6 +69,8 @@ def asked(url: str, style: PromptStyle, path: Path) -> tuple[str, str | None]:
             ("ok", "cost"),
         ),
         ("cot", {"content": "Query: cost", "reasoning": ["a", {"text": "b"}]}, ("ok", "cost")),
+        ("cot", {"content": None, "reasoning": "I guess\nQuery: wrong"}, ("malformed", None)),
+        ("cot", {"content": "cost", "reasoning": "so\n## Query"}, ("malformed", None)),
         ("plain", {"content": "cost", "reasoning_content": "hm"}, ("ok", "cost")),
         ("plain", {"content": [{"type": "text", "text": "cost"}]}, ("ok", "cost")),
         ("reasoning", {"content": None, "reasoning_content": "cut off"}, ("malformed", None)),
@@ -131,6 +133,8 @@ def test_refusals_are_borne_until_the_deadline_and_not_longer(live) -> None:
         ("http://h/api/paas/v4/chat/completions", "http://h/api/paas/v4/chat/completions"),
         ("http://h/x/chat/completions?api-version=1", "http://h/x/chat/completions?api-version=1"),
         ("http://h/v1?key=a", "http://h/v1/chat/completions?key=a"),
+        ("http://h/api/v3", "http://h/api/v3/chat/completions"),
+        ("http://h/v1beta/openai/", "http://h/v1beta/openai/chat/completions"),
         ("http://[::1]:8/v1", "http://[::1]:8/v1/chat/completions"),
     ],
 )
@@ -138,7 +142,18 @@ def test_addresses(given: str, asked_at: str) -> None:
     assert completions_url(given) == asked_at
 
 
-@pytest.mark.parametrize("url", ["h/v1", "ftp://h", "http://", "127.0.0.1:8001"])
+@pytest.mark.parametrize(
+    "url",
+    [
+        "h/v1",
+        "ftp://h",
+        "http://",
+        "127.0.0.1:8001",
+        "http://h:x/v1",
+        "http://[::1/v1",
+        "http://h:99999/v1",
+    ],
+)
 def test_what_is_no_address_is_a_sentence(url: str) -> None:
     with pytest.raises(ConfigError, match="must begin with http"):
         completions_url(url)
@@ -151,11 +166,23 @@ def test_what_is_no_address_is_a_sentence(url: str) -> None:
         ("no_proxy", "a.example,[::1]", r"no_proxy names '\[::1\]'"),
         ("ALL_PROXY", "socks5://127.0.0.1:1", "ALL_PROXY.*socksio"),
         ("HTTPS_PROXY", "gopher://h", "HTTPS_PROXY.*names no proxy"),
+        ("NO_PROXY", "[fe80::1]:80", r"NO_PROXY names.*; mend it"),
+        ("SSL_CERT_FILE", "/no/such/file", "SSL_CERT_FILE names '/no/such/file'"),
     ],
 )
 def test_proxies_that_no_client_takes_are_named(name: str, value: str, sentence: str) -> None:
     with pytest.raises(ConfigError, match=sentence):
         check_proxies({name: value})
+
+
+def test_passwords_are_not_shown() -> None:
+    with pytest.raises(ConfigError) as error:
+        check_proxies({"http_proxy": "http://u:secret@h:abc"})
+    assert "secret" not in str(error.value)
+    with pytest.raises(ConfigError) as error:
+        completions_url("http://u:secret@h:x/v1")
+    assert "secret" not in str(error.value)
+    assert "secret" not in str(OpenaiEngine("m", "http://u:secret@h/v1").identity)
 
 
 def test_proxies_that_work_pass() -> None:

@@ -141,3 +141,9 @@ def test_copied_words_are_whole_words_of_any_case(
     prompt: str, rewrite: str, expected: tuple[int, int]
 ) -> None:
     assert count_copied(prompt, rewrite) == expected
+
+
+def test_a_question_without_a_word_still_has_a_well_formed_target() -> None:
+    turn = replace(TURN, question="?!", history=())
+    stats = WordStatistics.of(PASSAGES)
+    assert parse_rewrite(span_target(turn, stats, SpanSettings(), random.Random(0))) is not None
