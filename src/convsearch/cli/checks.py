@@ -10,7 +10,13 @@ from typing import Literal
 
 import psutil
 
-from convsearch.errors import ConvsearchError, DependencyError, RetrieverError, install_command
+from convsearch.errors import (
+    ConfigError,
+    ConvsearchError,
+    DependencyError,
+    RetrieverError,
+    install_command,
+)
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -58,6 +64,7 @@ def examine(folder: Path, retriever_url: str | None) -> list[Finding]:
         free(
             "free disk", shutil.disk_usage(folder.absolute()).free, DISK_GB, "make room for runs/"
         ),
+        *environment(),
         *([] if retriever_url is None else [server(retriever_url)]),
     ]
 
@@ -153,6 +160,21 @@ def free(what: str, num_bytes: int, bounds_gb: tuple[float, float], remedy: str)
     return Finding(state=OK, what=what, found=found)
 
 
+def environment() -> list[Finding]:
+    """Proxies and certificates of the environment; nothing where none is named."""
+    from convsearch.network.clients import check_environment
+
+    what = "network settings"
+    try:
+        names = check_environment()
+    except ConfigError as error:
+        return [Finding(state=FAIL, what=what, found=str(error))]
+    if not names:
+        return []
+    found = f"{', '.join(names)}; addresses of this machine are asked directly"
+    return [Finding(state=OK, what=what, found=found)]
+
+
 def server(url: str) -> Finding:
     """Whether a retrieval server answers that it is ready."""
     from convsearch.retrieval.client import RetrieverClient
@@ -161,6 +183,8 @@ def server(url: str) -> Finding:
         with RetrieverClient(url, attempts=1, timeout_s=READY_TIMEOUT_S) as client:
             client.wait_ready(READY_TIMEOUT_S)
             info = client.read_info()
+    except ConfigError as error:
+        return Finding(state=FAIL, what="retrieval server", found=str(error))
     except RetrieverError as error:
         advice = 'start one with "convsearch serve"'
         return Finding(state=FAIL, what="retrieval server", found=str(error), advice=advice)

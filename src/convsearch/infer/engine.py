@@ -33,6 +33,8 @@ class Generation:
     """One response, or the reason why there is none."""
 
     text: str = ""
+    thought: str = ""
+    """What the model thought before, where the engine tells it apart from the text."""
     num_tokens: int = 0
     """Tokens of the response, its end token included; 0 where the engine does not say."""
     prompt_tokens: int = 0

@@ -17,6 +17,7 @@ from pathlib import Path
 from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.files import atomic_write, parse_rewrite_record, read_jsonl, read_rewrites
 from convsearch.infer.engine import Block, BlockEngine, Engine, Generation, SamplingParams
+from convsearch.infer.failures import Failures, refuse_unanswered
 from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.journal import (
     Journal,
@@ -28,7 +29,7 @@ from convsearch.infer.journal import (
 )
 from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
-from convsearch.prompts import PromptStyle, parse_response
+from convsearch.prompts import PromptStyle, parse_response, with_thought
 from convsearch.prompts.asking import Asking
 from convsearch.texts import mended
 from convsearch.types import Rewrite, Turn
@@ -102,7 +103,8 @@ def infer_to_file(
     passport. on_tokens hears how many tokens each finished block has. In memory are the turns, the
     blocks being worked on, and where each record stands in the journal.
     Raises ConfigError where the output was made with other settings or another run writes it,
-    WriteError where the disk refuses, and whatever the engine raises; finished blocks are kept.
+    WriteError where the disk refuses, EngineError where this call got no answer at all, and
+    whatever the engine raises; finished blocks are kept.
     """
     started = time.monotonic()
     if out_path.is_dir():
@@ -110,13 +112,15 @@ def infer_to_file(
     settings = _settings(plan, engine, batch_size)
     done = _finished(out_path, settings, plan, fresh=fresh, kept=not retry_failed)
     if done is not None and not retry_failed:
+        refuse_unanswered(out_path, done["failed"], done["rewrites"])
         return done
     with disk_errors(out_path):
         out_path.parent.mkdir(parents=True, exist_ok=True)
-    journal = Journal(journal_path(out_path), settings, fresh=fresh)
+    journal, size = Journal(journal_path(out_path), settings, fresh=fresh), 0
     try:
         if done is not None:
             _copy(out_path, journal)
+        size = journal.path.stat().st_size
         _work(
             plan,
             engine,
@@ -139,6 +143,10 @@ def infer_to_file(
                 seconds=round(time.monotonic() - started, 3),
             )
         journal.path.unlink()
+    except EngineError:
+        if (done or not journal.places) and journal.path.stat().st_size == size:
+            journal.path.unlink()  # nothing is in it that is not in the output
+        raise
     finally:
         journal.close()
     return counts
@@ -235,6 +243,7 @@ def _work(
 ) -> None:
     """Has every block made and puts it into the journal."""
     left = sum(map(len, todo))
+    failures: Failures[list[Rewrite]] = Failures()
     first = FirstAnswers(
         plan.style, max_tokens=plan.params.max_tokens, shots=plan.shots, told=plan.told
     )
@@ -248,7 +257,8 @@ def _work(
                 f"{len(numbers)} prompts"
             )
         made = [read_generation(plan, n, g) for n, g in zip(numbers, generations, strict=True)]
-        journal.append(made)
+        for block in failures.passed(made, [rewrite.error for rewrite in made]):
+            journal.append(block)
         for rewrite, generation in zip(made, generations, strict=True):
             if rewrite.status != "failed":
                 is_ok, is_cut = rewrite.status == "ok", generation.is_cut
@@ -259,6 +269,7 @@ def _work(
         if on_progress:
             on_progress(len(plan) - left, len(plan))
     first.end()
+    failures.end()
 
 
 def _answers(
@@ -274,7 +285,7 @@ def _answers(
 
 def read_generation(plan: Plan, number: int, generation: Generation) -> Rewrite:
     """What a generation is for a sample of the plan."""
-    response = mended(generation.text)
+    response = with_thought(plan.style, mended(generation.thought), mended(generation.text))
     parsed = None if generation.error else parse_response(plan.style, response)
     qid, candidate = plan.key(number)
     return Rewrite(

@@ -13,6 +13,7 @@ from convsearch.prompts.rewrite import (
     well_formed_response,
 )
 from convsearch.prompts.tags import ParsedRewrite, format_response, parse_rewrite
+from convsearch.prompts.thoughts import with_thought
 from convsearch.prompts.template import PromptTemplate, read_template
 
 __all__ = [
@@ -31,4 +32,5 @@ __all__ = [
     "style_of_chat",
     "trained_style",
     "well_formed_response",
+    "with_thought",
 ]

@@ -46,7 +46,7 @@ class _Style:
 
 
 def _respond_with_tags(question: str) -> str:
-    return format_response("The question stands as it is.", question)
+    return f"<think>The question stands as it is.</think>\n<rewrite>{question}</rewrite>"
 
 
 PROMPT_STYLES: dict[str, _Style] = {
@@ -145,7 +145,8 @@ def style_of_chat(chat: Sequence[Mapping[str, object]]) -> PromptStyle | None:
 
 
 def well_formed_response(chat: Sequence[ChatMessage], question: str) -> str:
-    """A response that a chat of any style takes for well formed, and whose query is `question`."""
+    """A response that a chat of any style takes for well formed, and whose query is `question`; it
+    must hold a word and no tag."""
     style = style_of_chat(chat)
     return PROMPT_STYLES[style].respond(question) if style else _respond_with_tags(question)
 

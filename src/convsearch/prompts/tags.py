@@ -25,7 +25,7 @@ def parse_rewrite(response: str) -> ParsedRewrite | None:
     """Strict parse of one response; None where it is malformed.
 
     Well-formed is exactly one `<think>...</think>`, then only white space, then exactly one
-    `<rewrite>...</rewrite>` that holds more than white space, and nothing before or after. Line
+    `<rewrite>...</rewrite>` with a word in it, and nothing before or after. Line
     ends may be LF or CRLF; white space inside the rewrite is collapsed to single blanks.
     """
     if any(response.count(tag) != 1 for tag in TAGS):
@@ -37,7 +37,8 @@ def parse_rewrite(response: str) -> ParsedRewrite | None:
 def format_response(think: str, rewrite: str) -> str:
     """The well-formed response with these parts: the inverse of `parse_rewrite`.
 
-    Raises ValueError for parts that no response can hold: an empty rewrite, or a tag inside a part.
+    Raises ValueError for parts that no response can hold: a rewrite without a word, or a tag inside
+    a part.
     """
     response = f"<think>{think}</think>\n<rewrite>{rewrite}</rewrite>"
     if parse_rewrite(response) is None:
@@ -46,9 +47,15 @@ def format_response(think: str, rewrite: str) -> str:
 
 
 def parsed(*, think: str, rewrite: str) -> ParsedRewrite | None:
-    """The parts with white space in order; None where nothing is left of the rewrite."""
-    rewrite = " ".join(rewrite.split())
-    return ParsedRewrite(think=think.strip(), rewrite=rewrite) if rewrite else None
+    """The parts with white space in order; None where the rewrite holds no word."""
+    if not has_word(rewrite):
+        return None
+    return ParsedRewrite(think=think.strip(), rewrite=" ".join(rewrite.split()))
+
+
+def has_word(text: str) -> bool:
+    """Whether a letter or a digit of any script stands in it, which no search can do without."""
+    return any(map(str.isalnum, text))
 
 
 def has_tags(text: str) -> bool:
