@@ -24,8 +24,8 @@ from convsearch.episodes.dialogue import Dialogue, check_engine, speak, token_co
 from convsearch.episodes.journal import EpisodeJournal
 from convsearch.episodes.latency import read_seconds, write_seconds
 from convsearch.errors import ConfigError, DataError, EngineError
-from convsearch.infer.failures import Failures, refuse_unanswered
 from convsearch.infer.engine import Engine, SamplingParams
+from convsearch.infer.failures import Failures, refuse_unanswered
 from convsearch.infer.journal import Settings, is_finished, journal_path, passport_path
 from convsearch.passport import write_passport
 from convsearch.retrieval.identity import index_identity

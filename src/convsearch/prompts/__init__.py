@@ -13,8 +13,8 @@ from convsearch.prompts.rewrite import (
     well_formed_response,
 )
 from convsearch.prompts.tags import ParsedRewrite, format_response, parse_rewrite
-from convsearch.prompts.thoughts import with_thought
 from convsearch.prompts.template import PromptTemplate, read_template
+from convsearch.prompts.thoughts import with_thought
 
 __all__ = [
     "PROMPT_STYLES",
