@@ -15,9 +15,12 @@ from dataclasses import dataclass, field
 
 from convsearch.nano.tokenizer import WORD
 from convsearch.prompts import format_response, rewrite_messages
+from convsearch.prompts.tags import has_word
 from convsearch.types import Message, Passage, Turn
 
 _WORD = re.compile(WORD)
+_NO_WORD = "question"
+"""The rewrite where question and spans have no word between them."""
 
 
 def words(text: str) -> list[str]:
@@ -201,6 +204,5 @@ def _response(
     question: Sequence[str], spans: Sequence[Sequence[str]], settings: SpanSettings
 ) -> str:
     rewrite = [*question[: settings.max_question_words], *(w for span in spans for w in span)]
-    return format_response(
-        " ".join(question[:3]) or "?", " ".join(rewrite[: settings.max_rewrite_words]) or "?"
-    )
+    text = " ".join(rewrite[: settings.max_rewrite_words])
+    return format_response(" ".join(question[:3]) or "?", text if has_word(text) else _NO_WORD)
