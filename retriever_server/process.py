@@ -12,6 +12,7 @@ from types import TracebackType
 import httpx
 
 from convsearch.errors import RetrieverError
+from convsearch.network.clients import http_client
 from convsearch.retrieval.transport import explain
 
 READY_TIMEOUT_S = 180.0
@@ -126,7 +127,7 @@ class ServerProcess:
         """
         deadline = time.monotonic() + timeout_s
         reason = "it did not answer"
-        with httpx.Client(trust_env=False) as client:
+        with http_client(url, direct=True) as client:
             while self.pid is not None:
                 left = deadline - time.monotonic()
                 if left <= 0:

@@ -83,13 +83,16 @@ def parse_json(line: str | bytes, where: str, remedy: str = _MEND) -> Record:
     return _object(json_value(line, where, remedy), where, remedy)
 
 
-def json_value(text: str | bytes, where: str, remedy: str = _MEND) -> object:
+def json_value(
+    text: str | bytes, where: str, remedy: str = _MEND, *, allow_nan: bool = False
+) -> object:
     """The value of a JSON text. Raises DataError, ending in the remedy, where it is none.
 
     Refused is also what only Python's parser takes or is overrun by: NaN and Infinity, a key that
     an object gives two values, a number of thousands of digits, nesting of thousands of levels.
+    allow_nan: takes NaN and Infinity, as some servers write them.
     """
-    return _value(text, where, remedy, _DECODER)
+    return _value(text, where, remedy, _NAN_DECODER if allow_nan else _DECODER)
 
 
 def _value(

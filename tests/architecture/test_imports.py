@@ -97,6 +97,23 @@ def test_packages_beside_the_library_are_imported_late_and_from_the_outer_rings(
             assert RINGS[room(path)] >= 4, f"{path.name} imports {module}"
 
 
+@pytest.mark.parametrize("place", ["src", "retriever_server", "verl/convsearch_verl"])
+def test_http_clients_are_made_in_one_place(place: str) -> None:
+    """Others would follow the environment in their own way."""
+    clients = LIBRARY / "network" / "clients.py"
+    for path in sorted((ROOT / place).rglob("*.py")):
+        made = [
+            node.func.attr
+            for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+            if isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Attribute)
+            and isinstance(node.func.value, ast.Name)
+            and node.func.value.id == "httpx"
+            and node.func.attr in ("Client", "AsyncClient", "get", "post", "request", "stream")
+        ]
+        assert not made or path == clients, f"{path}: use {clients.name}"
+
+
 @pytest.mark.parametrize(
     "names",
     [

@@ -16,6 +16,7 @@ from starlette.responses import HTMLResponse, JSONResponse, Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from convsearch.errors import ConfigError, RetrieverError
+from convsearch.network.retries import Waits
 from convsearch.retrieval import Retriever
 from convsearch.retrieval.async_client import AsyncRetrieverClient
 from convsearch.retrieval.cache import AnswerCache
@@ -94,8 +95,9 @@ async def sleep_long(scope: Scope, receive: Receive, send: Send) -> None:
 
 @pytest.fixture(autouse=True)
 def _short_waits(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("convsearch.retrieval.transport.WAIT_INITIAL_S", 0.05)
-    monkeypatch.setattr("convsearch.retrieval.transport.WAIT_FACTOR", 2.0)
+    short = Waits(initial_s=0.05, factor=2.0, longest_s=60.0)
+    monkeypatch.setattr("convsearch.retrieval.client.WAITS", short)
+    monkeypatch.setattr("convsearch.retrieval.async_client.WAITS", short)
 
 
 @pytest.fixture(scope="module")

@@ -31,8 +31,8 @@ class LlmSettings:
     """File that keeps what was squeezed, shared by workers and by `convsearch agent infer`."""
     concurrency: int = 16
     """Most requests under way."""
-    attempts: int = 4
-    """Tries for one call."""
+    attempts: int = 12
+    """Most tries for one call; the deadline usually comes first."""
     deadline_s: float = 60.0
     """Of one call, all tries together."""
     max_input_tokens: int = 4096

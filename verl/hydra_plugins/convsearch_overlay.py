@@ -43,7 +43,7 @@ OVERLAY = {
             "url": "",
             "cache": "",
             "concurrency": 16,
-            "attempts": 4,
+            "attempts": 12,
             "deadline_s": 60.0,
             "max_input_tokens": 4096,
             "max_total_tokens": None,

@@ -18,7 +18,6 @@ from convsearch.errors import (
     RetrieverError,
     install_command,
 )
-from convsearch.network.proxies import check_proxies
 
 State = Literal["ok", "warn", "fail"]
 OK: State = "ok"
@@ -66,7 +65,7 @@ def examine(folder: Path, retriever_url: str | None) -> list[Finding]:
         free(
             "free disk", shutil.disk_usage(folder.absolute()).free, DISK_GB, "make room for runs/"
         ),
-        proxies(os.environ),
+        *environment(),
         *outside_ray(os.environ),
         *([] if retriever_url is None else [server(retriever_url)]),
     ]
@@ -163,13 +162,19 @@ def free(what: str, num_bytes: int, bounds_gb: tuple[float, float], remedy: str)
     return Finding(state=OK, what=what, found=found)
 
 
-def proxies(environment: Mapping[str, str]) -> Finding:
-    """Whether clients can be made with the proxies that the environment names."""
+def environment() -> list[Finding]:
+    """Proxies and certificates of the environment; nothing where none is named."""
+    from convsearch.network.clients import check_environment
+
+    what = "network settings"
     try:
-        check_proxies(environment)
+        names = check_environment()
     except ConfigError as error:
-        return Finding(state=FAIL, what="proxies", found=str(error))
-    return Finding(state=OK, what="proxies", found="none that a client cannot take")
+        return [Finding(state=FAIL, what=what, found=str(error))]
+    if not names:
+        return []
+    found = f"{', '.join(names)}; addresses of this machine are asked directly"
+    return [Finding(state=OK, what=what, found=found)]
 
 
 def outside_ray(environment: Mapping[str, str]) -> list[Finding]:
@@ -189,6 +194,8 @@ def server(url: str) -> Finding:
         with RetrieverClient(url, attempts=1, timeout_s=READY_TIMEOUT_S) as client:
             client.wait_ready(READY_TIMEOUT_S)
             info = client.read_info()
+    except ConfigError as error:
+        return Finding(state=FAIL, what="retrieval server", found=str(error))
     except RetrieverError as error:
         advice = 'start one with "convsearch serve"'
         return Finding(state=FAIL, what="retrieval server", found=str(error), advice=advice)

@@ -6,9 +6,7 @@ from pathlib import Path
 
 from convsearch.cli import options as o
 from convsearch.cli.infer_progress import infer_progress
-from convsearch.files import read_rewrites
 from convsearch.infer import Plan, infer_to_file
-from convsearch.infer.runner import refuse_total_failure
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -72,4 +70,3 @@ def run_inference(
             on_tokens=meter.add_tokens,
         )
     o.say(f"{out}: {', '.join(f'{name} {count}' for name, count in counts.items())}")
-    refuse_total_failure(read_rewrites(out))

@@ -1,6 +1,5 @@
 """`convsearch`: one command for each arrow in the way of the data, in that order."""
 
-import sys
 from typing import Annotated
 
 import stamina
@@ -32,6 +31,7 @@ from convsearch.cli import (
 )
 from convsearch.cli.doors import run_door
 from convsearch.cli.help import Group, under_headings
+from convsearch.cli.retry_lines import RetryLines
 
 
 class _InOrder(Group):
@@ -98,16 +98,7 @@ app.add_typer(nano.app, name="nano")
 app.command("doctor")(doctor.command)
 
 
-def _tell_retry(details: stamina.instrumentation.RetryDetails) -> None:
-    """In place of the library's own log line."""
-    print(
-        f"attempt {details.retry_num} failed ({details.caused_by}); the next in "
-        f"{details.wait_for:.1f} s",
-        file=sys.stderr,
-    )
-
-
 def main() -> None:
     """Entry point; errors end as `run_door` says."""
-    stamina.instrumentation.set_on_retry_hooks([_tell_retry])
+    stamina.instrumentation.set_on_retry_hooks([RetryLines()])
     run_door(app)

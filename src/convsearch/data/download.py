@@ -26,7 +26,7 @@ from convsearch.data.transfer import (
 )
 from convsearch.errors import DataError, DownloadError, MissingFileError
 from convsearch.files import atomic_write
-from convsearch.network.proxies import check_proxies
+from convsearch.network.clients import http_client
 from convsearch.texts import read_json
 
 LOCK_FILE = "downloads.lock.json"
@@ -109,10 +109,9 @@ def _download(file: RawFile, folder: Path, settings: DownloadSettings, progress:
     """Brings one file, from the first address that has it."""
     failures = []
     timeout = httpx.Timeout(settings.timeout_s, connect=min(30.0, settings.timeout_s))
-    check_proxies()
-    with httpx.Client(follow_redirects=True, timeout=timeout) as client:
-        for url in file.urls:
-            part = folder / f".{file.name}.part"
+    for url in file.urls:
+        part = folder / f".{file.name}.part"
+        with http_client(url, follow_redirects=True, timeout=timeout) as client:
             try:
                 Transfer(client, url, file, part, progress).run(settings)
                 _put_in_place(part, file, folder, url)

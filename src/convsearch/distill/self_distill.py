@@ -21,7 +21,7 @@ from convsearch.distill.selection import (
 from convsearch.errors import ConfigError, DataError, StageError
 from convsearch.files import Qrels, gold_ids, write_jsonl
 from convsearch.infer.engine import Engine, SamplingParams
-from convsearch.infer.runner import Progress, infer_rewrites, refuse_total_failure
+from convsearch.infer.runner import Progress, infer_rewrites
 from convsearch.made import Output, fingerprint
 from convsearch.passport import write_passport
 from convsearch.prompts import TrainedStyle, format_response, parse_rewrite
@@ -164,7 +164,6 @@ def self_distill(
         told=told,
         on_progress=on_progress,
     )
-    refuse_total_failure(rewrites)
     ranks = _rank(worth_ranking(rewrites), golds, retriever, settings.topk)
     verdicts = judge(
         rewrites, ranks, max_rank=settings.max_rank, keep_per_turn=settings.keep_per_turn

@@ -12,6 +12,7 @@ from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
+from typing import NamedTuple
 
 from convsearch.agent import AgentState, Strategy, observe, start, to_episode
 from convsearch.agent.formats import ToolFormat
@@ -22,8 +23,9 @@ from convsearch.agent.strategies import check_together, opening_messages
 from convsearch.episodes.dialogue import Dialogue, check_engine, speak, token_counter
 from convsearch.episodes.journal import EpisodeJournal
 from convsearch.episodes.latency import read_seconds, write_seconds
-from convsearch.errors import ConfigError, DataError
+from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.infer.engine import Engine, SamplingParams
+from convsearch.infer.failures import Failures, refuse_unanswered
 from convsearch.infer.journal import Settings, is_finished, journal_path, passport_path
 from convsearch.passport import write_passport
 from convsearch.retrieval.identity import index_identity
@@ -56,6 +58,14 @@ class AgentRun:
             raise ConfigError(f"batch_size must be 1 or more, got {self.batch_size}")
 
 
+class _Played(NamedTuple):
+    """A block that is over: its episodes, and the seconds of it and of each."""
+
+    episodes: list[Episode]
+    seconds: float
+    seconds_of: dict[str, float]
+
+
 def infer_episodes(
     questions: Sequence[Question],
     engine: Engine,
@@ -73,8 +83,8 @@ def infer_episodes(
 
     A run that was interrupted goes on where it stopped; a finished one is returned as it is.
     fresh: start over instead. retry_failed: ask again where the engine gave no answer. Raises
-    ConfigError where the output was made with other settings, and what engine, search engine and
-    squeezer raise; finished blocks are kept.
+    ConfigError where the output was made with other settings, EngineError where this call got no
+    answer at all, and what engine, search engine and squeezer raise; finished blocks are kept.
     """
     check_engine(engine, run.form)
     _check_questions(questions)
@@ -83,13 +93,17 @@ def infer_episodes(
     done = _finished(out_path, settings, questions, run, fresh=fresh, kept=not retry_failed)
     if fresh:
         journal_at.unlink(missing_ok=True)
-    if done and not (retry_failed and any(e.status == "failed" for e in done)):
+    num_failed = sum(episode.status == "failed" for episode in done)
+    if done and not (retry_failed and num_failed):
+        refuse_unanswered(out_path, num_failed, len(done))
         return done
     out_path.parent.mkdir(parents=True, exist_ok=True)
-    journal = EpisodeJournal(journal_at, settings, labels=run.labels)
+    journal, size = EpisodeJournal(journal_at, settings, labels=run.labels), 0
+    failures: Failures[_Played] = Failures(what="questions")
     try:
         if done:
             journal.append(done, 0.0, read_seconds(out_path))
+        size = journal_at.stat().st_size
         for block in _blocks(questions, journal, run.batch_size, retry_failed):
             if on_progress:
                 on_progress(len(journal.episodes), len(questions))
@@ -97,8 +111,15 @@ def infer_episodes(
             played = play_block(block, engine, tool, run)
             made = [_episode(dialogue, run) for dialogue in played]
             took = {d.state.qid: round(d.seconds, 3) for d in played}
-            journal.append(made, time.monotonic() - began, took)
+            now = _Played(made, time.monotonic() - began, took)
+            for kept in failures.passed(now, [_error(episode) for episode in made]):
+                journal.append(*kept)
+        failures.end()
         _check_squeezing(list(journal.episodes.values()))
+    except EngineError:
+        if (done or not journal.episodes) and journal_at.stat().st_size == size:
+            journal_at.unlink()  # nothing is in it that is not in the output
+        raise
     finally:
         journal.close()
     if on_progress:
@@ -185,6 +206,10 @@ def count_episodes(episodes: Sequence[Episode]) -> dict[str, int]:
         counts["tool_tokens"] += episode.num_tool_tokens
         counts.update(episode.counts)
     return dict(counts)
+
+
+def _error(episode: Episode) -> str | None:
+    return (episode.error or "no reason given") if episode.status == "failed" else None
 
 
 def _episode(dialogue: Dialogue, run: AgentRun) -> Episode:

@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING
 
 from convsearch.errors import DependencyError, HubError, install_command
+from convsearch.network.clients import check_environment
 
 if TYPE_CHECKING:
     from huggingface_hub import HfApi
@@ -22,8 +23,10 @@ def hub_token() -> str | None:
 def open_hub(endpoint: str | None = None) -> "HfApi":
     """A client. endpoint: another address than HF_ENDPOINT or the public one.
 
-    Raises DependencyError where huggingface_hub is not installed.
+    Raises DependencyError where huggingface_hub is not installed, ConfigError for a proxy of the
+    environment that cannot be used.
     """
+    check_environment()
     try:
         from huggingface_hub import HfApi
     except ImportError:

@@ -34,7 +34,7 @@ class Generation:
 
     text: str = ""
     thought: str = ""
-    """What the model thought before it, where the engine tells the two apart."""
+    """What the model thought before, where the engine tells it apart from the text."""
     num_tokens: int = 0
     """Tokens of the response, its end token included; 0 where the engine does not say."""
     prompt_tokens: int = 0

@@ -100,8 +100,8 @@ def reason_of_form(texts: Sequence[str], style: PromptStyle, shots: int) -> str:
         )
     if style == "reasoning":
         return (
-            "none has a thought that ends in </think>: the endpoint sends it in a field of its "
-            "own, or the model does not think (--prompt plain)"
+            "none has a thought that ends in </think>: the endpoint keeps it to itself, or the "
+            "model does not think (--prompt plain)"
         )
     more = " with an example (--shots 1)" if style == "instruct" and not shots else ""
     return (

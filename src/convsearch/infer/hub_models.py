@@ -7,6 +7,7 @@ a name that was mistyped is no reason to ask it at all (`check_model`).
 from pathlib import Path
 
 from convsearch.errors import CheckpointError
+from convsearch.network.clients import check_environment
 
 ANSWER_S = 5.0
 """Time for the hub to answer."""
@@ -14,9 +15,11 @@ ANSWER_S = 5.0
 
 def find_model(model: str) -> str:
     """What to load: the folder or hub name as it is, or, where the hub cannot be reached, the copy
-    that an earlier download has left. Raises CheckpointError where there is none."""
+    that an earlier download has left. Raises CheckpointError where there is none, ConfigError for
+    a proxy of the environment that cannot be used."""
     if Path(model).exists():
         return model
+    check_environment()
     import httpx
     from huggingface_hub import HfApi, errors, snapshot_download
 

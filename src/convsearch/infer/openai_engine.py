@@ -9,89 +9,48 @@ one cap on the requests under way and one pool of connections.
 
 import asyncio
 import os
-import re
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from urllib.parse import urlsplit, urlunsplit
 
 import httpx
 import stamina
 
 from convsearch.errors import ConfigError, EngineError
+from convsearch.infer.chat_address import chat_address
+from convsearch.infer.chat_answers import excerpt, read_completion
 from convsearch.infer.engine import Generation, SamplingParams
-from convsearch.retrieval.transport import (
-    Backoff,
-    TransientError,
-    reads_environment,
-    retry_after_s,
-)
+from convsearch.listening import is_header_word
+from convsearch.network.clients import async_client
+from convsearch.network.retries import Backoff, TransientError, Waits, retry_after_s
 from convsearch.types import ChatMessage
 
 KEY_VARIABLE = "OPENAI_API_KEY"
-_RETRIED = frozenset({408, 409, 429, 500, 502, 503, 504})
+_RETRIED = frozenset({408, 409, 425, 429})
+"""Beside all of 500 and above but `_NEVER`."""
+_NEVER = frozenset({501, 505})
 _REFUSED = frozenset({401, 403, 404, 405})
 """Answers that every request would get: the key, the path or the model's name is wrong."""
-
-
-_PATH = "/chat/completions"
-_VERSION = re.compile(r"v\d+(?:(?:alpha|beta)\d*)?", re.IGNORECASE)
-"""A part of a path behind which no `/v1` belongs: `v1`, `v4`, `v1beta`."""
-_USER = re.compile(r"://[^/?#]*@")
-
-
-def completions_url(url: str) -> str:
-    """Where chats are sent: an address that ends in `/chat/completions` as it is, its query kept;
-    below the version that any other names, else below `/v1`. Raises ConfigError for what is no
-    address."""
-    try:
-        parts = urlsplit(url)
-        is_whole = parts.scheme in ("http", "https") and bool(parts.hostname) and parts.port != 0
-        path = parts.path.rstrip("/")
-        if not path.endswith(_PATH):
-            has_version = any(map(_VERSION.fullmatch, path.split("/")))
-            path = f"{path if has_version else f'{path}/v1'}{_PATH}"
-        whole = urlunsplit(parts._replace(path=path))
-        httpx.URL(whole)
-    except (ValueError, httpx.InvalidURL):
-        is_whole, whole = False, ""
-    if not is_whole:
-        raise ConfigError(
-            f"engine URL {without_password(url)!r} is no address: it must begin with http:// or "
-            "https:// and name a host, as http://127.0.0.1:8001/v1"
-        )
-    return whole
-
-
-def without_password(url: str) -> str:
-    """An address as it may be shown and stored: without the name and password in it."""
-    return _USER.sub("://", url)
-
-
-class _Patience:
-    """How long to wait after each failure of one chat: a hook for stamina."""
-
-    def __init__(self, deadline: float, connections: int) -> None:
-        """deadline: on the clock of `time.monotonic`. connections: tries without one."""
-        self._backoff = Backoff(deadline)
-        self._left = connections - 1
-
-    def __call__(self, error: Exception) -> bool | float:
-        if isinstance(error, httpx.TransportError):
-            if self._left < 1:
-                return False
-            self._left -= 1
-        return self._backoff(error)
+WAITS = Waits(initial_s=0.5, factor=2.0, longest_s=16.0)
+_CONNECT_S = 10.0
+_FIRST_TRIES = 4
+"""Tries, in some 3 s, for an endpoint that nobody has reached yet: it is not there."""
+_LOST = 32
+"""Requests in a row without an answer after which an endpoint is given up."""
 
 
 class OpenaiEngine:
     """Sends each chat as one request, several at a time. Safe for threads.
 
-    url: see `completions_url`. concurrency: most requests under way, of all
+    url: with or without `/v1` and `/chat/completions`. concurrency: most requests under way, of all
     callers together. deadline_s: for one chat, retries included, from its turn on. tells_ids: asks
     for the ids of prompts and responses, as vLLM's server gives them; others refuse the question.
-    attempts: tries for one chat where no connection comes about. Answers of 408, 409, 429 and 5xx
-    are asked again until the deadline, after what Retry-After says.
+    attempts: most tries for one chat; None: as many as the deadline has room for.
+
+    Tried again are lost connections and answers of 408, 409, 425, 429 and from 500 on, after the
+    wait that `Retry-After` asks for, else after 0.5 s and then twice as long each time, up to 16.
+    Where a chat was given up and nothing was answered for as long as the deadline, the next ones
+    have one try each, until one is answered.
     """
 
     def __init__(
@@ -100,21 +59,28 @@ class OpenaiEngine:
         url: str,
         *,
         concurrency: int = 16,
-        attempts: int = 4,
+        attempts: int | None = None,
         deadline_s: float = 120.0,
         tells_ids: bool = False,
     ) -> None:
-        self._url = completions_url(url)
-        self._shown = without_password(self._url)
+        self._url, self._shown = chat_address(url)
         self._model = model
-        self._concurrency = concurrency
         self._attempts = attempts
         self._deadline_s = deadline_s
         self._more = {"return_token_ids": True} if tells_ids else {}
         self._gate = asyncio.Semaphore(concurrency)
-        self._client: httpx.AsyncClient | None = None
+        self._client = async_client(
+            self._url,
+            timeout=httpx.Timeout(deadline_s, connect=min(_CONNECT_S, deadline_s)),
+            limits=httpx.Limits(max_connections=concurrency),
+        )
         self._loop: asyncio.AbstractEventLoop | None = None
         self._starting = threading.Lock()
+        self._was_reached = False
+        self._answered_at: float | None = None
+        """When the last answer came; before the first one, when the first request was sent."""
+        self._unanswered = 0
+        """Requests in a row that were given up."""
         self.identity: Mapping[str, str | int | float | None] = {
             "engine": "openai",
             "model": model,
@@ -125,8 +91,8 @@ class OpenaiEngine:
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
         """See Engine. A request without an answer is a Generation with an error. Raises
-        EngineError where the endpoint refuses key, path or model, or where not one request of the
-        batch reached it."""
+        EngineError where the endpoint refuses key, path or model, where not one request of the
+        batch reached it, or where it has answered none of the last 32 or more."""
         future = asyncio.run_coroutine_threadsafe(
             self._generate(chats, params, seeds), self._running_loop()
         )
@@ -140,9 +106,7 @@ class OpenaiEngine:
         with self._starting:
             loop, self._loop = self._loop, None
         if loop is not None:
-            if self._client is not None:
-                asyncio.run_coroutine_threadsafe(self._client.aclose(), loop).result()
-                self._client = None
+            asyncio.run_coroutine_threadsafe(self._client.aclose(), loop).result()
             loop.call_soon_threadsafe(loop.stop)
 
     def _running_loop(self) -> asyncio.AbstractEventLoop:
@@ -155,14 +119,9 @@ class OpenaiEngine:
     async def _generate(
         self, chats: Sequence[list[ChatMessage]], params: SamplingParams, seeds: Sequence[int]
     ) -> list[Generation]:
-        if self._client is None:
-            self._client = httpx.AsyncClient(
-                timeout=self._deadline_s,
-                trust_env=reads_environment(self._url),
-                limits=httpx.Limits(max_connections=self._concurrency),
-            )
-        client = self._client
+        headers = _headers()
         reached = [False] * len(chats)
+        given_up = [False] * len(chats)
 
         async def one(i: int) -> Generation:
             body = {
@@ -177,19 +136,24 @@ class OpenaiEngine:
             async with self._gate:
                 try:
                     answer = await asyncio.wait_for(
-                        self._ask(client, body), timeout=self._deadline_s
+                        self._ask(body, headers), timeout=self._deadline_s
                     )
+                    reached[i], self._unanswered = True, 0
+                    self._answered_at = time.monotonic()
+                    return answer
                 except asyncio.TimeoutError:
                     reached[i] = True
-                    return Generation(error=f"no answer within {self._deadline_s:g} s")
+                    why = f"no answer within {self._deadline_s:g} s"
                 except httpx.TransportError as error:
-                    reached[i] = not isinstance(error, httpx.NetworkError | httpx.ConnectTimeout)
-                    return Generation(error=f"{type(error).__name__}: {error}")
+                    lost = isinstance(error, httpx.NetworkError | httpx.ConnectTimeout)
+                    reached[i] = not lost
+                    why = f"{type(error).__name__}: {error}"
                 except TransientError as error:
                     reached[i] = True
-                    return Generation(error=str(error))
-                reached[i] = True
-                return answer
+                    why = str(error)
+                given_up[i] = True
+                self._unanswered += 1
+                return Generation(error=why)
 
         asked = [asyncio.ensure_future(one(i)) for i in range(len(chats))]
         try:
@@ -202,72 +166,66 @@ class OpenaiEngine:
                 f"{self._shown}: not one of {len(chats)} requests reached it ({answers[0].error}); "
                 "start the endpoint or mend its address, then run again: finished work is kept"
             )
+        if chats and all(given_up) and self._unanswered >= _LOST:
+            raise EngineError(
+                f"{self._shown}: the last {self._unanswered} requests got no answer "
+                f"({answers[0].error}); run again when it answers: finished work is kept"
+            )
         return answers
 
-    async def _ask(self, client: httpx.AsyncClient, body: Mapping[str, object]) -> Generation:
-        key = os.environ.get(KEY_VARIABLE)
-        headers = {"Authorization": f"Bearer {key}"} if key else {}
-        patience = _Patience(time.monotonic() + self._deadline_s, self._attempts)
-        async for attempt in stamina.retry_context(on=patience, attempts=None, timeout=None):
+    async def _ask(self, body: Mapping[str, object], headers: dict[str, str]) -> Generation:
+        now = time.monotonic()
+        self._answered_at = self._answered_at or now
+        backoff = Backoff(now + self._deadline_s, WAITS)
+        is_silent = not self._was_reached or now - self._answered_at > self._deadline_s
+        attempts = 1 if self._unanswered and is_silent else self._attempts
+
+        def patience(error: Exception) -> bool | float:
+            if not self._was_reached and backoff.failures >= _FIRST_TRIES - 1:
+                return False
+            return backoff(error)
+
+        async for attempt in stamina.retry_context(on=patience, attempts=attempts, timeout=None):
             with attempt:
-                response = await client.post(self._url, json=body, headers=headers)
-                if response.status_code in _RETRIED:
-                    raise TransientError(
-                        f"HTTP {response.status_code}: {response.text[:200]}",
-                        retry_after_s=retry_after_s(response),
-                    )
+                try:
+                    response = await self._client.post(self._url, json=body, headers=headers)
+                except httpx.DecodingError as error:
+                    raise TransientError(f"an answer that cannot be unpacked ({error})") from None
+                self._was_reached = True
                 return self._read(response)
         raise AssertionError("stamina ends with a result or an exception")
 
     def _read(self, response: httpx.Response) -> Generation:
-        if response.status_code in _REFUSED:
+        """Raises TransientError where another try may do, EngineError where none will."""
+        status = response.status_code
+        said = f"HTTP {status}: {excerpt(response.content)}"
+        if status in _RETRIED or (status >= 500 and status not in _NEVER):
+            asked_s = retry_after_s(response.headers)
+            if asked_s >= self._deadline_s:
+                said = (
+                    f"{said} (asks to wait {asked_s:,.0f} s, beyond the {self._deadline_s:g} s "
+                    "that a request may take)"
+                )
+            raise TransientError(said, retry_after_s=asked_s)
+        if status in _REFUSED:
             raise EngineError(
-                f"{self._shown}: HTTP {response.status_code} {response.text[:200]!r}; check the "
-                f"URL, the model name {self._model!r}, and the key in {KEY_VARIABLE}"
+                f"{self._shown}: {said}; check the URL, the model name {self._model!r}, and the "
+                f"key in {KEY_VARIABLE}"
             )
-        if response.is_error:
-            return Generation(error=f"HTTP {response.status_code}: {response.text[:200]}")
-        try:
-            answer = response.json()
-            choice = answer["choices"][0]
-            message = choice["message"]
-            text = _said(message.get("content"))
-            thought = _said(message.get("reasoning_content")) or _said(message.get("reasoning"))
-            is_cut = choice.get("finish_reason") == "length"
-        except (ValueError, LookupError, TypeError, AttributeError, RecursionError):
-            return Generation(error=f"not a chat completion: {response.text[:200]}")
-        if text is None and thought is None:
-            return Generation(error="the answer has no text content")
-        usage = answer.get("usage")
-        return Generation(
-            text=text or "",
-            thought=thought or "",
-            num_tokens=_count(usage, "completion_tokens"),
-            prompt_tokens=_count(usage, "prompt_tokens"),
-            prompt_ids=_ids(answer.get("prompt_token_ids")),
-            ids=_ids(choice.get("token_ids")),
-            is_cut=is_cut,
+        if response.has_redirect_location:
+            raise EngineError(
+                f"{self._shown}: HTTP {status}, it is at {response.headers['location']!r} now; "
+                "give that address, if you trust it with your key"
+            )
+        return read_completion(response.content) if response.is_success else Generation(error=said)
+
+
+def _headers() -> dict[str, str]:
+    """The key, where there is one. Raises ConfigError for one that no header can carry."""
+    key = os.environ.get(KEY_VARIABLE, "").strip()
+    if not is_header_word(key):
+        raise ConfigError(
+            f"the key in {KEY_VARIABLE} must be one line of letters, digits and signs without "
+            "blanks"
         )
-
-
-def _said(content: object) -> str | None:
-    """The text of a message: a string, or a list of parts; None where it has none."""
-    if isinstance(content, dict):
-        content = content.get("text", content.get("content"))
-    if isinstance(content, list):
-        parts = [part for part in map(_said, content) if part is not None]
-        return "".join(parts) if parts else None
-    return content if isinstance(content, str) else None
-
-
-def _count(usage: object, name: str) -> int:
-    """A number of tokens; 0 for what is no whole number of some."""
-    value = usage.get(name) if isinstance(usage, dict) else None
-    return value if isinstance(value, int) and not isinstance(value, bool) and value > 0 else 0
-
-
-def _ids(value: object) -> tuple[int, ...] | None:
-    """A list of ids; None for anything else."""
-    if isinstance(value, list) and all(isinstance(i, int) for i in value):
-        return tuple(value)
-    return None
+    return {"Authorization": f"Bearer {key}"} if key else {}

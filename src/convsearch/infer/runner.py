@@ -7,7 +7,6 @@ as they come; the output is written at the end, in the order of the input.
 """
 
 import json
-import logging
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -18,6 +17,7 @@ from pathlib import Path
 from convsearch.errors import ConfigError, DataError, EngineError
 from convsearch.files import atomic_write, parse_rewrite_record, read_jsonl, read_rewrites
 from convsearch.infer.engine import Block, BlockEngine, Engine, Generation, SamplingParams
+from convsearch.infer.failures import Failures, refuse_unanswered
 from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.journal import (
     Journal,
@@ -29,13 +29,10 @@ from convsearch.infer.journal import (
 )
 from convsearch.infer.plan import Plan
 from convsearch.passport import write_passport
-from convsearch.prompts import PromptStyle, parse_response
+from convsearch.prompts import PromptStyle, parse_response, with_thought
 from convsearch.prompts.asking import Asking
-from convsearch.prompts.rewrite import join_thought
 from convsearch.texts import mended
 from convsearch.types import Rewrite, Turn
-
-logger = logging.getLogger(__name__)
 
 Progress = Callable[[int, int], None]
 """(samples done, samples in all)."""
@@ -106,7 +103,8 @@ def infer_to_file(
     passport. on_tokens hears how many tokens each finished block has. In memory are the turns, the
     blocks being worked on, and where each record stands in the journal.
     Raises ConfigError where the output was made with other settings or another run writes it,
-    WriteError where the disk refuses, and whatever the engine raises; finished blocks are kept.
+    WriteError where the disk refuses, EngineError where this call got no answer at all, and
+    whatever the engine raises; finished blocks are kept.
     """
     started = time.monotonic()
     if out_path.is_dir():
@@ -114,13 +112,15 @@ def infer_to_file(
     settings = _settings(plan, engine, batch_size)
     done = _finished(out_path, settings, plan, fresh=fresh, kept=not retry_failed)
     if done is not None and not retry_failed:
+        refuse_unanswered(out_path, done["failed"], done["rewrites"])
         return done
     with disk_errors(out_path):
         out_path.parent.mkdir(parents=True, exist_ok=True)
-    journal = Journal(journal_path(out_path), settings, fresh=fresh)
+    journal, size = Journal(journal_path(out_path), settings, fresh=fresh), 0
     try:
         if done is not None:
             _copy(out_path, journal)
+        size = journal.path.stat().st_size
         _work(
             plan,
             engine,
@@ -143,6 +143,10 @@ def infer_to_file(
                 seconds=round(time.monotonic() - started, 3),
             )
         journal.path.unlink()
+    except EngineError:
+        if (done or not journal.places) and journal.path.stat().st_size == size:
+            journal.path.unlink()  # nothing is in it that is not in the output
+        raise
     finally:
         journal.close()
     return counts
@@ -239,6 +243,7 @@ def _work(
 ) -> None:
     """Has every block made and puts it into the journal."""
     left = sum(map(len, todo))
+    failures: Failures[list[Rewrite]] = Failures()
     first = FirstAnswers(
         plan.style, max_tokens=plan.params.max_tokens, shots=plan.shots, told=plan.told
     )
@@ -252,7 +257,8 @@ def _work(
                 f"{len(numbers)} prompts"
             )
         made = [read_generation(plan, n, g) for n, g in zip(numbers, generations, strict=True)]
-        journal.append(made)
+        for block in failures.passed(made, [rewrite.error for rewrite in made]):
+            journal.append(block)
         for rewrite, generation in zip(made, generations, strict=True):
             if rewrite.status != "failed":
                 is_ok, is_cut = rewrite.status == "ok", generation.is_cut
@@ -263,6 +269,7 @@ def _work(
         if on_progress:
             on_progress(len(plan) - left, len(plan))
     first.end()
+    failures.end()
 
 
 def _answers(
@@ -276,25 +283,9 @@ def _answers(
         yield i, engine.generate(block.chats, params, block.seeds)
 
 
-def refuse_total_failure(rewrites: Sequence[Rewrite]) -> None:
-    """Says how many requests failed, if some did. Raises EngineError where all of them did: what
-    came of it is no result."""
-    failed = [rewrite for rewrite in rewrites if rewrite.status == "failed"]
-    if failed and len(failed) == len(rewrites):
-        raise EngineError(
-            f"all {len(failed)} requests failed, the first with: {failed[0].error}; mend what "
-            "answers them and run again with --retry-failed"
-        )
-    if failed:
-        logger.warning(
-            "%d of %d requests failed, the first with: %s; --retry-failed asks them again",
-            *(len(failed), len(rewrites), failed[0].error),
-        )
-
-
 def read_generation(plan: Plan, number: int, generation: Generation) -> Rewrite:
     """What a generation is for a sample of the plan."""
-    response = mended(join_thought(plan.style, generation.thought, generation.text))
+    response = with_thought(plan.style, mended(generation.thought), mended(generation.text))
     parsed = None if generation.error else parse_response(plan.style, response)
     qid, candidate = plan.key(number)
     return Rewrite(

@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 
 from convsearch.nano.tokenizer import WORD
 from convsearch.prompts import format_response, rewrite_messages
+from convsearch.prompts.tags import has_word
 from convsearch.types import Message, Passage, Turn
 
 _WORD = re.compile(WORD)
@@ -204,5 +205,4 @@ def _response(
 ) -> str:
     rewrite = [*question[: settings.max_question_words], *(w for span in spans for w in span)]
     text = " ".join(rewrite[: settings.max_rewrite_words])
-    has_word = any(map(str.isalnum, text))
-    return format_response(" ".join(question[:3]) or "?", text if has_word else _NO_WORD)
+    return format_response(" ".join(question[:3]) or "?", text if has_word(text) else _NO_WORD)

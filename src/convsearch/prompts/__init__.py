@@ -14,6 +14,7 @@ from convsearch.prompts.rewrite import (
 )
 from convsearch.prompts.tags import ParsedRewrite, format_response, parse_rewrite
 from convsearch.prompts.template import PromptTemplate, read_template
+from convsearch.prompts.thoughts import with_thought
 
 __all__ = [
     "PROMPT_STYLES",
@@ -31,4 +32,5 @@ __all__ = [
     "style_of_chat",
     "trained_style",
     "well_formed_response",
+    "with_thought",
 ]

@@ -14,13 +14,16 @@ Think step by step: what does the question refer to, what was left out, which wo
 passage with the answer contain? Then finish with one line that begins with "Query:" and holds \
 the query. Write nothing after it."""
 
-_BOLD = r"(?:\*\*|__)?"
 _MARK = re.compile(
-    rf"^[ \t]*(?:#+[ \t]*{_BOLD}query{_BOLD}[ \t]*$"
-    rf"|(?:#+[ \t]*)?{_BOLD}query[ \t]*{_BOLD}[ \t]*:{_BOLD})",
+    r"^[ \t]*(?:(?P<heading>#{1,6})[ \t]+|[-*+>][ \t]+)?"
+    r"(?P<open>[*_]{0,3})query(?P<close>[*_]{0,3})"
+    r"(?:[ \t]*[:\uff1a](?P<late>[*_]{0,3})|(?=[ \t\r]*$))",
     re.IGNORECASE | re.MULTILINE,
 )
-"""A heading, or the word with a colon; bold as models write it, the colon inside or outside."""
+"""A line that begins with "Query:", as markdown may dress it up: as a heading or an item of a list,
+emphasised with or without the colon, which a heading needs not have."""
+_WHOLE = re.compile(r"(?P<mark>[*_]{1,3}|`)(?P<query>(?:(?!(?P=mark)).)+)(?P=mark)")
+"""A query that is emphasised, or code, as a whole."""
 
 
 def messages(turn: Turn, shots: int) -> list[ChatMessage]:
@@ -39,22 +42,34 @@ def messages(turn: Turn, shots: int) -> list[ChatMessage]:
 
 
 def parse(response: str) -> ParsedRewrite | None:
-    """What follows the last `Query:` that begins a line, in whatever case, bold or not, also as a
-    heading of its own.
+    """What follows the last `Query:` that begins a line, in whatever case, dressed up or not.
 
-    Malformed: no such line, nothing after it, more than one line after it, or one of the four tags
+    Malformed: no such line, no word after it, more than one line after it, or one of the four tags
     in the query. Of several such lines the last counts: the ones before are part of the reasoning.
+    Of a thought in `<think>` only what comes behind it is looked at; one without an end was cut.
     """
-    marks = list(_MARK.finditer(response))
+    thought, end, answer = response.rpartition("</think>")
+    if "<think>" in answer:
+        return None
+    marks = [mark for mark in _MARK.finditer(answer) if _is_mark(mark)]
     if not marks:
         return None
-    query = response[marks[-1].end() :].strip()
-    mark = marks[-1][0].lstrip("# \t")
-    if mark.startswith("**") and mark.count("**") == 1:  # the whole line is bold
-        query = query.removesuffix("**").rstrip()
+    mark = marks[-1]
+    query = answer[mark.end() :].strip()
     if len(query.splitlines()) != 1 or has_tags(query):
         return None
-    return parsed(think=response[: marks[-1].start()], rewrite=query)
+    if bool(mark["open"]) != bool(mark["close"] or mark["late"]):
+        query = query.removesuffix(mark["open"] or mark["close"] or mark["late"])  # runs on
+    if whole := _WHOLE.fullmatch(query):
+        query = whole["query"]
+    reasons = f"{thought.strip().removeprefix('<think>')}\n{answer[: mark.start()]}"
+    return parsed(think=reasons if end else answer[: mark.start()], rewrite=query)
+
+
+def _is_mark(mark: "re.Match[str]") -> bool:
+    """Whether a line says "Query:", or "Query" alone as a heading: one of markdown, or in bold."""
+    has_colon = mark["late"] is not None
+    return has_colon or bool(mark["heading"] or (mark["open"] and mark["close"]))
 
 
 def respond(question: str) -> str:

@@ -19,7 +19,6 @@ __all__ = [
     "PromptStyle",
     "TrainedStyle",
     "format_response",
-    "join_thought",
     "parse_response",
     "parse_rewrite",
     "rewrite_messages",
@@ -44,17 +43,6 @@ class _Style:
     instruction: str | None
     """By which a chat of the style is known."""
     max_shots: int
-    join: Callable[[str, str], str] | None = None
-    """(thought, answer) -> the response, for styles that expect a thought; None for others."""
-
-
-def _think_in_tags(thought: str, answer: str) -> str:
-    return answer if "<think>" in answer else f"<think>{thought}</think>\n{answer}"
-
-
-def _think_aloud(thought: str, answer: str) -> str:
-    """Only before an answer that has its query: a draft in the thought is none."""
-    return f"{thought}\n{answer}" if cot.parse(answer) else answer
 
 
 def _respond_with_tags(question: str) -> str:
@@ -68,7 +56,6 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=_respond_with_tags,
         instruction=INSTRUCTION,
         max_shots=1,
-        join=_think_in_tags,
     ),
     "nano": _Style(
         messages=nano_messages,
@@ -76,7 +63,6 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=_respond_with_tags,
         instruction=None,
         max_shots=0,
-        join=_think_in_tags,
     ),
     "plain": _Style(
         messages=plain.messages,
@@ -91,7 +77,6 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=cot.respond,
         instruction=cot.INSTRUCTION,
         max_shots=len(WORKED_EXAMPLES),
-        join=_think_aloud,
     ),
     "reasoning": _Style(
         messages=reasoning.messages,
@@ -99,7 +84,6 @@ PROMPT_STYLES: dict[str, _Style] = {
         respond=reasoning.respond,
         instruction=reasoning.INSTRUCTION,
         max_shots=0,
-        join=_think_in_tags,
     ),
     "pseudo_document": _Style(
         messages=pseudo_document.messages,
@@ -143,13 +127,6 @@ def rewrite_messages(
     return _style(style).messages(turn, shots)
 
 
-def join_thought(style: PromptStyle, thought: str, answer: str) -> str:
-    """The response as the style reads it, of a model whose thought came apart from its answer. A
-    style that expects no thought gets the answer alone."""
-    join = PROMPT_STYLES[style].join
-    return join(thought, answer) if join and thought else answer
-
-
 def parse_response(style: PromptStyle, response: str) -> ParsedRewrite | None:
     """The query in a response to a prompt of this style; None where it is malformed. The rule of
     each style is the docstring of its `parse`. Raises ConfigError for an unknown style."""
@@ -168,7 +145,8 @@ def style_of_chat(chat: Sequence[Mapping[str, object]]) -> PromptStyle | None:
 
 
 def well_formed_response(chat: Sequence[ChatMessage], question: str) -> str:
-    """A response that a chat of any style takes for well formed, and whose query is `question`."""
+    """A response that a chat of any style takes for well formed, and whose query is `question`; it
+    must hold a word and no tag."""
     style = style_of_chat(chat)
     return PROMPT_STYLES[style].respond(question) if style else _respond_with_tags(question)
 

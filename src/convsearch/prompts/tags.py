@@ -37,7 +37,8 @@ def parse_rewrite(response: str) -> ParsedRewrite | None:
 def format_response(think: str, rewrite: str) -> str:
     """The well-formed response with these parts: the inverse of `parse_rewrite`.
 
-    Raises ValueError for parts that no response can hold: an empty rewrite, or a tag inside a part.
+    Raises ValueError for parts that no response can hold: a rewrite without a word, or a tag inside
+    a part.
     """
     response = f"<think>{think}</think>\n<rewrite>{rewrite}</rewrite>"
     if parse_rewrite(response) is None:
@@ -46,11 +47,15 @@ def format_response(think: str, rewrite: str) -> str:
 
 
 def parsed(*, think: str, rewrite: str) -> ParsedRewrite | None:
-    """The parts with white space in order; None where the rewrite holds no word: no letter and no
-    digit of any script, so that nothing could be searched."""
-    rewrite = " ".join(rewrite.split())
-    has_word = any(character.isalnum() for character in rewrite)
-    return ParsedRewrite(think=think.strip(), rewrite=rewrite) if has_word else None
+    """The parts with white space in order; None where the rewrite holds no word."""
+    if not has_word(rewrite):
+        return None
+    return ParsedRewrite(think=think.strip(), rewrite=" ".join(rewrite.split()))
+
+
+def has_word(text: str) -> bool:
+    """Whether a letter or a digit of any script stands in it, which no search can do without."""
+    return any(map(str.isalnum, text))
 
 
 def has_tags(text: str) -> bool:

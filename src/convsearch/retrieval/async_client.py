@@ -7,6 +7,8 @@ from collections.abc import Callable, Coroutine, Generator, Mapping, Sequence
 import httpx
 import stamina
 
+from convsearch.network.clients import async_client
+from convsearch.network.retries import Backoff, TransientError
 from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.client import Answer, passages_from
 from convsearch.retrieval.info import IndexInfo
@@ -23,16 +25,14 @@ from convsearch.retrieval.questions import (
 from convsearch.retrieval.transport import (
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_S,
-    Backoff,
+    WAITS,
     ClientSettings,
     Reply,
-    TransientError,
     address_of,
     gave_up,
     read_info,
     read_ready,
     read_reply,
-    reads_environment,
 )
 from convsearch.retrieval.wire import MAX_PASSAGES
 from convsearch.types import Hit, Passage
@@ -62,8 +62,8 @@ class AsyncRetrieverClient:
         self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts, api_key=api_key)
         self._cache = cache
         self._allow_degraded = allow_degraded
-        self._http = httpx.AsyncClient(
-            trust_env=reads_environment(self.url),
+        self._http = async_client(
+            self.url,
             headers=self._settings.headers,
             params=self._address.params,
             timeout=None,
@@ -147,7 +147,7 @@ class AsyncRetrieverClient:
         tried = 0
         try:
             async for attempt in stamina.retry_context(
-                on=Backoff(deadline), attempts=self._settings.attempts, timeout=None
+                on=Backoff(deadline, WAITS), attempts=self._settings.attempts, timeout=None
             ):
                 with attempt:
                     tried += 1

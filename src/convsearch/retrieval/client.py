@@ -14,6 +14,8 @@ import httpx
 import stamina
 
 from convsearch.errors import RetrieverError
+from convsearch.network.clients import http_client
+from convsearch.network.retries import Backoff, TransientError
 from convsearch.retrieval.cache import AnswerCache
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.questions import (
@@ -29,17 +31,15 @@ from convsearch.retrieval.questions import (
 from convsearch.retrieval.transport import (
     DEFAULT_ATTEMPTS,
     DEFAULT_TIMEOUT_S,
-    Backoff,
+    WAITS,
     ClientSettings,
     Reply,
-    TransientError,
     address_of,
     gave_up,
     is_foreign,
     read_info,
     read_ready,
     read_reply,
-    reads_environment,
     start_command,
 )
 from convsearch.retrieval.wire import MAX_PASSAGES, PassagesResponse
@@ -75,8 +75,8 @@ class RetrieverClient:
         self._settings = ClientSettings(timeout_s=timeout_s, attempts=attempts, api_key=api_key)
         self._cache = cache
         self._allow_degraded = allow_degraded
-        self._http = httpx.Client(
-            trust_env=reads_environment(self.url),
+        self._http = http_client(
+            self.url,
             headers=self._settings.headers,
             params=self._address.params,
         )
@@ -203,7 +203,7 @@ class RetrieverClient:
         tried = 0
         try:
             for attempt in stamina.retry_context(
-                on=Backoff(deadline), attempts=self._settings.attempts, timeout=None
+                on=Backoff(deadline, WAITS), attempts=self._settings.attempts, timeout=None
             ):
                 with attempt:
                     tried += 1

@@ -1,18 +1,15 @@
 """What both HTTP clients share: the address, the key, what is tried again and when."""
 
 import os
-import random
-import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from email.utils import parsedate_to_datetime
 from urllib.parse import parse_qs, urlsplit, urlunsplit
 
 import httpx
 
 from convsearch.errors import ConfigError, DataError, RefusedError, RetrieverError
-from convsearch.listening import is_header_word, is_loopback
-from convsearch.network.proxies import check_proxies
+from convsearch.listening import is_header_word
+from convsearch.network.retries import TransientError, Waits, retry_after_s
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.wire import (
     FINGERPRINT_HEADER,
@@ -29,16 +26,12 @@ API_KEY_VARIABLE = "RETRIEVER_API_KEY"
 DEFAULT_TIMEOUT_S = 120.0
 DEFAULT_ATTEMPTS = 6
 """One, and five retries."""
-WAIT_INITIAL_S = 0.1
-WAIT_FACTOR = 6.0
-WAIT_MAX_S = 60.0
+WAITS = Waits(initial_s=0.1, factor=6.0, longest_s=60.0)
 """Waits of 0.1, 0.6, 3.6, 22 and 60 s, each times 0.5 to 1: a lost connection costs little, and a
 server that is back after half a minute is found within the deadline."""
 _ATTEMPT_S = 30.0
 """Longest wait for one answer, unless the deadline is far: above the server's own 25 s."""
 _EXCERPT_CHARS = 200
-SPREAD_S = 5.0
-"""Most that is waited beyond what a server asks for."""
 _NO_SUCH_PATH = (httpx.codes.NOT_FOUND, httpx.codes.METHOD_NOT_ALLOWED)
 """What a server of another program answers to a path that it does not have."""
 
@@ -77,39 +70,6 @@ class ClientSettings:
                 "line of letters, digits and signs without blanks"
             )
         return {"Authorization": f"Bearer {key}"} if key else {}
-
-
-class TransientError(Exception):
-    """An answer that may be better the next time. Never leaves the clients."""
-
-    def __init__(self, sentence: str, *, retry_after_s: float = 0.0) -> None:
-        super().__init__(sentence)
-        self.retry_after_s = retry_after_s
-
-
-class Backoff:
-    """How long to wait after each failure of one request: a hook for stamina."""
-
-    def __init__(self, deadline: float) -> None:
-        """deadline: on the clock of `time.monotonic`."""
-        self._deadline = deadline
-        self._failures = 0
-
-    def __call__(self, error: Exception) -> bool | float:
-        """Seconds until the next attempt; False where another one makes no sense.
-
-        A wait that would pass the deadline is not begun. What the server asks for in Retry-After
-        is kept, and spread over twice that but at most SPREAD_S more, so that clients refused
-        together do not come back together.
-        """
-        if not isinstance(error, TransientError | httpx.TransportError):
-            return False
-        wait_s = min(WAIT_MAX_S, WAIT_INITIAL_S * WAIT_FACTOR**self._failures)
-        wait_s *= random.uniform(0.5, 1.0)
-        asked_s = error.retry_after_s if isinstance(error, TransientError) else 0.0
-        wait_s = max(wait_s, asked_s + random.uniform(0.0, min(asked_s, SPREAD_S)))
-        self._failures += 1
-        return wait_s if time.monotonic() + wait_s < self._deadline else False
 
 
 @dataclass(frozen=True)
@@ -163,15 +123,6 @@ def address_of(url: str, index: str | None = None) -> Address:
     path = parts.path.rstrip("/").removesuffix("/retrieve").rstrip("/")
     base = urlunsplit((parts.scheme, parts.netloc, path, "", ""))
     return Address(base, names[0] if names else index)
-
-
-def reads_environment(base: str) -> bool:
-    """Whether proxies of the environment apply: not on this machine itself. Raises ConfigError for
-    a variable that names none."""
-    if is_loopback(urlsplit(base).hostname or ""):
-        return False
-    check_proxies()
-    return True
 
 
 def read_reply(response: httpx.Response, expected: int, *, allow_degraded: bool = False) -> Reply:
@@ -260,7 +211,7 @@ def read_object(response: httpx.Response) -> dict[str, object]:
             f"{response.request.url} answered {response.status_code}: {explain(response)}{name}"
         )
         if response.status_code in RETRIED_STATUS:
-            raise TransientError(sentence, retry_after_s=retry_after_s(response))
+            raise TransientError(sentence, retry_after_s=retry_after_s(response.headers))
         raise RefusedError(
             sentence, status=response.status_code, unknown_ids=_unknown_ids(response)
         )
@@ -280,18 +231,6 @@ def gave_up(url: str, attempts: int, seconds: float, error: BaseException) -> Re
         f"{url}: no usable answer after {attempts} attempt(s) in {seconds:.1f} s: {reason}; check "
         'that the retrieval server runs ("convsearch serve") and read its log'
     )
-
-
-def retry_after_s(response: httpx.Response) -> float:
-    """What a server asks to be left alone for, in seconds or until a date; 0 where it does not."""
-    asked = response.headers.get("retry-after", "").strip()
-    if asked.isascii() and asked.isdigit():
-        return float(asked)
-    try:
-        until = parsedate_to_datetime(asked)
-    except (TypeError, ValueError):
-        return 0.0
-    return max(0.0, until.timestamp() - time.time())
 
 
 def _unknown_ids(response: httpx.Response) -> list[str]:

@@ -21,7 +21,7 @@ from convsearch.infer.engine import Engine, Generation, SamplingParams
 from convsearch.infer.first_answers import Answer, FirstAnswers
 from convsearch.infer.prompt_reader import PromptReader
 from convsearch.network.hosts import HostCheck, Hosts
-from convsearch.prompts import parse_response
+from convsearch.prompts import parse_response, with_thought
 from convsearch.serving.batching import GenerationQueue, OnePromptFailed
 from convsearch.serving.completions import completion, completion_events
 from convsearch.serving.gate import Gate, error_body, foreign
@@ -97,16 +97,17 @@ class RewriterService:
         params = self._params(asked.temperature, asked.top_p, asked.max_tokens)
         seed = secrets.randbits(31) if asked.seed is None else asked.seed
         [found] = await self._generate(chat, params, [seed])
-        parsed = None if found.error else parse_response(settings.style, found.text)
+        response = with_thought(settings.style, found.thought, found.text)
+        parsed = None if found.error else parse_response(settings.style, response)
         if not found.error and params.max_tokens >= settings.defaults.max_tokens:
             is_ok, is_cut = parsed is not None, found.is_cut
-            self._first.add(Answer(text=found.text, is_ok=is_ok, is_cut=is_cut))
+            self._first.add(Answer(text=response, is_ok=is_ok, is_cut=is_cut))
         return RewriteAnswer(
             query=parsed.rewrite if parsed else turn.question,
             status="failed" if found.error else "ok" if parsed else "malformed",
             rewrite=parsed.rewrite if parsed else None,
             think=parsed.think if parsed else None,
-            response=found.text,
+            response=response,
             error=found.error,
             model=settings.model,
             seed=seed,

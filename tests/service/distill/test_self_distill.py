@@ -13,7 +13,7 @@ from tiny_model import WORDS
 
 from convsearch.data.parquet import read_rows_asking
 from convsearch.distill import DistillCounts, DistillSettings, self_distill
-from convsearch.errors import ConfigError, DataError, StageError
+from convsearch.errors import ConfigError, DataError, EngineError, StageError
 from convsearch.files import Qrels, read_jsonl, read_rewrites
 from convsearch.infer import Engine, Generation, open_engine
 from convsearch.infer.echo_engine import EchoEngine
@@ -197,6 +197,20 @@ def test_a_turn_without_gold_is_named_before_anything_is_drawn(
     with pytest.raises(DataError, match=f"'q5'.*{said}"):
         self_distill(TURNS, qrels, NoEngine(), retriever, SETTINGS, tmp_path)
     assert list(tmp_path.iterdir()) == []
+
+
+class Deaf(EchoEngine):
+    """Answers nothing, for a reason."""
+
+    def generate(self, chats, params, seeds) -> list[Generation]:
+        return [Generation(error="HTTP 503: closed") for _ in chats]
+
+
+def test_where_nothing_is_answered_nothing_is_made_of_it(tmp_path: Path):
+    retriever, qrels = world()
+    with pytest.raises(EngineError, match=r"no answer to any of 216 requests.*HTTP 503: closed"):
+        self_distill(TURNS, qrels, Deaf(), retriever, SETTINGS, tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == ["attempt.json"]
 
 
 @pytest.mark.parametrize(

@@ -23,17 +23,17 @@ Cli = Callable[..., tuple[int, str, str]]
 
 def endpoint() -> tuple[FastAPI, SimpleNamespace]:
     """A model that searches for the word of the question and answers with what it read; asked to
-    shorten, it repeats the passages, or gives nothing where `deaf` says so. `sick`: refuses one
-    question."""
+    shorten, it repeats the passages, or gives nothing where `deaf` says so. `sick`: refuses
+    these questions."""
     app = FastAPI()
-    seen = SimpleNamespace(bodies=[], deaf=False, wise=True, sick=False)
+    seen = SimpleNamespace(bodies=[], deaf=False, wise=True, sick=[])
 
     @app.post("/v1/chat/completions")
     async def complete(request: Request):
         body = await request.json()
         seen.bodies.append(body)
         text = "\n".join(m["content"] for m in body["messages"])
-        if seen.sick and "made thing1?" in text:
+        if any(f"made {name}?" in text for name in seen.sick):
             raise HTTPException(400, "too long")
         if "You shorten search results" in text:
             said = "" if seen.deaf else text.split("Passages:\n")[1]
@@ -95,6 +95,32 @@ def made(tmp_path: Path, cli: Cli) -> SimpleNamespace:
     assert cli("data", "qa", "--source", source, "--out", data)[0] == 0
     assert cli("index", "--corpus", data / "corpus.jsonl", "--out", index, "--workers", 1)[0] == 0
     return SimpleNamespace(data=data, index=index, root=tmp_path)
+
+
+def test_where_no_question_is_answered_the_command_fails_and_asks_again_the_next_time(
+    cli: Cli, made: SimpleNamespace, live
+):
+    url, seen = live
+    seen.sick = [f"thing{i}" for i in range(NUMBER)]
+    out = made.root / "episodes.jsonl"
+    command = [
+        "agent", "infer", "--dataset", made.data, "--index", made.index, "--engine", "openai",
+        "--model", "m", "--engine-url", url, "--out", out, "--batch-size", 2,
+    ]  # fmt: skip
+    code, said, err = cli(*command)
+    assert (code, said) == (2, "")
+    assert f"no answer to any of {NUMBER} questions (the first: HTTP 400" in err
+    assert [path.name for path in made.root.iterdir() if "episodes" in path.name] == []
+    seen.sick = ["thing0", "thing1"]
+    code, said, _ = cli(*command)
+    assert code == 0
+    assert f"answered {NUMBER - 2}, no_answer 0, failed 2" in said
+    before = out.read_bytes()
+    assert cli(*command, "--retry-failed")[0] == 2
+    assert out.read_bytes() == before
+    seen.sick = []
+    code, said, _ = cli(*command, "--retry-failed")
+    assert (code, f"answered {NUMBER}" in said) == (0, True)
 
 
 def test_infer_and_eval_side_by_side(cli: Cli, made: SimpleNamespace, live):
@@ -330,9 +356,9 @@ def test_what_the_engine_refused_shows_in_the_sweep_and_can_be_asked_again(
         "--model", "m", "--engine-url", url, "--out", made.root / "sick", "--topk", 1,
         "--squeezers", "none", "--variants", 1, "--plots", "none",
     ]  # fmt: skip
-    seen.sick = True
+    seen.sick = ["thing1"]
     assert "| 1 |\n" in cli(*words)[1]
-    seen.sick = False
+    seen.sick = []
     asked = len(seen.bodies)
     assert "| 1 |\n" in cli(*words)[1]
     assert len(seen.bodies) == asked

@@ -144,7 +144,7 @@ def test_engines_that_answer_nothing_are_no_fault_of_the_prompts(tmp_path: Path)
     with pool(faults) as engine, pytest.raises(EngineError, match="every prompt"):
         run(engine, turns, out, batch_size=1)
     assert not out.exists()
-    assert len(journal_path(out).read_text().splitlines()) == 1
+    assert not journal_path(out).exists()  # there was no record in it
 
 
 def test_the_number_of_restarts_is_bounded_and_finished_work_kept(tmp_path: Path):

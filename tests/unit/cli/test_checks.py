@@ -49,13 +49,6 @@ def test_server_that_is_down_is_named() -> None:
     assert "convsearch serve" in finding.advice
 
 
-def test_proxies_that_no_client_takes_are_a_failure() -> None:
-    assert checks.proxies({"NO_PROXY": "localhost"}).state == OK
-    found = checks.proxies({"NO_PROXY": "[::1]"})
-    assert found.state == FAIL
-    assert "NO_PROXY" in found.found
-
-
 def test_a_ray_of_others_is_a_warning() -> None:
     assert checks.outside_ray({}) == []
     [found] = checks.outside_ray({"RAY_ADDRESS": "10.0.0.1:6379"})

@@ -45,7 +45,7 @@ def warning_of(
         ("<think>a</think>\n<rewrite>b</rewrite>" * 3, "nano", {}, "begin another"),
         ("Kallsund ferry cost", "instruct", {}, "with an example (--shots 1), or with --prompt"),
         ("Kallsund ferry cost", "instruct", {"shots": 1}, "asked otherwise, or with --prompt pl"),
-        ("Kallsund ferry cost", "reasoning", {}, "in a field of its own"),
+        ("Kallsund ferry cost", "reasoning", {}, "keeps it to itself"),
         ("Kallsund ferry cost", "nano", {}, "not in the form that prompt style nano"),
     ],
 )
@@ -108,5 +108,6 @@ def test_a_run_says_it_after_the_block_that_shows_it(tmp_path, caplog):
     )
     assert {r.status for r in rewrites} == {"failed", "malformed"}
     assert next(done for done, warnings in when if warnings) == 28  # 8 failed, 20 seen
-    assert len(caplog.records) == 1
+    assert [r.name.rpartition(".")[2] for r in caplog.records] == ["first_answers", "failures"]
+    assert caplog.records[-1].getMessage().startswith("8 of 40 requests got no answer")
     assert "is asked in instruct" in caplog.text

@@ -1,5 +1,6 @@
 """Every prompt style: what it asks, and its parser against readers written in another way."""
 
+import unicodedata
 from pathlib import Path
 from typing import get_args
 
@@ -18,6 +19,7 @@ from convsearch.prompts import (
     read_template,
     rewrite_messages,
     well_formed_response,
+    with_thought,
 )
 from convsearch.prompts.examples import WORKED_EXAMPLES
 from convsearch.types import Message, Turn
@@ -26,7 +28,7 @@ STYLES: tuple[PromptStyle, ...] = get_args(PromptStyle)
 TAGS = ["<think>", "</think>", "<rewrite>", "</rewrite>"]
 PIECES = [
     *TAGS, "</think>", "Query:", "query:", "**Query:**", "\nQuery: ", "\n QUERY:", "a Query: b",
-    "\n", "\r\n", " ", "", "a", "b c", "\u2028", "é",
+    "\n", "\r\n", " ", "", "a", "b c", "\u2028", "é", "...", "**", "## Query", "\n**Query**",
 ]  # fmt: skip
 SOUP = st.lists(st.sampled_from(PIECES), max_size=10).map("".join)
 FREE = settings(deadline=None, max_examples=150)
@@ -44,27 +46,58 @@ TURN = Turn(
 SHOTS = {"instruct": 1, "plain": 3, "cot": 3}
 
 
+def has_word(words: list[str]) -> bool:
+    return any(word.strip("?'") for word in words)
+
+
 def tagged(text: str) -> bool:
     return any(tag in text for tag in TAGS)
+
+
+def words_of(text: str) -> str | None:
+    """The text on one line; None where no letter and no number stands in it, or a tag does."""
+    found = any(unicodedata.category(character)[0] in "LN" for character in text)
+    return " ".join(text.split()) if found and not tagged(text) else None
 
 
 def queries_by_hand(style: str, response: str) -> str | None:
     """The query, read without patterns."""
     if style in ("plain", "pseudo_document"):
-        return None if tagged(response) else " ".join(response.split()) or None
+        return words_of(response)
+    answer = response.split("</think>")[-1]
     if style == "reasoning":
-        parts = response.split("</think>")
-        query = " ".join(parts[-1].split())
-        return query if len(parts) > 1 and query and not tagged(query) else None
+        return words_of(answer) if "</think>" in response else None
     assert style == "cot"
-    lines = response.split("\n")
-    for i in range(len(lines) - 1, -1, -1):
+    lines = answer.split("\n")
+    for i in range(len(lines) - 1, -1, -1) if "<think>" not in answer else ():
         line = lines[i].lstrip(" \t")
-        for mark in ("**query:**", "**query:", "query:**", "query:"):
-            if line.lower().startswith(mark):
-                rest = "\n".join([line[len(mark) :], *lines[i + 1 :]]).strip()
-                one_line = len(rest.splitlines()) == 1
-                return " ".join(rest.split()) if one_line and not tagged(rest) else None
+        heading = line.startswith("## ")
+        line = line.removeprefix("## ")
+        stars = len(line) - len(line.lstrip("*"))
+        name, rest = line[stars : stars + 5], line[stars + 5 :]
+        if stars > 3 or name.lower() != "query":
+            continue
+        closed = min(3, len(rest) - len(rest.lstrip("*")))
+        rest = rest[closed:]
+        if rest.lstrip(" \t").startswith(":"):
+            rest = rest.lstrip(" \t")[1:]
+            late = min(3, len(rest) - len(rest.lstrip("*")))
+            rest = rest[late:]
+        else:
+            late = 0
+            if rest.strip(" \t\r") or not (heading or (stars and closed)):
+                continue
+        rest = "\n".join([rest, *lines[i + 1 :]]).strip()
+        if len(rest.splitlines()) != 1 or tagged(rest):
+            return None
+        if bool(stars) != bool(closed or late):
+            rest = rest.removesuffix("*" * (stars or closed or late))
+        for mark in ("***", "**", "*"):
+            inner = rest[len(mark) : -len(mark)]
+            if rest == f"{mark}{inner}{mark}" and inner and mark not in inner:
+                rest = inner
+                break
+        return words_of(rest)
     return None
 
 
@@ -81,10 +114,6 @@ def test_parsers_agree_with_readers_of_another_kind(style: PromptStyle, response
 @given(response=SOUP)
 def test_trained_styles_are_read_as_in_training(style: PromptStyle, response: str):
     assert parse_response(style, response) == parse_rewrite(response)
-
-
-def has_word(words: list[str]) -> bool:
-    return any(letter.isalnum() for word in words for letter in word)
 
 
 @pytest.mark.parametrize("style", STYLES)
@@ -125,6 +154,29 @@ def test_responses_without_a_query_are_malformed(style: PromptStyle, response: s
         ("cot", "Query:\nthe query", "the query"),
         ("cot", "Query: the query\nI hope it helps", None),
         ("cot", "My query: the query", None),
+        ("cot", "So.\n**Query**: the query", "the query"),
+        ("cot", "So.\n*Query*: the query", "the query"),
+        ("cot", "So.\n__Query:__ the query", "the query"),
+        ("cot", "So.\n**Query: the query**", "the query"),
+        ("cot", "So.\n**Query:** **the query**", "the query"),
+        ("cot", "So.\nQuery:**the query**", "the query"),
+        ("cot", "So.\nQuery: `the query`", "the query"),
+        ("cot", "So.\nQuery: *the* good *query*", "*the* good *query*"),
+        ("cot", "So.\n## Query\n\nthe query", "the query"),
+        ("cot", "So.\r\n### **Query**\r\nthe query\r\n", "the query"),
+        ("cot", "So.\n## Query: the query", "the query"),
+        ("cot", "So.\n**Query**\nthe query", "the query"),
+        ("cot", "So.\n- **QUERY :** the query", "the query"),
+        ("cot", "So.\n> Query\uff1athe query", "the query"),
+        ("cot", "Query\nthe query", None),
+        ("cot", "Querying: the query", None),
+        ("cot", "**Query**: draft\n## Query\nthe query", "the query"),
+        ("cot", "Query: the query\n**Query**: ...", None),
+        ("cot", "<think>Query: draft</think>\nQuery: the query", "the query"),
+        ("cot", "<think>so\nQuery: draft", None),
+        ("cot", "<think>so\nQuery: draft</think>\nI am not sure", None),
+        ("plain", "...", None),
+        ("reasoning", "so</think>?!", None),
         ("plain", "the\n query", "the query"),
         ("plain", "<think>a</think>\n<rewrite>b</rewrite>", None),
         ("pseudo_document", "A passage.\n\nIn two parts", "A passage. In two parts"),
@@ -133,6 +185,37 @@ def test_responses_without_a_query_are_malformed(style: PromptStyle, response: s
 def test_the_rules_by_example(style: PromptStyle, response: str, query: str | None):
     parsed = parse_response(style, response)
     assert (parsed.rewrite if parsed else None) == query
+
+
+@pytest.mark.parametrize(
+    ("style", "thought", "answer", "query"),
+    [
+        ("reasoning", "so", "the query", "the query"),
+        ("reasoning", "<think>so</think>", "\nthe query", "the query"),
+        ("reasoning", "so", "more</think>the query", "the query"),
+        ("reasoning", "so, the query", "", None),
+        ("reasoning", "", "the query", None),
+        ("instruct", "so", "<rewrite>the query</rewrite>", "the query"),
+        ("nano", "so", "\n\n<rewrite>the query</rewrite>\n", "the query"),
+        ("instruct", "so", "<think>a</think>\n<rewrite>the query</rewrite>", "the query"),
+        ("instruct", "so", "the query", None),
+        ("instruct", "<rewrite>the query</rewrite>", "", None),
+        ("cot", "so\nQuery: draft", "It is this.\nQuery: the query", "the query"),
+        ("cot", "so\nQuery: draft", "", None),
+        ("cot", "so\nQuery: draft", "the query", None),
+        ("plain", "so", "the query", "the query"),
+        ("plain", "so, the query", "", None),
+        ("pseudo_document", "so", "A passage.", "A passage."),
+    ],
+)
+def test_a_thought_that_came_apart_is_joined_where_one_is_expected(
+    style: PromptStyle, thought: str, answer: str, query: str | None
+):
+    response = with_thought(style, thought, answer)
+    parsed = parse_response(style, response)
+    assert (parsed.rewrite if parsed else None) == query
+    if parsed and style == "reasoning":
+        assert parsed.think == "so" or answer.startswith("more")
 
 
 @pytest.mark.parametrize("style", STYLES)

@@ -13,10 +13,11 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from convsearch.errors import ConfigError
+from convsearch.network.retries import TransientError
 from convsearch.retrieval.async_client import AsyncRetrieverClient
 from convsearch.retrieval.info import IndexInfo
 from convsearch.retrieval.questions import conversation, search_questions
-from convsearch.retrieval.transport import Reply, Source, TransientError, read_reply
+from convsearch.retrieval.transport import Reply, Source, read_reply
 from convsearch.types import Hit, Passage
 from retriever_server.batching import SearchQueue
 from retriever_server.metrics import Metrics

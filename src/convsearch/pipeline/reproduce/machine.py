@@ -12,6 +12,7 @@ import httpx
 import psutil
 
 from convsearch.errors import MissingFileError
+from convsearch.network.clients import http_client
 from convsearch.pipeline.reproduce.steps import Step
 
 _NVIDIA_SMI_TIMEOUT_S = 20
@@ -125,7 +126,8 @@ def _gpus() -> tuple[str, ...]:
 
 def _answers(url: str) -> bool:
     try:
-        ready = httpx.get(f"{url.rstrip('/')}/readyz", timeout=_SERVER_TIMEOUT_S)
+        with http_client(url, timeout=_SERVER_TIMEOUT_S) as client:
+            ready = client.get(f"{url.rstrip('/')}/readyz")
     except (httpx.HTTPError, httpx.InvalidURL):
         return False
     return ready.status_code == httpx.codes.OK
