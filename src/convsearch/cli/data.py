@@ -31,6 +31,7 @@ app = typer.Typer(
 
 Out = Annotated[Path, typer.Option(help="Folder to write; made if it is not there.")]
 app.command()(data_published.topiocqa)
+app.command("topiocqa-pages")(data_published.topiocqa_pages)
 app.command()(data_published.qrecc)
 app.command()(data_published.cast)
 app.command("qa-sets")(data_qa.qa_sets)

@@ -1,4 +1,6 @@
-"""`convsearch data topiocqa|qrecc|cast`: published data sets, from their raw files to a folder."""
+"""`convsearch data topiocqa|topiocqa-pages|qrecc|cast`: published data sets, from raw files to a
+folder.
+"""
 
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -21,6 +23,7 @@ from convsearch.data.raw_turns import DEFAULT_VALIDATION_SHARE, Kept, RawSource
 from convsearch.data.segments import Quoting
 from convsearch.data.text_look import look_line
 from convsearch.data.topiocqa import GoldChoice, convert_topiocqa
+from convsearch.data.topiocqa_pages import PageSettings, convert_topiocqa_pages, raw_files
 from convsearch.errors import ConfigError
 
 Out = Annotated[Path, typer.Option(help="Folder of the data set to write.")]
@@ -93,6 +96,50 @@ def topiocqa(
         lambda source: convert_topiocqa(
             source, out, kept, gold=gold, quoting=tsv_quoting, fresh=fresh
         ),
+    )
+
+
+def topiocqa_pages(
+    out: Out,
+    raw: Annotated[
+        Path | None,
+        typer.Option(help="Folder for the raw files; that of data topiocqa by default."),
+    ] = None,
+    others: Annotated[
+        int, typer.Option(help="Passages of other pages in the corpus, drawn by --seed.", min=0)
+    ] = PageSettings.others,
+    pages: Annotated[
+        int | None,
+        typer.Option(
+            help="Only the turns of so many pages, drawn by --seed; all by default.", min=1
+        ),
+    ] = None,
+    tsv_quoting: Annotated[
+        Quoting, typer.Option(help="Quotation marks of the passages' file; auto looks at it.")
+    ] = "auto",
+    validation_share: Share = DEFAULT_VALIDATION_SHARE,
+    seed: Annotated[
+        int, typer.Option(help="Of the held-out conversations, the pages and the other passages.")
+    ] = 0,
+    expect: Expect = None,
+    allow_count_mismatch: AllowMismatch = False,
+    offline: Offline = False,
+    verify: Verify = False,
+    download_only: DownloadOnly = False,
+    catalogue: Catalogue = None,
+    fresh: Fresh = False,
+) -> None:
+    """TopiOCQA small enough for two cores: the pages of its turns and a sample of other passages.
+
+    All passages of a turn's page are relevant. Reads the files of data topiocqa.
+    """
+    kept = kept_of(validation_share, seed, 1, expect, allow_count_mismatch)
+    settings = PageSettings(others=others, pages=pages, quoting=tsv_quoting)
+    from_raw(
+        RawFlags(raw or Path("data/raw/topiocqa"), catalogue, offline, verify, download_only),
+        out,
+        raw_files,
+        lambda source: convert_topiocqa_pages(source, out, kept, settings, fresh=fresh),
     )
 
 

@@ -45,6 +45,8 @@ class RawPassage:
     passage: Passage
     where: str
     """`file:line`, or as near as the file's form allows."""
+    page: str = ""
+    """Title of the page that the passage is a part of, where the file tells it apart."""
 
 
 @dataclass(kw_only=True)

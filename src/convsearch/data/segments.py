@@ -41,11 +41,13 @@ def read_segments(path: Path, quoting: Quoting = "auto") -> Iterator[RawPassage]
                 doc_id, body, title = row
                 if doc_id.split() != [doc_id]:
                     raise DataError(f"{where}: {doc_id!r} is not an id")
-                title = " ".join(title.split(" [SEP] ")).strip()
+                parts = title.split(" [SEP] ")
+                title = " ".join(parts).strip()
                 yield RawPassage(
                     raw_id=doc_id,
                     passage=Passage(doc_id=doc_id, title=title, text=body),
                     where=where,
+                    page=parts[0].strip(),
                 )
         except UnicodeDecodeError:
             raise DataError(f"{path}: not UTF-8; fetch it again") from None

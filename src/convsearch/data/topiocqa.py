@@ -17,30 +17,24 @@ from convsearch.data.dataset import PASSPORT, QRELS, TURN_INFO, TURNS
 from convsearch.data.json_array import read_json_array
 from convsearch.data.outputs import folder_output
 from convsearch.data.published import check_counts, check_early
-from convsearch.data.raw_turns import (
-    Kept,
-    RawSource,
-    alternating,
-    count_turns,
-    hold_out,
-    question_of,
-)
+from convsearch.data.raw_turns import Kept, RawSource, count_turns, hold_out
 from convsearch.data.segments import Quoting, read_segments
+from convsearch.data.topiocqa_turns import (
+    PUBLISHED_PASSAGES,
+    PUBLISHED_TURNS,
+    SET_NAME,
+    SPLIT_OF,
+    read_topic_turns,
+    switches_by_topic,
+    turn_key,
+)
 from convsearch.errors import DataError
-from convsearch.files import Qrels, Record, field, write_qrels, write_turn_info, write_turns
+from convsearch.files import Qrels, field, write_qrels, write_turn_info, write_turns
 from convsearch.passport import write_passport
 from convsearch.types import Turn
 
 STAGE = "data topiocqa"
-SET_NAME = "topiocqa"
-PUBLISHED = {
-    "num_raw_train_turns": 45_450,
-    "num_raw_train_conversations": 3_509,
-    "num_raw_test_turns": 2_514,
-    "num_raw_test_conversations": 205,
-    "num_passages_read": 25_700_592,
-}
-"""arXiv 2505.15776, table 7, and the comment on the corpus in its authors' preprocessing."""
+PUBLISHED = {**PUBLISHED_TURNS, "num_passages_read": PUBLISHED_PASSAGES}
 
 GoldChoice = Literal["all", "first"]
 """`all` positive passages of a turn are relevant; `first` is what the original takes."""
@@ -81,12 +75,11 @@ def convert_topiocqa(
         turns: list[Turn] = []
         golds: dict[str, list[str]] = {}
         topics: dict[str, str] = {}
-        for raw_split, split in (("train", "train"), ("dev", "test")):
+        for raw_split, split in SPLIT_OF.items():
             read = _turns(
                 path_of[f"topiocqa_{raw_split}.json"],
                 _golds(path_of[f"retriever_all_history_{raw_split}.json"], gold),
                 raw_split,
-                split,
                 counts,
                 topics,
             )
@@ -121,7 +114,7 @@ def convert_topiocqa(
         qrels: Qrels = {turn.qid: dict.fromkeys(golds[turn.qid], 1) for turn in turns}
         write_turns(folder / TURNS, turns)
         write_qrels(folder / QRELS, qrels)
-        write_turn_info(folder / TURN_INFO, _topic_switches(turns, topics))
+        write_turn_info(folder / TURN_INFO, switches_by_topic(turns, topics))
         write_passport(
             folder / PASSPORT,
             stage=STAGE,
@@ -138,7 +131,7 @@ def _golds(path: Path, choice: GoldChoice) -> dict[tuple[str, int], list[str]]:
     """(conversation, turn) -> ids of its relevant passages, each once, in the file's order."""
     golds: dict[tuple[str, int], list[str]] = {}
     for where, record in read_json_array(path):
-        key = _key(record, "conv_id", "turn_id", where)
+        key = turn_key(record, "conv_id", "turn_id", where)
         if key in golds:
             raise DataError(f"{where}: conversation {key[0]}, turn {key[1]} occurs twice")
         ids = []
@@ -155,58 +148,21 @@ def _turns(
     path: Path,
     golds: Mapping[tuple[str, int], list[str]],
     raw_split: str,
-    split: str,
     counts: Counter[str],
     topics: dict[str, str],
 ) -> list[tuple[Turn, list[str]]]:
     """Turns that have a relevant passage, with its ids. Adds every turn's topic to `topics`."""
-    turns: dict[str, tuple[Turn, list[str]]] = {}
-    for where, record in read_json_array(path):
-        conv, number = key = _key(record, "Conversation_no", "Turn_no", where)
+    turns: list[tuple[Turn, list[str]]] = []
+    for where, key, turn, topic in read_topic_turns(path, raw_split, counts):
         if key not in golds:
             raise DataError(
-                f"{where}: conversation {conv}, turn {number} has no entry in the file of relevant "
-                "passages; both files must be of the same release"
+                f"{where}: conversation {key[0]}, turn {key[1]} has no entry in the file of "
+                "relevant passages; both files must be of the same release"
             )
-        qid = f"topiocqa-{raw_split}_{conv}_{number}"
-        topics[qid] = str(record.get("Topic") or "")
-        if qid in turns:
-            raise DataError(f"{where}: conversation {conv}, turn {number} occurs twice")
-        context = field(record, "Context", list, where)
-        turn = Turn(
-            qid=qid,
-            conv_id=f"topiocqa-{raw_split}_{conv}",
-            turn=number,
-            split=split,
-            question=question_of(record, "Question", where),
-            history=alternating(context, where, counts),
-        )
-        turns[qid] = turn, golds[key]
-    kept = [pair for pair in turns.values() if pair[1]]
+        topics[turn.qid] = topic
+        turns.append((turn, golds[key]))
+    kept = [pair for pair in turns if pair[1]]
     counts["turns_without_gold"] += len(turns) - len(kept)
     if not kept:
         raise DataError(f"{path}: no turn with a relevant passage")
     return kept
-
-
-def _key(record: Record, conv_name: str, turn_name: str, where: str) -> tuple[str, int]:
-    conv = record.get(conv_name)
-    if not isinstance(conv, str | int) or not str(conv).strip():
-        raise DataError(f'{where}: field "{conv_name}" must be a number or an id')
-    turn = record.get(turn_name)
-    if isinstance(turn, str) and turn.strip().isdigit():
-        return str(conv).strip(), int(turn)
-    return str(conv).strip(), field(record, turn_name, int, where)
-
-
-def _topic_switches(turns: list[Turn], topics: Mapping[str, str]) -> dict[str, bool | None]:
-    """qid -> whether the topic differs from the turn before's; None where one is not known.
-
-    Unlike `topics.topic_switches` it also looks at turns that are left out.
-    """
-    switches: dict[str, bool | None] = {}
-    for turn in turns:
-        before = topics.get(f"{turn.conv_id}_{turn.turn - 1}", "")
-        own = topics[turn.qid]
-        switches[turn.qid] = before != own if before and own else None
-    return switches
