@@ -98,7 +98,11 @@ def check_environment() -> list[str]:
 
 
 def _follows_environment(url: str, *, direct: bool = False) -> bool:
-    if direct or is_loopback(urlsplit(url).hostname or ""):
+    try:
+        host = urlsplit(url).hostname
+    except ValueError:  # no address: the client says so when it is asked for it
+        return False
+    if direct or is_loopback(host or ""):
         return False
     check_environment()
     return True

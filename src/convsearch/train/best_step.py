@@ -1,5 +1,6 @@
 """Which step of a training to publish: the one that validation liked best."""
 
+import math
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -14,13 +15,13 @@ _PREFIX, _SUFFIX = "val-core/", "/reward/mean@1"
 def validation_rewards(metrics: Mapping[int, Metrics]) -> dict[int, float]:
     """Step -> mean reward of one greedy response to each prompt for validation.
 
-    metrics: step -> what verl logged, see `read_metrics`. Steps without validation are left out.
+    metrics: step -> what verl logged, see `read_metrics`. Steps without a finite one are left out.
     """
     return {
         step: value
         for step, values in metrics.items()
         for name, value in values.items()
-        if name.startswith(_PREFIX) and name.endswith(_SUFFIX)
+        if name.startswith(_PREFIX) and name.endswith(_SUFFIX) and math.isfinite(value)
     }
 
 
@@ -36,8 +37,8 @@ def best_step(metrics: Mapping[int, Metrics], checkpoints: Path) -> tuple[int, P
     }
     if not kept:
         raise StageError(
-            f"{checkpoints}: no validated step has kept its weights; train again with a fresh "
-            "output folder"
+            f"{checkpoints}: no step has both a validation reward and its weights; train again "
+            "with a fresh output folder"
         )
     step = max(kept, key=lambda step: (kept[step], -step))
     return step, model_of(step, checkpoints)

@@ -192,7 +192,7 @@ def test_an_endpoint_that_goes_down_in_the_middle_keeps_what_was_done(data: Path
     out = tmp_path / "o.jsonl"
     options = {"out_path": out, "style": "nano", "params": PARAMS, "seed": 0, "batch_size": 40}
     with scripted(lambda _, number: Reply(status=200 if number < 40 else 503)) as seen:
-        engine = OpenaiEngine("m", seen.url, deadline_s=1, concurrency=8)
+        engine = OpenaiEngine("m", seen.url, deadline_s=6, concurrency=8)
         with pytest.raises(EngineError, match="40 requests got no answer"):
             infer_rewrites(some_turns(100), engine, **options)
         engine.close()

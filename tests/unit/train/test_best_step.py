@@ -1,5 +1,6 @@
 """Which step of a training is published."""
 
+import math
 from pathlib import Path
 
 import pytest
@@ -25,8 +26,18 @@ def test_the_best_validated_step_wins_and_the_earliest_of_equals(tmp_path: Path)
     assert best_step(metrics, tmp_path) == (20, tmp_path / "models" / "step_20"), "40 is not kept"
 
 
+@pytest.mark.parametrize("rewards", [(math.nan, 0.5), (0.5, math.nan)])
+def test_a_reward_that_is_no_number_is_not_the_best(
+    tmp_path: Path, rewards: tuple[float, float]
+) -> None:
+    metrics = {step: {REWARD: reward} for step, reward in zip((10, 20), rewards, strict=True)}
+    for step in metrics:
+        model_of(step, tmp_path).mkdir(parents=True)
+    assert best_step(metrics, tmp_path)[0] == (10 if rewards[0] == 0.5 else 20)
+
+
 def test_without_a_validated_step_nothing_is_published(tmp_path: Path) -> None:
-    with pytest.raises(StageError, match="no validated step"):
+    with pytest.raises(StageError, match="no step has both"):
         best_step({1: {"critic/score/mean": 1.0}}, tmp_path)
 
 
