@@ -65,6 +65,15 @@ def sources() -> list[Path]:
     return [path for folder in SOURCES for path in sorted((ROOT / folder).rglob("*.py"))]
 
 
+def test_no_tracked_name_is_a_link() -> None:
+    """A link to a virtual environment, added by accident, replaced it in every clone."""
+    done = subprocess.run(["git", "ls-files", "-s"], cwd=ROOT, capture_output=True, text=True)
+    if done.returncode:
+        pytest.skip("not a git checkout, so there is no list of files")
+    links = [row.split("\t")[1] for row in done.stdout.splitlines() if row.startswith("120000")]
+    assert not links
+
+
 def code_lines(path: Path) -> int:
     """Lines that hold code: no blanks, no comments, no docstrings."""
     tree = ast.parse(path.read_text(encoding="utf-8"))

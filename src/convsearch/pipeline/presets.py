@@ -21,8 +21,6 @@ from convsearch.train.sft import SftSettings
 
 NANO_POLICY = Path(__file__).parents[3] / "assets" / "nano"
 """The embedded policy, beside the source code; an installed wheel does not hold it."""
-VAL_TURNS = 128
-"""Training turns that GRPO holds out to choose its best step by."""
 POOLED = ("topiocqa_pages", "cqr_default")
 PRESETS = ("mini", "tiny", *POOLED)
 
@@ -58,7 +56,7 @@ def pooled(name: str, policy: Path, source: Path) -> PipelineConfig:
         _on_cpu(
             dataset=name,
             policy=policy,
-            data=DataSettings(eval_split="dev", distill_turns=800, grpo_val_turns=VAL_TURNS),
+            data=DataSettings(eval_split="dev", distill_turns=800),
             grpo=dataclasses.replace(_GRPO, total_steps=100, entropy_coef=0.0),
         ),
         kind="pooled",
