@@ -88,7 +88,7 @@ def check_settings(name: str | None, arguments: list[str]) -> None:
     """`convsearch quickstart` also refuses names of settings, which only its preset knows."""
     if name != "quickstart":
         return
-    from convsearch.pipeline.presets import preset
+    from convsearch.pipeline.presets import NANO_POLICY, POOLED, preset
 
     values: dict[str, list[str]] = {}
     for flag, value in itertools.pairwise(arguments):
@@ -96,6 +96,8 @@ def check_settings(name: str | None, arguments: list[str]) -> None:
             values.setdefault(flag, []).append(value)
     source, policy = (Path(values[f][0]) if f in values else None for f in ("--source", "--policy"))
     chosen = values.get("--preset", ["mini"])[0]
+    if "--dataset" in values and chosen in POOLED:  # the folder need not be there
+        source, policy = Path(values["--dataset"][0]), policy or NANO_POLICY
     preset(chosen, source=source, policy=policy, overrides=values.get("--set", []))
 
 

@@ -34,7 +34,7 @@ from convsearch.passport import write_passport
 from convsearch.types import Turn
 
 STAGE = "data topiocqa-pages"
-NAME = "topiocqa_pages"
+NAME = "topiocqa-pages"
 SEGMENTS = "full_wiki_segments.tsv"
 PUBLISHED = {**PUBLISHED_TURNS, "num_passages_read": PUBLISHED_PASSAGES}
 
@@ -82,7 +82,7 @@ def convert_topiocqa_pages(
     started = time.monotonic()
     files = {file.name: file for file in source.fetch(raw_files(source))}
     job = {
-        "name": NAME,
+        "name": NAME if settings.pages is None else f"{NAME}-{settings.pages}",
         "others": settings.others,
         "pages": settings.pages,
         "quoting": settings.quoting,

@@ -74,32 +74,35 @@ def preset(
 ) -> PipelineConfig:
     """The preset with single settings changed.
 
-    source: folder of the data, for presets that need it. policy: None takes the embedded one; for a
-    data set folder, one that the run builds. dataset: a data set folder, run with the sizes of the
-    preset. Raises ConfigError for an unknown preset or setting, where source or policy is missing,
+    source: folder of the data in the pooled format, for presets that need it. policy: None takes
+    the embedded one; for a data set folder, one that the run builds. dataset: a data set folder,
+    run with the sizes of the preset. Raises ConfigError for an unknown preset or setting, where source or policy is missing,
     and what `own_run` raises.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")
     if dataset is not None:
-        if source is not None or name in POOLED:
+        if source is not None:
             raise ConfigError(
-                "--dataset names a data set folder, and goes with neither --source nor the preset "
-                f"of another data set ({', '.join(POOLED)}); leave one of them out"
+                "--dataset names a data set folder and --source one in the pooled format; leave "
+                "one of them out"
             )
-        base = (mini if name == "mini" else tiny)(policy or NANO_POLICY)
+        some = policy or NANO_POLICY
+        base = pooled(name, some, dataset) if name in POOLED else _EMBEDDED[name](some)
         return apply_overrides(own_run(base, dataset, policy), overrides)
     if name in POOLED:
         if source is None or policy is None:
             raise ConfigError(
-                f"preset {name!r} needs the folder of its data (--source) and a policy that was "
-                "made for it (--policy); docs/real-data.md tells how to get both"
+                f"preset {name!r} needs its data (--dataset, or --source for a folder in the "
+                "pooled format) and, with --source, a policy that was made for it (--policy); "
+                "docs/real-data.md tells how to get both"
             )
         return apply_overrides(pooled(name, policy, source), overrides)
-    config = (mini if name == "mini" else tiny)(policy or NANO_POLICY)
+    config = _EMBEDDED[name](policy or NANO_POLICY)
     return apply_overrides(dataclasses.replace(config, source=source), overrides)
 
 
+_EMBEDDED = {"mini": mini, "tiny": tiny}
 _DISTILL = DistillSettings(
     style="nano",
     candidates=4,

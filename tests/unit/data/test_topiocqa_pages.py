@@ -52,7 +52,7 @@ def test_all_passages_of_a_page_are_relevant(tmp_path: Path, quoted: bool) -> No
     out = tmp_path / "out"
     counts = convert(raw_folder(tmp_path, quoted=quoted), out, others=7)
     data = load_dataset(out)
-    assert data.name == "topiocqa_pages"
+    assert data.name == "topiocqa-pages"
     assert data.qrels["topiocqa-train_1_2"] == {"2": 1, "4": 1}, "not of Millstone"
     assert data.qrels["topiocqa-train_1_3"] == {"5": 1}
     assert len(data.turns("test")) == 3, "a turn needs no relevant passage of its own"

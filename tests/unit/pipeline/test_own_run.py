@@ -115,7 +115,17 @@ def test_wrong_folders_and_flags_are_refused(site: Path, tmp_path: Path) -> None
     with pytest.raises(ConfigError, match="leave one of them out"):
         preset("mini", source=site, policy=None, dataset=site)
     with pytest.raises(ConfigError, match="leave one of them out"):
-        preset("cqr_default", source=None, policy=None, dataset=site)
+        preset("cqr_default", source=site, policy=None, dataset=site)
+
+
+@pytest.mark.parametrize("name", ["mini", "topiocqa_pages"])
+def test_a_preset_gives_its_sizes_to_any_data_set(site: Path, name: str) -> None:
+    config = preset(name, source=None, policy=None, dataset=site)
+    assert (config.kind, config.source, config.policy) == ("folder", site, None)
+    assert config.dataset == "mydata"
+    assert config.data.eval_split == "test"
+    assert config.grpo.total_steps == {"mini": 60, "topiocqa_pages": 100}[name]
+    assert config.data.distill_turns == {"mini": 400, "topiocqa_pages": 800}[name]
 
 
 def test_the_style_is_that_of_the_policy(site: Path, tmp_path: Path) -> None:

@@ -26,7 +26,7 @@ def test_preset_is_complete(name: str) -> None:
     ("name", "source", "policy", "message"),
     [
         ("huge", None, None, "unknown preset 'huge'; choose one of mini, tiny"),
-        ("topiocqa_pages", None, POLICY, r"needs the folder of its data \(--source\)"),
+        ("topiocqa_pages", None, POLICY, r"needs its data \(--dataset, or"),
         ("cqr_default", SOURCE, None, r"a policy that was made for it \(--policy\)"),
         ("mini", SOURCE, None, "takes no --source"),
     ],
