@@ -13,6 +13,6 @@ if [[ ${1:-} == bm25 ]]; then
 else
   [[ ${GPUS:-1} =~ ^[1-9][0-9]*$ ]] || die "GPUS=$GPUS: name the GPUs of this node, such as 1, 2, 4 or 8"
   command+=(--engine dense --encoder "$ENCODER" --batch-size "${BATCH:-256}")
-  ((${GPUS:-1} == 1)) || command=("$(program torchrun)" --standalone --nproc-per-node "$GPUS" --no-python "${command[@]}")
+  ((${GPUS:-1} == 1)) || command=("$(program python)" -m convsearch.train.one_machine "$(program torchrun)" --nproc-per-node "$GPUS" --no-python "${command[@]}")
 fi
 launch "${command[@]}" "${@:2}"

@@ -29,7 +29,11 @@ class Workers:
             local = int(os.environ.get("LOCAL_RANK", "0"))
             torch.cuda.set_device(local % torch.cuda.device_count())
         if not distributed.is_initialized():
-            distributed.init_process_group("gloo", timeout=_LONGEST_WAIT)
+            from convsearch.network import torch_store
+
+            torch_store.install()
+            meeting = os.environ.get("DIST_INIT_METHOD")  # set by convsearch.train.one_machine
+            distributed.init_process_group("gloo", init_method=meeting, timeout=_LONGEST_WAIT)
 
     @property
     def is_first(self) -> bool:

@@ -15,6 +15,7 @@ from typing import Any
 import psutil
 
 from convsearch.errors import DependencyError, EngineError, install_command
+from convsearch.network.private_ray import private_ray
 from retriever_server.cores import num_cores
 from retriever_server.settings import IndexSettings, ShardSettings
 from retriever_server.shards.backend import Shard, ShardedBackend
@@ -43,6 +44,8 @@ class Fleet:
 
     def __init__(self, settings: ShardSettings, *, deadline_s: float) -> None:
         """deadline_s: of one call of a shard."""
+        if settings.ray_address is None:
+            os.environ.update(private_ray())
         try:
             import ray.serve  # noqa: F401
         except ImportError as error:
@@ -140,7 +143,7 @@ class Fleet:
                     serve.RunTarget(
                         serve.deployment(**_SERVING)(ShardReplica)
                         .options(name=f"shard-{i + 1}", ray_actor_options=options)
-                        .bind(specs, threads=cpus),
+                        .bind(specs, threads=cpus, private=wanted.ray_address is None),
                         name=name,
                         route_prefix=None,
                         logging_config=_LOGGING,

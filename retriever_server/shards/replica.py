@@ -7,6 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from convsearch.errors import ConvsearchError
+from convsearch.network.private_ray import close_serve_port
 from retriever_server.parts import Found, Golds, Ints, Part
 from retriever_server.shards.plan import PartSpec, open_part
 from retriever_server.watch import IndexWatch
@@ -20,12 +21,14 @@ class ShardReplica:
     Searches run beside the actor's event loop, so it answers `trouble` meanwhile.
     """
 
-    def __init__(self, specs: Sequence[PartSpec], *, threads: int) -> None:
-        """threads: that search, for each index.
+    def __init__(self, specs: Sequence[PartSpec], *, threads: int, private: bool) -> None:
+        """threads: that search, for each index. private: whether all shards are on this machine.
 
         An index that cannot be opened is no error here: Serve would try again and again, and the
         sentence would be lost. `trouble` tells it.
         """
+        if private:
+            close_serve_port()
         self._parts: list[Part] = []
         self._trouble: str | None = None
         # by place; made before the parts are opened

@@ -9,9 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from listening_sockets import SocketWatch
 from small_corpus import make_tiny_sentence_model, random_passages, write_corpus
 
 from convsearch.errors import ConfigError
+from convsearch.listening import is_loopback
 from convsearch.passport import sha256_of
 from retriever_server.dense.forecast import Forecast
 from retriever_server.indexing.dense import build_dense_index
@@ -145,13 +147,25 @@ def test_the_forecast_comes_before_the_first_passage(world: Path, tmp_path: Path
     assert said[-1] == (430, 430)
 
 
-def test_torchrun_with_two_processes_makes_the_same_index(world: Path, tmp_path: Path) -> None:
-    launcher = ("-m", "torch.distributed.run", "--standalone", "--nproc-per-node", "2")
-    ended = subprocess.run(
-        [sys.executable, *launcher, *map(str, (world / "program.py", world, tmp_path / "index"))],
-        capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
-        env={**os.environ, "OMP_NUM_THREADS": "1"},
-    )  # fmt: skip
+TORCHRUN = ("-m", "torch.distributed.run", "--nproc-per-node", "2")
+
+
+@pytest.mark.parametrize("is_private", [False, True])
+def test_torchrun_with_two_processes_makes_the_same_index(
+    world: Path, tmp_path: Path, is_private: bool
+) -> None:
+    private = (sys.executable, "-m", "convsearch.train.one_machine", sys.executable, *TORCHRUN)
+    plain = (sys.executable, *TORCHRUN, "--standalone")
+    arguments = map(str, (world / "program.py", world, tmp_path / "index"))
+    with SocketWatch("TEST_RUN", str(tmp_path)) as watch:
+        ended = subprocess.run(
+            [*(private if is_private else plain), *arguments],
+            capture_output=True, text=True, timeout=300, check=False, cwd=ROOT,
+            env={**os.environ, "OMP_NUM_THREADS": "1", "TEST_RUN": str(tmp_path)},
+        )  # fmt: skip
+    assert watch.seen
+    if is_private:  # as scripts/_build_index.sh starts it
+        assert [each for each in sorted(watch.seen) if not is_loopback(each[0])] == []
     assert ended.returncode == 0, ended.stderr
     assert "did 200" in ended.stdout, "the first two shards"
     assert "did 230" in ended.stdout, "and the other three"

@@ -14,10 +14,12 @@ from pathlib import Path
 import httpx
 import psutil
 import pytest
+from listening_sockets import listening
 from live_server import START_S, door
 from small_corpus import make_tiny_sentence_model, random_passages, random_queries, write_corpus
 
 from convsearch.errors import ConfigError, RetrieverError
+from convsearch.listening import is_loopback
 from convsearch.retrieval.client import RetrieverClient
 from retriever_server.backends.bm25 import Bm25Backend
 from retriever_server.backends.dense import DenseBackend
@@ -213,6 +215,17 @@ def test_a_killed_shard_is_refused_by_clients_and_comes_back(
     assert len(lists) == len(QUERIES)
     assert len(found) >= before + 6
     assert all(ranks == expected for ranks in found)
+
+
+def test_all_processes_listen_on_loopback_alone(
+    served: tuple["subprocess.Popen[str]", str],
+) -> None:
+    server = psutil.Process(served[0].pid)
+    found = listening([server, *server.children(recursive=True)])
+    names = {name for _, name in found}
+    assert {"raylet", "gcs_server"} <= names
+    assert any(name.startswith("ray::Serve") for name in names)
+    assert [each for each in sorted(found) if not is_loopback(each[0])] == []
 
 
 def test_ctrl_c_leaves_no_process_and_no_file(

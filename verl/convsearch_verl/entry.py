@@ -22,10 +22,11 @@ def register() -> None:
 
     The order matters: modules of verl ask for the platform while they are being imported.
     """
-    from convsearch_verl import loopback, platform_cpu
+    from convsearch.network import torch_store
+    from convsearch_verl import platform_cpu
 
     platform_cpu.install()
-    loopback.install()
+    torch_store.install()
     from verl.workers.rollout.base import _ROLLOUT_REGISTRY
     from verl.workers.rollout.replica import RolloutReplicaRegistry
 

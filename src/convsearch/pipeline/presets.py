@@ -76,8 +76,8 @@ def preset(
 
     source: folder of the data in the pooled format, for presets that need it. policy: None takes
     the embedded one; for a data set folder, one that the run builds. dataset: a data set folder,
-    run with the sizes of the preset. Raises ConfigError for an unknown preset or setting, where source or policy is missing,
-    and what `own_run` raises.
+    run with the sizes of the preset. Raises ConfigError for an unknown preset or setting, where
+    source or policy is missing, and what `own_run` raises.
     """
     if name not in PRESETS:
         raise ConfigError(f"unknown preset {name!r}; choose one of {', '.join(PRESETS)}")

@@ -4,12 +4,11 @@ Ray and TransferQueue listen on the machine's network address and run any pickle
 torch's store and gloo listen on it too. `private_environment` moves them to loopback or to sockets
 in a folder of this user alone, and gives Ray a token (docs/security.md).
 
-The recipes call `python -m convsearch.train.one_machine COMMAND...`: the command, run so.
+Recipes and scripts call `python -m convsearch.train.one_machine COMMAND...`: the command, run so.
 """
 
 import contextlib
 import os
-import secrets
 import shutil
 import sys
 import tempfile
@@ -19,13 +18,14 @@ from pathlib import Path
 import psutil
 
 from convsearch.listening import LOOPBACK, SOCKETS_VARIABLE
+from convsearch.network.private_ray import private_ray
 
 PREFIX = "cs-"
 """Of the scratch folders, in the folder for temporary files."""
 OWNER = "owner"
 """File in a scratch folder: process id and start time of the process that made it."""
 RENDEZVOUS = "loopback://"
-"""verl's `DIST_INIT_METHOD`, answered by `convsearch_verl.loopback`."""
+"""verl's `DIST_INIT_METHOD`, answered by `convsearch.network.torch_store`."""
 
 
 def private_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
@@ -57,13 +57,7 @@ def _torch_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str
 
 
 def _ray_environment(scratch: Path) -> dict[str, str]:
-    return {
-        "RAY_AUTH_MODE": "token",
-        "RAY_AUTH_TOKEN": secrets.token_hex(32),
-        "RAY_ENABLE_WINDOWS_OR_OSX_CLUSTER": "0",  # what makes Ray take 127.0.0.1 for its address
-        "RAY_TMPDIR": str(scratch),
-        SOCKETS_VARIABLE: str(scratch),
-    }
+    return {**private_ray(), "RAY_TMPDIR": str(scratch), SOCKETS_VARIABLE: str(scratch)}
 
 
 @contextlib.contextmanager
