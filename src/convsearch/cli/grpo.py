@@ -18,8 +18,8 @@ HEADINGS = {
         *("total_steps", "prompts_per_step", "rollouts", "mini_batch", "micro_batch"),
     ),
     "Learning": (
-        *("lr", "lr_warmup_steps", "kl_coef", "entropy_coef", "clip_ratio", "reward", "topk"),
-        "filter_groups",
+        *("lr", "lr_warmup_steps", "lr_schedule", "kl_coef", "entropy_coef", "clip_ratio"),
+        *("reward", "topk", "filter_groups"),
     ),
     "Sampling and lengths": ("temperature", "max_prompt_length", "max_response_length", "seed"),
     "Machine": ("device", "num_gpus", "dtype", "threads", "time_limit_s"),
@@ -59,6 +59,9 @@ def command(
     lr_warmup_steps: Annotated[
         int, typer.Option(help="updates in which the rate rises")
     ] = GrpoSettings.lr_warmup_steps,
+    lr_schedule: Annotated[
+        str, typer.Option(help="the rate after that: constant, or cosine, which falls to 0")
+    ] = GrpoSettings.lr_schedule,
     kl_coef: Annotated[
         float, typer.Option(help="weight of the divergence from the first model; 0 for none")
     ] = GrpoSettings.kl_coef,
@@ -142,6 +145,7 @@ def command(
         micro_batch=micro_batch,
         lr=lr,
         lr_warmup_steps=lr_warmup_steps,
+        lr_schedule=lr_schedule,
         kl_coef=kl_coef,
         entropy_coef=entropy_coef,
         clip_ratio=clip_ratio,

@@ -34,7 +34,7 @@ def journal_path(out_path: Path) -> Path:
 
 def passport_path(out_path: Path) -> Path:
     """Where the passport of an output lies: `rewrites.run.json` beside `rewrites.jsonl`."""
-    return out_path.with_name(f"{out_path.name.partition('.')[0]}.run.json")
+    return out_path.with_name(f"{Path(out_path.name.removesuffix('.gz')).stem}.run.json")
 
 
 def is_finished(

@@ -48,8 +48,7 @@ RAY_NOT_UP = "The current node timed out during startup"
 """Ray's words where its daemons took longer than the 30 s it allows, a constant in its source."""
 RAY_ATTEMPTS = 3
 _NEEDS = ("prompt", "reward_model", "data_source")
-FREE_UNTIL_FINISHED = ("total_steps", "dump_rollouts")
-"""Settings that the steps done so far do not depend on: the learning rate is constant."""
+LR_SCHEDULES = ("constant", "cosine")
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -75,9 +74,11 @@ class GrpoSettings:
     micro_batch: int = 8
     """Responses in one forward pass of one process."""
     lr: float = 1e-6
-    """Learning rate after the warm-up; constant."""
+    """Learning rate after the warm-up."""
     lr_warmup_steps: int = 100
     """Updates in which the rate rises."""
+    lr_schedule: str = "constant"
+    """What the rate does then: `constant`, or `cosine`, which falls to 0 at the last step."""
     kl_coef: float = 0.001
     """Weight of the divergence from the first model in the loss; 0 needs no reference model."""
     entropy_coef: float = 0.0
@@ -128,6 +129,11 @@ class GrpoSettings:
         for name in _ZERO_OR_MORE:
             check_positive(flag_of(STAGE, name), getattr(self, name), zero_allowed=True)
         check_shape(self.reward)
+        if self.lr_schedule not in LR_SCHEDULES:
+            raise ConfigError(
+                f"{flag_of(STAGE, 'lr_schedule')} must be one of {', '.join(LR_SCHEDULES)}, got "
+                f"{self.lr_schedule!r}"
+            )
         if self.rollouts < 2:
             raise ConfigError(
                 f"{flag_of(STAGE, 'rollouts')} must be 2 or more: a group of one has no baseline"
@@ -218,6 +224,7 @@ def _policy_overrides(settings: GrpoSettings) -> list[str]:
         f"{actor}.clip_ratio_high": settings.clip_ratio,
         f"{actor}.optim.lr": settings.lr,
         f"{actor}.optim.lr_warmup_steps": settings.lr_warmup_steps,
+        f"{actor}.optim.lr_scheduler_type": settings.lr_schedule,
         f"{actor}.data_loader_seed": settings.seed,
         f"{actor}.fsdp_config.seed": settings.seed,
         f"{actor}.checkpoint.save_contents": ["model", "optimizer", "extra", "hf_model"],
@@ -358,10 +365,13 @@ def _output(
     """What is to be made; None where it is finished. The server is asked last, so that what
     differs otherwise is said without one."""
     output = grpo_output(settings, metrics_path)
-    output.standing(fresh=fresh, unknown=("index",), free=FREE_UNTIL_FINISHED, kept=False)
+    # what the steps done so far do not depend on
+    steps = ("total_steps",) if settings.lr_schedule == "constant" else ()
+    free = ("dump_rollouts", *steps)
+    output.standing(fresh=fresh, unknown=("index",), free=free, kept=False)
     made_of = {**output.made_of, "index": served_index(retriever_url)}
     output = replace(output, made_of=made_of)
-    standing = output.standing(fresh=fresh, free=FREE_UNTIL_FINISHED)
+    standing = output.standing(fresh=fresh, free=free)
     done = latest_step(settings.out_dir / CHECKPOINTS)
     if standing == "unfinished" and done > settings.total_steps:
         raise ConfigError(

@@ -58,6 +58,7 @@ def test_defaults_are_the_papers(tmp_path: Path) -> None:
         {"lr": 0.0},
         {"lr": float("nan")},
         {"kl_coef": -1.0},
+        {"lr_schedule": "linear"},
         {"prompts_per_step": 8, "mini_batch": 3},
         {"prompts_per_step": 3, "rollouts": 3, "num_gpus": 2},
     ],
