@@ -39,6 +39,13 @@ _LARGEST_INT = 2**63 - 1
 _STATUSES = ("ok", "malformed", "failed")
 
 
+def stem_of(path: Path) -> str:
+    """The name without its form: `a.0.7` for `a.0.7.jsonl` and `a.0.7.jsonl.gz`. The files that
+    belong to one output are named by it."""
+    stem, _, form = path.name.removesuffix(".gz").rpartition(".")
+    return stem if stem and form.isalpha() else path.name
+
+
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})
 """What a disk answers that takes no more, in the middle of a file."""
 _NUMBERS = re.compile(r"(?:\(os error |\[Errno )(\d+)")

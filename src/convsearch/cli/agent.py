@@ -48,8 +48,9 @@ from convsearch.episodes import AgentRun, count_episodes, infer_episodes, run_bl
 from convsearch.episodes.evaluation import equal_budget, read_passport, score_run, write_scores
 from convsearch.episodes.latency import read_seconds
 from convsearch.errors import ConfigError
-from convsearch.files import atomic_write
+from convsearch.files import atomic_write, stem_of
 from convsearch.infer import SamplingParams
+from convsearch.infer.failures import Failures
 from convsearch.infer.journal import passport_path
 from convsearch.report.agent_charts import write_score_charts
 from convsearch.report.published_answers import beside_published
@@ -258,7 +259,11 @@ def chat(
     squeezer_model: SqueezerModel = None,
     squeezer_url: SqueezerUrl = None,
 ) -> None:
-    """Ask an agent and watch its turns."""
+    """Ask an agent and watch its turns.
+
+    Exit code 2 where no question got as far as an answer of the model.
+    """
+    failures: Failures[None] = Failures(what="questions")
     run = AgentRun(
         strategy=strategy(strategy_name, num_variants=variants, max_turns=max_turns),
         form=tool_format(form),
@@ -283,6 +288,8 @@ def chat(
             view = TurnView()
             [episode] = run_block([asked], opened, tool, run, watch=view.show)
             view.end(episode)
+            failures.passed(None, [episode.error])
+    failures.end()
 
 
 def _names(paths: list[Path]) -> list[str]:
@@ -290,7 +297,7 @@ def _names(paths: list[Path]) -> list[str]:
     for a file that is named twice."""
     if len(set(paths)) < len(paths):
         raise ConfigError("a file of episodes is named twice; name each once")
-    stems = [path.name.partition(".")[0] for path in paths]
+    stems = [stem_of(path) for path in paths]
     return stems if len(set(stems)) == len(stems) else [str(path) for path in paths]
 
 

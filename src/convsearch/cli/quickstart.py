@@ -81,7 +81,7 @@ def command(
         console.print(line, highlight=False, markup=False)
     if few := few_examples(config, summary.distill_counts):
         print(few, file=sys.stderr)
-    for what, how in next_steps(folder, config.style):
+    for what, how in next_steps(folder):
         print(f"{what}: {how}")
     print(f"report: {folder / 'report.html'}")
 

@@ -9,14 +9,14 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from convsearch.errors import DataError
-from convsearch.files import id_field, read_jsonl, write_jsonl
+from convsearch.files import id_field, read_jsonl, stem_of, write_jsonl
 
 PERCENTILES = (50, 90, 99)
 
 
 def seconds_path(episodes_path: Path) -> Path:
     """`episodes.seconds.jsonl` beside `episodes.jsonl`."""
-    return episodes_path.with_name(f"{episodes_path.name.partition('.')[0]}.seconds.jsonl")
+    return episodes_path.with_name(f"{stem_of(episodes_path)}.seconds.jsonl")
 
 
 def write_seconds(

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import NamedTuple
 
 from convsearch.errors import ConfigError, ConvsearchError, DataError, WriteError
-from convsearch.files import parse_rewrite_record
+from convsearch.files import parse_rewrite_record, stem_of
 from convsearch.made import Output, refuse_other, refuse_passport_name
 from convsearch.types import Rewrite, Status
 
@@ -34,7 +34,7 @@ def journal_path(out_path: Path) -> Path:
 
 def passport_path(out_path: Path) -> Path:
     """Where the passport of an output lies: `rewrites.run.json` beside `rewrites.jsonl`."""
-    return out_path.with_name(f"{Path(out_path.name.removesuffix('.gz')).stem}.run.json")
+    return out_path.with_name(f"{stem_of(out_path)}.run.json")
 
 
 def is_finished(

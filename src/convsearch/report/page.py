@@ -166,7 +166,7 @@ def render(folder: RunFolder, run: Path) -> str:
         curves=[(spec.title, Markup(svg)) for spec, svg in _curve_charts(folder.steps)],
         kinds=example_kinds(folder, rival),
         tallies=folder.tallies,
-        next_steps=next_steps(run, folder.style),
+        next_steps=next_steps(run),
         breakdowns=folder.breakdowns,
         total_seconds=sum(summary.seconds.values()),
     )

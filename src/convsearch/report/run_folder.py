@@ -97,8 +97,6 @@ class RunFolder:
     """Where it loses most, worst first."""
     tallies: list[Tally]
     breakdowns: list[Breakdown]
-    style: str
-    """Prompt style of the policies."""
 
 
 def load_run(root: Path) -> RunFolder:
@@ -119,7 +117,6 @@ def load_run(root: Path) -> RunFolder:
         losses=pick_changes(evaluated, outcomes, rival, sign=-1),
         tallies=[_tally(outcomes, other) for other in dict.fromkeys(("raw", rival, "base", "sft"))],
         breakdowns=_breakdowns(layout, list(dict.fromkeys(("raw", rival, *POLICIES)))),
-        style=_style(layout),
     )
 
 
@@ -162,13 +159,6 @@ def _example(turn: Turn, outcomes: dict[str, dict[str, Outcome]]) -> Example:
 
 def _reciprocal(outcome: Outcome) -> float:
     return 1 / outcome.rank if outcome.rank else 0.0
-
-
-def _style(layout: RunLayout) -> str:
-    """As the settings of the run say; of a folder without them, that of the presets."""
-    if not layout.config.is_file():
-        return "nano"
-    return str(json.loads(layout.config.read_text(encoding="utf-8")).get("style", "nano"))
 
 
 def _tally(outcomes: dict[str, dict[str, Outcome]], against: str) -> Tally:

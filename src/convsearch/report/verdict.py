@@ -75,11 +75,11 @@ def findings(summary: Summary) -> list[str]:
     return lines
 
 
-def next_steps(run: Path, style: str) -> list[tuple[str, str]]:
-    """What to do with a finished run: what for, and the command or page. style: of its prompt."""
+def next_steps(run: Path) -> list[tuple[str, str]]:
+    """What to do with a finished run: what for, and the command or page."""
     model = shlex.quote(str(RunLayout(root=run).model("grpo")))
     return [
-        ("try it", f"convsearch serve-rewriter --model {model} --prompt {style}"),
+        ("try it", f"convsearch serve-rewriter --model {model}"),
         ("your data", "docs/own-data.md"),
     ]
 

@@ -213,6 +213,19 @@ def test_chat_shows_its_turns(cli: Cli, made: SimpleNamespace, live, monkeypatch
     assert "never asked" not in out
 
 
+def test_a_chat_in_which_nothing_was_answered_fails(cli: Cli, made: SimpleNamespace, live):
+    url, seen = live
+    seen.sick.append("thing3")
+    words = ["agent", "chat", "--index", made.index, "--engine", "openai", "--model", "m"]
+    words += ["--engine-url", url]
+    code, _, err = cli(*words, "Who made thing3?")
+    assert code == 2
+    assert "no answer to any of 1 questions" in err
+    code, out, _ = cli(*words, "Who made thing3?", "Who made thing4?")
+    assert code == 0
+    assert "Maker4\n" in out
+
+
 def iter_lines(*lines: str) -> SimpleNamespace:
     left = list(lines)
     return SimpleNamespace(readline=lambda: left.pop(0) if left else "", isatty=lambda: False)

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from convsearch.errors import ConfigError, DataError, WriteError
-from convsearch.infer.journal import Journal
+from convsearch.infer.journal import Journal, passport_path
 from convsearch.types import Rewrite
 
 SETTINGS = {"seed": 1}
@@ -103,3 +103,17 @@ def test_a_folder_without_permission_is_a_sentence(tmp_path: Path):
     tmp_path.chmod(0o500)
     with pytest.raises(WriteError, match="Permission denied"):
         Journal(tmp_path / "j", SETTINGS)
+
+
+@pytest.mark.parametrize(
+    ("name", "passport"),
+    [
+        ("rewrites.jsonl", "rewrites.run.json"),
+        ("rewrites.jsonl.gz", "rewrites.run.json"),
+        ("t0.7.jsonl", "t0.7.run.json"),
+        ("t0.7", "t0.7.run.json"),
+        ("rewrites", "rewrites.run.json"),
+    ],
+)
+def test_outputs_of_different_names_have_passports_of_their_own(name: str, passport: str) -> None:
+    assert passport_path(Path("runs") / name) == Path("runs") / passport
