@@ -1,5 +1,5 @@
-"""`convsearch data topiocqa|topiocqa-pages|qrecc|cast`: published data sets, from raw files to a
-folder.
+"""`convsearch data topiocqa|topiocqa-pages|qrecc|cast|mtrag`: published data sets, from raw files
+to a folder.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,8 @@ from convsearch.data import download as d
 from convsearch.data.cast import CastSettings, convert_cast
 from convsearch.data.catalogue import RawFile
 from convsearch.data.download import Fetched
+from convsearch.data.mtrag import MtragSettings, convert_mtrag
+from convsearch.data.mtrag_files import DOMAINS
 from convsearch.data.published import parse_expected
 from convsearch.data.qrecc import convert_qrecc, published_size_note
 from convsearch.data.raw_turns import DEFAULT_VALIDATION_SHARE, Kept, RawSource
@@ -211,6 +213,38 @@ def cast(
     )
     if counts and not with_corpus:
         print(f"there is no corpus.jsonl in {out}; data/README.md says how to evaluate without one")
+
+
+def mtrag(
+    source: Annotated[
+        Path, typer.Option(help="Checkout of github.com/IBM/mt-rag-benchmark, with its corpora.")
+    ],
+    out: Out,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(help=f"One of {', '.join(DOMAINS)}; may be repeated; all by default."),
+    ] = None,
+    without_un: Annotated[
+        bool, typer.Option("--without-un", help="Leave out MTRAG-UN, whose turns are for training.")
+    ] = False,
+    test_share: Annotated[
+        float, typer.Option(help="Share of the conversations of MTRAG that become split test.")
+    ] = MtragSettings.test_share,
+    validation_share: Share = DEFAULT_VALIDATION_SHARE,
+    seed: Annotated[int, typer.Option(help="Of the draw of both.")] = 0,
+    keep_one_in: OneIn = 1,
+    expect: Expect = None,
+    allow_count_mismatch: AllowMismatch = False,
+    fresh: Fresh = False,
+) -> None:
+    """Convert IBM's MTRAG and MTRAG-UN: passages of four domains, judged one by one by people."""
+    kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
+    settings = MtragSettings(
+        domains=tuple(domain) if domain else DOMAINS, with_un=not without_un, test_share=test_share
+    )
+    with bars() as on_progress:
+        counts = convert_mtrag(source, out, kept, settings, fresh=fresh, on_progress=on_progress)
+    show(out, counts)
 
 
 def show(out: Path, counts: dict[str, int]) -> None:

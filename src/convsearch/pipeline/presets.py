@@ -57,7 +57,9 @@ def pooled(name: str, policy: Path, source: Path) -> PipelineConfig:
             dataset=name,
             policy=policy,
             data=DataSettings(eval_split="dev", distill_turns=800),
-            grpo=dataclasses.replace(_GRPO, total_steps=100, entropy_coef=0.0),
+            grpo=dataclasses.replace(
+                _GRPO, total_steps=100, entropy_coef=0.0, lr_schedule="cosine"
+            ),
         ),
         kind="pooled",
         source=source,

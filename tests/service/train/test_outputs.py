@@ -161,6 +161,22 @@ def test_an_interrupted_grpo_does_not_go_on_under_other_settings(
     assert not (settings.out_dir / "attempt.json").exists()
 
 
+def test_steps_cannot_be_added_to_a_rate_that_falls_to_the_last_one(
+    case: Path, urls: dict[str, str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    settings = grpo_settings(case, total_steps=4, out="x")
+    settings = replace(settings, out_dir=tmp_path / "out", lr_schedule="cosine")
+
+    def broken(*_: object, **__: object) -> None:
+        raise StageError("grpo: killed")
+
+    monkeypatch.setattr(grpo, "run_logged", broken)
+    with pytest.raises(StageError):
+        train(settings, urls["first"])
+    with pytest.raises(ConfigError, match=r"total_steps \(there 4, now 6\)"):
+        train(replace(settings, total_steps=6), urls["first"])
+
+
 def sft_settings(case: Path, out: Path) -> SftSettings:
     import pyarrow as pa
     import pyarrow.parquet as pq
