@@ -9,7 +9,7 @@ from tiny_model import WORDS
 
 from convsearch.files import write_qrels
 from convsearch.passages import write_passages
-from convsearch.train.grpo import GrpoSettings
+from convsearch.train.grpo_settings import GrpoSettings
 from convsearch.types import Passage
 
 NUM_PASSAGES = 120

@@ -17,7 +17,8 @@ from convsearch.errors import StageError
 from convsearch.prompts.rewrite import parse_rewrite
 from convsearch.rewards.rank_incentive import MALFORMED_REWARD
 from convsearch.train import grpo
-from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
+from convsearch.train.grpo import run_grpo
+from convsearch.train.grpo_settings import GrpoSettings, grpo_overrides
 from convsearch.train.metrics import TrainProgress, read_metrics
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.process import ServerProcess

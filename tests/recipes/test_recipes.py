@@ -15,7 +15,7 @@ from verl.trainer.ppo.checkpoint_callback import build_checkpoint_callback
 from verl.trainer.ppo.utils import need_critic, need_reference_policy
 from verl.utils.config import omega_conf_to_dataclass, validate_config
 
-from convsearch.train.grpo import GrpoSettings, grpo_overrides
+from convsearch.train.grpo_settings import GrpoSettings, grpo_overrides
 from convsearch.train.sft import SftSettings, sft_overrides
 
 ROOT = Path(__file__).parents[2]

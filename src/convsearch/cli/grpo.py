@@ -9,7 +9,8 @@ from convsearch.cli import options as o
 from convsearch.cli.steps import say_device, train_progress
 from convsearch.rewards.shapes import RewardShape
 from convsearch.train.device import DeviceChoice, Dtype
-from convsearch.train.grpo import GrpoSettings, run_grpo
+from convsearch.train.grpo import run_grpo
+from convsearch.train.grpo_settings import GrpoSettings
 from convsearch.train.preflight.machine import choose_device
 
 HEADINGS = {

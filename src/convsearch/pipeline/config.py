@@ -15,7 +15,7 @@ from convsearch.infer import SamplingParams
 from convsearch.nano.settings import NanoSettings
 from convsearch.pipeline.overrides import setting_keys
 from convsearch.prompts import TrainedStyle
-from convsearch.train.grpo import GrpoSettings
+from convsearch.train.grpo_settings import GrpoSettings
 from convsearch.train.sft import SftSettings
 
 if TYPE_CHECKING:

@@ -16,7 +16,7 @@ from convsearch.pipeline.config import (
 )
 from convsearch.pipeline.overrides import apply_overrides
 from convsearch.pipeline.own_run import own_run
-from convsearch.train.grpo import GrpoSettings
+from convsearch.train.grpo_settings import GrpoSettings
 from convsearch.train.sft import SftSettings
 
 NANO_POLICY = Path(__file__).parents[3] / "assets" / "nano"

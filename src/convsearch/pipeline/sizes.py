@@ -3,7 +3,7 @@
 from dataclasses import replace
 
 from convsearch.errors import ConfigError
-from convsearch.train.grpo import GrpoSettings
+from convsearch.train.grpo_settings import GrpoSettings
 from convsearch.train.sft import SftSettings
 
 

@@ -9,7 +9,7 @@ from convsearch.made import Output, content_of
 from convsearch.retrieval.identity import index_identity
 
 if TYPE_CHECKING:
-    from convsearch.train.grpo import GrpoSettings
+    from convsearch.train.grpo_settings import GrpoSettings
     from convsearch.train.sft import SftSettings
 
 ANSWER_TIMEOUT_S = 5.0

@@ -15,7 +15,8 @@ from typer.testing import CliRunner
 from convsearch.cli.main import app
 from convsearch.errors import ConfigError, RetrieverError, StageError
 from convsearch.train import grpo, sft
-from convsearch.train.grpo import GrpoSettings, run_grpo
+from convsearch.train.grpo import run_grpo
+from convsearch.train.grpo_settings import GrpoSettings
 from convsearch.train.sft import SftSettings, run_sft
 from retriever_server.indexing.bm25 import build_bm25_index
 from retriever_server.process import ServerProcess

@@ -26,7 +26,8 @@ from convsearch.pipeline.presets import preset
 from convsearch.prompts import rewrite_messages
 from convsearch.prompts.tagged import INSTRUCTION
 from convsearch.retrieval.memory import InMemoryRetriever
-from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
+from convsearch.train.grpo import run_grpo
+from convsearch.train.grpo_settings import GrpoSettings, grpo_overrides
 from convsearch.train.preflight import check_grpo, check_run, check_sft
 from convsearch.train.preflight.lengths import TokenCounter, check_context
 from convsearch.train.sft import SftSettings, run_sft

@@ -14,7 +14,7 @@ from convsearch.errors import ConfigError
 from convsearch.eval.metrics import per_query_metrics
 from convsearch.rewards.rank_incentive import MALFORMED_REWARD, rank_incentive_reward
 from convsearch.rewards.shapes import REWARD_SHAPES, shaped_reward
-from convsearch.train.grpo import GrpoSettings, grpo_overrides
+from convsearch.train.grpo_settings import GrpoSettings, grpo_overrides
 from convsearch.types import Hit
 
 SERVER = {"url": "http://127.0.0.1:1"}

@@ -7,7 +7,7 @@ import pytest
 
 from convsearch.errors import ConfigError, StageError
 from convsearch.train.best_step import best_step, model_of, validation_rewards
-from convsearch.train.grpo import GrpoSettings, grpo_overrides
+from convsearch.train.grpo_settings import GrpoSettings, grpo_overrides
 
 REWARD = "val-core/mini/reward/mean@1"
 

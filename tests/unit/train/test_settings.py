@@ -13,7 +13,8 @@ from convsearch.errors import (
     DataError,
     MissingFileError,
 )
-from convsearch.train.grpo import GrpoSettings, grpo_overrides, run_grpo
+from convsearch.train.grpo import run_grpo
+from convsearch.train.grpo_settings import GrpoSettings, grpo_overrides
 from convsearch.train.overrides import override
 from convsearch.train.rows import count_rows
 from convsearch.train.sft import SftSettings, run_sft, sft_overrides

@@ -22,7 +22,7 @@ from convsearch.train.preflight.prepared import check_name, read_rows, write_row
 from convsearch.train.preflight.server import check_server, sample_targets
 
 if TYPE_CHECKING:
-    from convsearch.train.grpo import GrpoSettings
+    from convsearch.train.grpo_settings import GrpoSettings
     from convsearch.train.sft import SftSettings
 
 logger = logging.getLogger(__name__)
