@@ -34,6 +34,7 @@ app.command()(data_published.topiocqa)
 app.command("topiocqa-pages")(data_published.topiocqa_pages)
 app.command()(data_published.qrecc)
 app.command()(data_published.cast)
+app.command()(data_published.mtrag)
 app.command("qa-sets")(data_qa.qa_sets)
 app.command()(data_qa.wiki18)
 

@@ -1,5 +1,5 @@
-"""`convsearch data topiocqa|topiocqa-pages|qrecc|cast`: published data sets, from raw files to a
-folder.
+"""`convsearch data topiocqa|topiocqa-pages|qrecc|cast|mtrag`: published data sets, from raw files
+to a folder.
 """
 
 from collections.abc import Callable, Iterator, Sequence
@@ -17,6 +17,8 @@ from convsearch.data import download as d
 from convsearch.data.cast import CastSettings, convert_cast
 from convsearch.data.catalogue import RawFile
 from convsearch.data.download import Fetched
+from convsearch.data.mtrag import VALIDATION_SHARE, MtragSettings, convert_mtrag
+from convsearch.data.mtrag_files import DOMAINS
 from convsearch.data.published import parse_expected
 from convsearch.data.qrecc import convert_qrecc, published_size_note
 from convsearch.data.raw_turns import DEFAULT_VALIDATION_SHARE, Kept, RawSource
@@ -211,6 +213,40 @@ def cast(
     )
     if counts and not with_corpus:
         print(f"there is no corpus.jsonl in {out}; data/README.md says how to evaluate without one")
+
+
+def mtrag(
+    source: Annotated[Path, typer.Option(help="Checkout of IBM's repository mt-rag-benchmark.")],
+    out: Out,
+    domain: Annotated[
+        list[str] | None,
+        typer.Option(help=f"{', '.join(DOMAINS)}; may be repeated; all by default."),
+    ] = None,
+    others: Annotated[
+        int | None,
+        typer.Option(
+            help="Passages beside the relevant ones, drawn by --seed; all by default.", min=0
+        ),
+    ] = None,
+    test_share: Annotated[
+        float, typer.Option(help="Share of MTRAG's conversations for split test; 1 for all.")
+    ] = MtragSettings.test_share,
+    validation_share: Annotated[
+        float, typer.Option(help="Share of the conversations left by test for split dev.")
+    ] = VALIDATION_SHARE,
+    seed: Annotated[int, typer.Option(help="Of the splits and the other passages.")] = 0,
+    expect: Expect = None,
+    allow_count_mismatch: AllowMismatch = False,
+    fresh: Fresh = False,
+) -> None:
+    """Convert IBM's MTRAG and MTRAG-UN from their repository: 110 and 507 conversations in four
+    domains, 366,459 passages, human rewrites in files of their own.
+    """
+    kept = kept_of(validation_share, seed, 1, expect, allow_count_mismatch)
+    settings = MtragSettings(domains=tuple(domain or DOMAINS), others=others, test_share=test_share)
+    with bars() as on_progress:
+        counts = convert_mtrag(source, out, kept, settings, fresh=fresh, on_progress=on_progress)
+    show(out, counts)
 
 
 def show(out: Path, counts: dict[str, int]) -> None:

@@ -1,5 +1,6 @@
 """Relevance judgements of a BEIR folder: `qrels/{train,dev,test}.tsv` beside `queries.jsonl`."""
 
+from collections.abc import Iterator
 from pathlib import Path
 
 from convsearch.errors import DataError, MissingFileError
@@ -25,18 +26,25 @@ def read_beir_qrels(queries: Path) -> dict[str, tuple[str, list[str]]]:
         )
     judged: dict[str, tuple[str, list[str]]] = {}
     for split, path in paths.items():
-        for where, line in read_lines(path) if path.is_file() else ():
-            row = line.split()
-            if tuple(row) == HEADER:
-                continue
-            if len(row) != len(HEADER):
-                raise DataError(f"{where}: expected 3 columns ({', '.join(HEADER)})")
-            qid, doc_id, score = row
-            try:
-                is_relevant = float(score) > 0
-            except ValueError:
-                raise DataError(f"{where}: score must be a number, found {score!r}") from None
+        for qid, doc_id, is_relevant in judgements(path) if path.is_file() else ():
             of_split, golds = judged.setdefault(qid, (split, []))
             if is_relevant and of_split == split:
                 golds.append(doc_id)
     return judged
+
+
+def judgements(path: Path) -> Iterator[tuple[str, str, bool]]:
+    """(qid, passage, whether its score is above 0), line by line. Raises DataError for a line
+    without three columns or a score that is no number."""
+    for where, line in read_lines(path):
+        row = line.split()
+        if tuple(row) == HEADER:
+            continue
+        if len(row) != len(HEADER):
+            raise DataError(f"{where}: expected 3 columns ({', '.join(HEADER)})")
+        qid, doc_id, score = row
+        try:
+            is_relevant = float(score) > 0
+        except ValueError:
+            raise DataError(f"{where}: score must be a number, found {score!r}") from None
+        yield qid, doc_id, is_relevant

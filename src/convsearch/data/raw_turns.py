@@ -101,8 +101,10 @@ def alternating(texts: Sequence[object], where: str, counts: Counter[str]) -> tu
     return tuple(messages)
 
 
-def hold_out(turns: Sequence[Turn], *, share: float, seed: int) -> list[Turn]:
-    """The same turns, with whole conversations moved from `train` to `dev`.
+def hold_out(
+    turns: Sequence[Turn], *, share: float, seed: int, split: str = VALIDATION_SPLIT
+) -> list[Turn]:
+    """The same turns, with whole conversations moved from `train` to another split.
 
     As many conversations as the share says, rounded, and at least one where there are two or more;
     which ones depends on their ids and the seed alone.
@@ -114,9 +116,7 @@ def hold_out(turns: Sequence[Turn], *, share: float, seed: int) -> list[Turn]:
     drawn = sorted(conversations, key=lambda conv: (_draw(conv, seed), conv))[:number]
     held = set(drawn)
     return [
-        replace(turn, split=VALIDATION_SPLIT)
-        if turn.split == "train" and turn.conv_id in held
-        else turn
+        replace(turn, split=split) if turn.split == "train" and turn.conv_id in held else turn
         for turn in turns
     ]
 
