@@ -17,7 +17,7 @@ from convsearch.data import download as d
 from convsearch.data.cast import CastSettings, convert_cast
 from convsearch.data.catalogue import RawFile
 from convsearch.data.download import Fetched
-from convsearch.data.mtrag import MtragSettings, convert_mtrag
+from convsearch.data.mtrag import VALIDATION_SHARE, MtragSettings, convert_mtrag
 from convsearch.data.mtrag_files import DOMAINS
 from convsearch.data.published import parse_expected
 from convsearch.data.qrecc import convert_qrecc, published_size_note
@@ -216,32 +216,34 @@ def cast(
 
 
 def mtrag(
-    source: Annotated[
-        Path, typer.Option(help="Checkout of github.com/IBM/mt-rag-benchmark, with its corpora.")
-    ],
+    source: Annotated[Path, typer.Option(help="Checkout of IBM's repository mt-rag-benchmark.")],
     out: Out,
     domain: Annotated[
         list[str] | None,
-        typer.Option(help=f"One of {', '.join(DOMAINS)}; may be repeated; all by default."),
+        typer.Option(help=f"{', '.join(DOMAINS)}; may be repeated; all by default."),
     ] = None,
-    without_un: Annotated[
-        bool, typer.Option("--without-un", help="Leave out MTRAG-UN, whose turns are for training.")
-    ] = False,
+    others: Annotated[
+        int | None,
+        typer.Option(
+            help="Passages beside the relevant ones, drawn by --seed; all by default.", min=0
+        ),
+    ] = None,
     test_share: Annotated[
-        float, typer.Option(help="Share of the conversations of MTRAG that become split test.")
+        float, typer.Option(help="Share of MTRAG's conversations for split test; 1 for all.")
     ] = MtragSettings.test_share,
-    validation_share: Share = DEFAULT_VALIDATION_SHARE,
-    seed: Annotated[int, typer.Option(help="Of the draw of both.")] = 0,
-    keep_one_in: OneIn = 1,
+    validation_share: Annotated[
+        float, typer.Option(help="Share of the conversations left by test for split dev.")
+    ] = VALIDATION_SHARE,
+    seed: Annotated[int, typer.Option(help="Of the splits and the other passages.")] = 0,
     expect: Expect = None,
     allow_count_mismatch: AllowMismatch = False,
     fresh: Fresh = False,
 ) -> None:
-    """Convert IBM's MTRAG and MTRAG-UN: passages of four domains, judged one by one by people."""
-    kept = kept_of(validation_share, seed, keep_one_in, expect, allow_count_mismatch)
-    settings = MtragSettings(
-        domains=tuple(domain) if domain else DOMAINS, with_un=not without_un, test_share=test_share
-    )
+    """Convert IBM's MTRAG and MTRAG-UN from their repository: 110 and 507 conversations in four
+    domains, 366,459 passages, human rewrites in files of their own.
+    """
+    kept = kept_of(validation_share, seed, 1, expect, allow_count_mismatch)
+    settings = MtragSettings(domains=tuple(domain or DOMAINS), others=others, test_share=test_share)
     with bars() as on_progress:
         counts = convert_mtrag(source, out, kept, settings, fresh=fresh, on_progress=on_progress)
     show(out, counts)

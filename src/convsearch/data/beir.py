@@ -34,8 +34,8 @@ def read_beir_qrels(queries: Path) -> dict[str, tuple[str, list[str]]]:
 
 
 def judgements(path: Path) -> Iterator[tuple[str, str, bool]]:
-    """(qid, doc_id, whether its score is above 0) of each line. Raises DataError for one without
-    three columns or with a score that is no number."""
+    """(qid, passage, whether its score is above 0), line by line. Raises DataError for a line
+    without three columns or a score that is no number."""
     for where, line in read_lines(path):
         row = line.split()
         if tuple(row) == HEADER:
@@ -44,6 +44,7 @@ def judgements(path: Path) -> Iterator[tuple[str, str, bool]]:
             raise DataError(f"{where}: expected 3 columns ({', '.join(HEADER)})")
         qid, doc_id, score = row
         try:
-            yield qid, doc_id, float(score) > 0
+            is_relevant = float(score) > 0
         except ValueError:
             raise DataError(f"{where}: score must be a number, found {score!r}") from None
+        yield qid, doc_id, is_relevant

@@ -46,7 +46,8 @@ class RawPassage:
     where: str
     """`file:line`, or as near as the file's form allows."""
     page: str = ""
-    """Title of the page that the passage is a part of, where the file tells it apart."""
+    """What a draw takes as one: the title of the page that the passage is a part of, or its own id
+    where each is judged by itself."""
 
 
 @dataclass(kw_only=True)

@@ -6,6 +6,7 @@ from collections.abc import Mapping, Sequence
 from convsearch.errors import ConfigError, DataError
 
 _log = logging.getLogger(__name__)
+_READ_AGAIN = "--verify reads the downloads again"
 
 
 def parse_expected(words: Sequence[str]) -> dict[str, int]:
@@ -22,12 +23,16 @@ def parse_expected(words: Sequence[str]) -> dict[str, int]:
 
 
 def check_early(
-    counts: Mapping[str, int], published: Mapping[str, int], expected: Mapping[str, int]
+    counts: Mapping[str, int],
+    published: Mapping[str, int],
+    expected: Mapping[str, int],
+    *,
+    remedy: str = _READ_AGAIN,
 ) -> None:
     """Compares what is counted so far, before the long part begins. Raises DataError."""
     known = {name: count for name, count in published.items() if name in counts}
     named = {name: count for name, count in expected.items() if name in counts}
-    check_counts(counts, known, named, allow_mismatch=False)
+    check_counts(counts, known, named, allow_mismatch=False, remedy=remedy)
 
 
 def check_counts(
@@ -36,10 +41,12 @@ def check_counts(
     expected: Mapping[str, int],
     *,
     allow_mismatch: bool,
+    remedy: str = _READ_AGAIN,
 ) -> list[str]:
     """What differs from the published counts, as sentences; empty where all agree. Also logged.
 
-    expected: replaces published counts by name, or adds to them. Raises DataError for a difference
+    expected: replaces published counts by name, or adds to them. remedy: what to do about a
+    damaged file. Raises DataError for a difference
     unless allow_mismatch, and ConfigError for a name that is not counted.
     """
     wanted = {**published, **expected}
@@ -54,7 +61,7 @@ def check_counts(
     if wrong and not allow_mismatch:
         raise DataError(
             f"counts differ from the published ones: {'; '.join(wrong)}. A file may be damaged or "
-            "of another version (--verify reads the downloads again); name what you expect with "
+            f"of another version ({remedy}); name what you expect with "
             "--expect name=count, or take it as it is with --allow-count-mismatch"
         )
     for sentence in wrong:

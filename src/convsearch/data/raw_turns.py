@@ -104,7 +104,7 @@ def alternating(texts: Sequence[object], where: str, counts: Counter[str]) -> tu
 def hold_out(
     turns: Sequence[Turn], *, share: float, seed: int, split: str = VALIDATION_SPLIT
 ) -> list[Turn]:
-    """The same turns, with whole conversations moved from `train` to `split`.
+    """The same turns, with whole conversations moved from `train` to another split.
 
     As many conversations as the share says, rounded, and at least one where there are two or more;
     which ones depends on their ids and the seed alone.

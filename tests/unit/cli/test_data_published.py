@@ -1,4 +1,4 @@
-"""`convsearch data topiocqa|qrecc|cast|own`: flags reach the converters, wrong ones are told."""
+"""`convsearch data topiocqa|qrecc|cast|mtrag|own`: flags reach the converters, faults are told."""
 
 import json
 from pathlib import Path
@@ -11,6 +11,8 @@ from raw_files import (
     write_qrecc,
     write_topiocqa,
 )
+from raw_mtrag import COUNTS as MTRAG_COUNTS
+from raw_mtrag import write_mtrag
 from typer.testing import CliRunner
 
 from convsearch.cli.data import app
@@ -68,6 +70,21 @@ def test_cast_without_its_collection(tmp_path: Path) -> None:
     fails(ConfigError, "2019, 2020 or 2021", *words, "--year", 2022)
     fails(MissingFileError, "msmarco-docs", *words, "--year", 2021, "--offline", "--with-corpus")
     fails(MissingFileError, "2020qrels.txt", *words, "--year", 2020, "--verify")
+
+
+def test_mtrag_takes_its_flags(tmp_path: Path) -> None:
+    raw, out = write_mtrag(tmp_path / "raw"), tmp_path / "out"
+    expect = [word for item in MTRAG_COUNTS.items() for word in ("--expect", "{}={}".format(*item))]
+    words = ["mtrag", "--source", raw, "--out", out]
+    fails(DataError, "num_mtrag_turns is 40 and should be 777", *words)
+    assert "num_mtragun_turns" in run(*words, *expect, "--others", 9, "--test-share", 0.5)
+    data = load_dataset(out)
+    assert data.name == "mtrag_sample"
+    assert len({turn.conv_id for turn in data.turns("test")}) == 10
+    fails(ConfigError, r"others \(there 9, now None\)", *words, *expect, "--test-share", 0.5)
+    one = run(*words, "--domain", "fiqa", "--allow-count-mismatch", "--fresh")
+    assert "num_mtrag_turns                       10" in one
+    fails(ConfigError, "--domain takes clapnq, cloud, fiqa, govt, got x", *words, "--domain", "x")
 
 
 def test_a_folder_without_corpus_that_does_not_say_so_is_not_opened(tmp_path: Path) -> None:
