@@ -12,13 +12,14 @@ import os
 import secrets
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
+from convsearch.errors import WriteError
 from convsearch.listening import LOOPBACK, SOCKETS_VARIABLE
+from convsearch.socket_folders import make_socket_folder, socket_root
 
 PREFIX = "cs-"
 """Of the scratch folders, in the folder for temporary files."""
@@ -78,9 +79,10 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def make_scratch_folder() -> Path:
-    """The folder by itself; the next call after this process has ended removes it."""
-    sweep(Path(tempfile.gettempdir()))
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    """The folder by itself; the next call after this process has ended removes it. Raises
+    WriteError."""
+    sweep(socket_root())
+    folder = make_socket_folder(PREFIX)
     (folder / OWNER).write_text(_identity(psutil.Process()), encoding="utf-8")
     return folder
 
@@ -110,7 +112,11 @@ def _lives(identity: str) -> bool:
 def main() -> None:
     """Becomes the command of the arguments. A Ray that was started elsewhere (RAY_ADDRESS) is used
     as it is."""
-    scratch = make_scratch_folder()
+    try:
+        scratch = make_scratch_folder()
+    except WriteError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
     os.environ.update(_torch_environment(scratch, os.environ))
     if os.environ.get("RAY_ADDRESS"):
         sys.stderr.write(

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from convsearch.listening import SOCKETS_VARIABLE
-from convsearch.train import one_machine
 from convsearch.train.one_machine import (
     OWNER,
     PREFIX,
@@ -21,9 +22,16 @@ from convsearch.train.one_machine import (
 PRINTS = "import os; print(os.environ.get('RAY_TMPDIR'), os.environ.get('RAY_ADDRESS'))"
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """pytest's own have paths that are too long for sockets."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
 def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_machine.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def test_everything_stays_on_this_machine(tmp_path: Path) -> None:
@@ -47,7 +55,7 @@ def test_a_scratch_folder_is_closed_to_others_and_goes_with_its_run() -> None:
 def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     code = (
         "import sys; from convsearch.train import one_machine as m;"
-        "m.tempfile.tempdir = sys.argv[1]; print(m.make_scratch_folder());"
+        "import tempfile; tempfile.tempdir = sys.argv[1]; print(m.make_scratch_folder());"
         "sys.stdout.flush(); import os; os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run(
