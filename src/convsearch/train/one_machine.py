@@ -34,7 +34,19 @@ def private_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, st
 
     given: the environment so far; network interfaces that it names are kept.
     """
-    return {**_torch_environment(scratch, given), **_ray_environment(scratch)}
+    return {
+        **_torch_environment(scratch, given),
+        **_ray_environment(scratch),
+        **home_environment(scratch, given),
+    }
+
+
+def home_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """HOME where the user's own takes no files: verl and its libraries make caches below it."""
+    home = Path(given.get("HOME") or "~").expanduser()
+    cache = home / ".cache"
+    usable = os.access(cache if cache.exists() else home, os.W_OK | os.X_OK)
+    return {} if usable else {"HOME": str(scratch)}
 
 
 def _torch_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
@@ -118,6 +130,7 @@ def main() -> None:
         sys.stderr.write(f"error: {error}\n")
         raise SystemExit(2) from None
     os.environ.update(_torch_environment(scratch, os.environ))
+    os.environ.update(home_environment(scratch, os.environ))
     if os.environ.get("RAY_ADDRESS"):
         sys.stderr.write(
             "warning: RAY_ADDRESS names a Ray that is running already: whether others reach its "

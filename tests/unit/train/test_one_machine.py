@@ -46,6 +46,17 @@ def test_everything_stays_on_this_machine(tmp_path: Path) -> None:
     assert min(map(len, tokens)) >= 64
 
 
+@pytest.mark.parametrize("home", ["/dev/null/nobody", "/nonexistent"])
+def test_a_home_that_takes_no_files_is_replaced(home: str, tmp_path: Path) -> None:
+    assert private_environment(tmp_path, {"HOME": home})["HOME"] == str(tmp_path)
+
+
+def test_a_home_that_takes_files_stays(tmp_path: Path) -> None:
+    (tmp_path / "with" / ".cache").mkdir(parents=True)
+    for home in (tmp_path, tmp_path / "with"):
+        assert "HOME" not in private_environment(tmp_path, {"HOME": str(home)})
+
+
 def test_a_scratch_folder_is_closed_to_others_and_goes_with_its_run() -> None:
     with scratch_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
