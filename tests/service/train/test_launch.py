@@ -64,9 +64,7 @@ def test_a_full_disk_is_the_cause_although_its_log_cannot_say_so(tmp_path: Path)
         pytest.skip("no disk can be mounted here")
     try:
         fills = f"open({str(small / 'weights')!r}, 'wb').write(bytes(3_000_000))"
-        with pytest.raises(
-            StageError, match=r"toy: .*small: its disk is full .*toy\.log"
-        ):
+        with pytest.raises(StageError, match=r"toy: .*small: its disk is full .*toy\.log"):
             run(fills, small / "toy.log")
         (small / "weights").unlink()
         with pytest.raises(StageError, match="code 1: ValueError: other"):
