@@ -13,9 +13,9 @@ All kernels run without the interpreter's lock; none shares memory with another 
 import math
 
 import numpy as np
-from numba import njit
 
 from retriever_server.bm25.arrays import BLOCK, MAX_PASSAGES, TF_OVERFLOW
+from retriever_server.compiling import compiled
 
 SCALE = 1 << 22
 """All weights of a query together, as an integer; times 255 and a little rounding below 2^31."""
@@ -30,7 +30,7 @@ _SAFETY = 1 - 1e-6
 """Thresholds are lowered by this factor: more than the rounding of a score to single precision."""
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _lower_bound(numbers, low, high, number):
     """First place of the sorted `numbers[low:high]` that holds `number` or more; `high` if none."""
     while low < high:
@@ -42,14 +42,14 @@ def _lower_bound(numbers, low, high, number):
     return low
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _find(docs, start, end, doc):
     """Posting of `doc` in `docs[start:end]`, or -1."""
     at = _lower_bound(docs, start, end, doc)
     return at if at < end and docs[at] == doc else -1
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_of):
     """Score of one passage in Lucene's arithmetic; 0 where no term occurs."""
     inverse = inverse_norms[index.lengths[block * BLOCK + doc]]
@@ -71,7 +71,7 @@ def _score(index, inverse_norms, block, doc, n, terms, weights, entry_of, start_
     return np.float32(total)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _lay_out(index, n, terms, units, first_block, end_block, entry_of, start_of, bounds):
     """Fills, for each of these blocks and each term, entry and first posting (from the term's own
     on), and for each of the blocks the bound on any passage's score."""
@@ -92,7 +92,7 @@ def _lay_out(index, n, terms, units, first_block, end_block, entry_of, start_of,
             bounds[block] += units[i] * np.int32(index.entry_caps[e])
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _collect(sums, least, found, limit):
     """Writes the passages whose sum reaches `least` to `found`; -1 where they exceed `limit`."""
     count = 0
@@ -111,7 +111,7 @@ def _collect(sums, least, found, limit):
     return count
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _scratch(num_blocks, most):
     """Memory for one query after another of at most so many terms: what `_lay_out` fills, the
     units of `_units`, and the room of `_survivors`."""
@@ -126,7 +126,7 @@ def _scratch(num_blocks, most):
     return entry_of, start_of, bounds, units, (found, bound_of, sums, starts, sizes, parts, tops)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _survivors(index, block, n, terms, units, entry_of, start_of, least, room):
     """Finds the passages of a block whose upper bound reaches `least`, and returns their number;
     they and their bounds are the first two arrays of the room. Its third is zeros (left so)."""
@@ -180,13 +180,13 @@ def _survivors(index, block, n, terms, units, entry_of, start_of, least, room):
     return kept
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _comes_before(score, order, other_score, other_order):
     """The one order of passages: score falling, then id ascending."""
     return score > other_score or (score == other_score and order < other_order)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _units(weights, n, units):
     """Weights as integers, rounded up; returns the factor from a score to such an integer sum."""
     total = 0.0
@@ -197,13 +197,13 @@ def _units(weights, n, units):
     return SCALE * 255.0 / total
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _least(score, factor):
     """The smallest integer bound that a passage with this score can have."""
     return max(1, np.int64(math.floor(np.float64(score) * factor * _SAFETY)) - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sift(heap, size, at):
     """Moves a number down a heap with the smallest at its root."""
     while 2 * at + 1 < size:
@@ -216,7 +216,7 @@ def _sift(heap, size, at):
         at = child
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sort_down(numbers):
     """Sorts in place, the largest first; numpy's sorts take seconds to compile."""
     size = len(numbers)
@@ -227,7 +227,7 @@ def _sort_down(numbers):
         _sift(numbers, last, 0)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _kth_largest(numbers, k):
     """The k-th largest number, k from 1."""
     heap = numbers[:k].copy()
@@ -240,7 +240,7 @@ def _kth_largest(numbers, k):
     return heap[0]
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _blocks_by_bound(bounds, first_block, end_block, least):
     """Of these blocks those that can hold a passage over the threshold, most promising first."""
     keys = np.empty(end_block - first_block, np.int64)
@@ -254,7 +254,7 @@ def _blocks_by_bound(bounds, first_block, end_block, least):
     return keys % _BLOCKS
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _most_terms(query_at, first, last):
     """The largest number of terms of these queries, at least 1."""
     most = 1
@@ -263,7 +263,7 @@ def _most_terms(query_at, first, last):
     return most
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def score_golds(
     index, inverse_norms, id_order, terms, weights, query_at, golds, golds_at, first, last,
     scores, orders,
@@ -291,7 +291,7 @@ def score_golds(
         scores[q], orders[q] = score, order
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def count_before(
     index, inverse_norms, id_order, terms, weights, query_at, scores, orders, topk, first_block,
     end_block, first, last, counts,
@@ -323,7 +323,7 @@ def count_before(
         counts[q] = before
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _least_of_best(bounds, topk, units):
     """The smallest bound of a passage that can be among the topk, from the bounds of more than so
     many: a cap is less than 1.001 above the share it stands for, a unit less than 1 above."""
@@ -334,7 +334,7 @@ def _least_of_best(bounds, topk, units):
     return max(1, np.int64(math.floor(lowest * _SAFETY)) - 1)
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def _sift_down(scores, orders, docs, size, at):
     """Restores the heap with the last of the best passages at its root."""
     while True:
@@ -353,7 +353,7 @@ def _sift_down(scores, orders, docs, size, at):
         at = child
 
 
-@njit(cache=True, nogil=True)
+@compiled()
 def best_of(
     index, inverse_norms, id_order, terms, weights, topk, first_block, end_block, docs, scores
 ):

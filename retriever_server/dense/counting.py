@@ -15,6 +15,7 @@ import numpy as np
 import numpy.typing as npt
 from numba import njit
 
+from retriever_server.compiling import compiled
 from retriever_server.dense.bands import SIDE, aligned, band_bits, count_band, lowest_bit
 from retriever_server.dense.filters import Doubles, Ints, Places, Room, Share, float32_slack
 from retriever_server.dense.formats import CODES, Floats, bits_of, code_of
@@ -204,7 +205,7 @@ def no_look(num_queries: int, num_rows: int, dim: int) -> Look:
     return Look(bits_BD, CODES["bfloat16"], nothing_QD, -infinite_Q, infinite_Q)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _joined(columns_QB, queries, starts, out):
     """The listed rows of some queries, one query after another."""
     for place in range(queries.shape[0]):

@@ -9,8 +9,7 @@ import numpy as np
 from convsearch.errors import DependencyError, install_command
 
 try:
-    from numba import njit
-
+    from retriever_server.compiling import compiled
     from retriever_server.dense.lanes import (
         LANES,
         bfloat16_product,
@@ -24,7 +23,7 @@ except ImportError:
     raise DependencyError(f"numba is not installed; run {install_command('retriever')}") from None
 
 
-@njit(nogil=True, cache=True, inline="always")
+@compiled(inline="always")
 def _number(bits, code):
     """The float32 of a stored number. code: see `formats.CODES`."""
     wide = np.uint32(bits)
@@ -39,7 +38,7 @@ def _number(bits, code):
     return sign * (size * np.float32(5.192296858534828e33))
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def decode_rows(bits_ND, code, first, last, out_ND):
     """Rows first to last of a block as float32."""
     for row in range(first, last):
@@ -47,7 +46,7 @@ def decode_rows(bits_ND, code, first, last, out_ND):
             out_ND[row, d] = _number(bits_ND[row, d], code)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def exact_score(bits_D, code, query_D):
     """Inner product in double precision of a stored vector and a query (float64), in an order of
     summation that depends on nothing but the dimension: number d belongs to sum d % LANES, each sum
@@ -70,7 +69,7 @@ def exact_score(bits_D, code, query_D):
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def near_score(bits_D, code, query_D):
     """The same product in float32 (query too), in any order, in a third of the time."""
     if code == 0:
@@ -85,14 +84,14 @@ def near_score(bits_D, code, query_D):
     return total
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def exact_scores(bits_ND, code, query_D, out_N):
     """`exact_score` of every row."""
     for row in range(bits_ND.shape[0]):
         out_N[row] = exact_score(bits_ND[row], code, query_D)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def extents(bits_ND, code, mean_D, out):
     """Largest length, and largest distance from the mean, of the rows: out[0], out[1]."""
     longest = 0.0
@@ -110,7 +109,7 @@ def extents(bits_ND, code, mean_D, out):
     out[1] = np.sqrt(farthest)
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def count_band(products_QB, low_Q, high_Q, first, last, above_Q, near_Q):
     """For queries first to last: products above `high`, and products from `low` to `high`; all
     float32."""
@@ -127,7 +126,7 @@ def count_band(products_QB, low_Q, high_Q, first, last, above_Q, near_Q):
         near_Q[q] = reached - above
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def near_columns(products_QB, low_Q, high_Q, queries, starts, columns):
     """Columns whose product lies from `low` to `high`, for the queries given, one after another.
 
@@ -145,7 +144,7 @@ def near_columns(products_QB, low_Q, high_Q, queries, starts, columns):
                 at += 1
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def count_before(bits_BD, code, queries_QD, queries, starts, columns, gold_Q, order_Q, order_B,
                  first, last, before):  # fmt: skip
     """How many of its columns come before the gold, for the places first to last of `queries`:
@@ -161,7 +160,7 @@ def count_before(bits_BD, code, queries_QD, queries, starts, columns, gold_Q, or
         before[place] = count
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _worse(scores, orders, one, other):
     """Whether one place of a list comes after another: a lower score, or equal and later in id
     order."""
@@ -170,14 +169,14 @@ def _worse(scores, orders, one, other):
     )
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _swap(scores, orders, positions, one, other):
     scores[one], scores[other] = scores[other], scores[one]
     orders[one], orders[other] = orders[other], orders[one]
     positions[one], positions[other] = positions[other], positions[one]
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def _put(scores, orders, positions, size, score, order, position):
     """Puts a passage among the best of a query, which are a heap with the worst of them in front,
     or drops it. Returns how many there are then; size: how many there were."""
@@ -203,7 +202,7 @@ def _put(scores, orders, positions, size, score, order, position):
     return size
 
 
-@njit(nogil=True, cache=True)
+@compiled()
 def keep_best(bits_BD, code, queries_QD, queries, starts, columns, order_B, first_position, sizes_Q,
               scores_QK, orders_QK, positions_QK, begin, end):  # fmt: skip
     """Puts columns among the best of their queries, for the places begin to end of `queries`, by

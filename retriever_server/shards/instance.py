@@ -6,13 +6,13 @@ import os
 import signal
 import subprocess
 import sys
-import tempfile
 import time
 import uuid
 from collections.abc import Iterator
 from pathlib import Path
 
 from convsearch.errors import ConfigError, EngineError
+from convsearch.socket_folders import make_socket_folder
 from retriever_server.shards import keeper
 
 _OBJECT_STORE_BYTES = 256 * 2**20
@@ -33,7 +33,7 @@ def own_instance(num_cpus: int) -> Iterator[None]:
     import ray
 
     marker = uuid.uuid4().hex
-    folder = tempfile.mkdtemp(prefix="shards-")  # short, because it holds sockets
+    folder = str(make_socket_folder("shards-"))
     keeping = subprocess.Popen(
         [sys.executable, keeper.__file__, marker, folder],
         stdin=subprocess.PIPE,

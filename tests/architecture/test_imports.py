@@ -23,6 +23,7 @@ RINGS = {
     "passport": 1,
     "made": 1,
     "listening": 1,
+    "socket_folders": 1,
     "network": 1,
     "prompts": 1,
     "rewards": 1,

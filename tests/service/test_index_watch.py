@@ -160,6 +160,38 @@ def test_a_file_cut_short_does_not_end_the_process(copy: Path) -> None:
         assert process.poll() is None
 
 
+@pytest.mark.parametrize("folder", ["dense", "encoder"])
+def test_a_dense_index_or_encoder_cut_short_neither(
+    folder: str, world: Path, tmp_path: Path
+) -> None:
+    for name in ("dense", "encoder"):
+        shutil.copytree(world / name, tmp_path / name)
+    largest = max(
+        (path for path in (tmp_path / folder).rglob("*") if path.is_file()),
+        key=lambda path: path.stat().st_size,
+    )
+    asked = {"queries": QUERIES[:5], "gold_ids": [[passage.doc_id] for passage in PASSAGES[:5]]}
+    flags = ["--index_path", str(tmp_path / "dense"), "--encoder_path", str(tmp_path / "encoder")]
+    with door(*flags) as (process, url), httpx.Client(base_url=url, timeout=60) as client:
+        assert client.post("/retrieve", json=asked).status_code == 200
+        os.truncate(largest, 100)
+        time.sleep(2 * FRESH_S)
+        refused(client, "to 100 bytes while it is served")
+        assert process.poll() is None
+
+
+def test_a_dense_index_that_is_deleted_is_served_on(world: Path, tmp_path: Path) -> None:
+    copy = Path(shutil.copytree(world / "dense", tmp_path / "dense"))
+    asked = {"queries": QUERIES[:5], "gold_ids": [[passage.doc_id] for passage in PASSAGES[:5]]}
+    with client_of(IndexSettings(index_path=copy, encoder_path=world / "encoder")) as client:
+        right = client.post("/retrieve", json=asked).json(), client.post("/retrieve", json=LISTED)
+        shutil.rmtree(copy)
+        time.sleep(2 * FRESH_S)
+        assert client.post("/retrieve", json=asked).json() == right[0]
+        assert client.post("/retrieve", json=LISTED).json() == right[1].json()
+        assert client.get("/readyz").status_code == 200
+
+
 @pytest.mark.parametrize("how", ["deleted", "rebuilt", "one file replaced"])
 def test_what_is_mapped_is_served_on(how: str, copy: Path, world: Path, tmp_path: Path) -> None:
     with client_of(IndexSettings(index_path=copy)) as client:

@@ -9,6 +9,7 @@ import contextlib
 import ctypes
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -29,6 +30,8 @@ GRACE_S = 8.0
 FAREWELL_S = 2.0
 """Time for the rest of a run to end by itself once the trainer has ended."""
 POLL_S = 0.25
+FULL_BYTES = 1 << 20
+"""Less than this is left where a program could not write what it had to, in pieces of its own."""
 
 _ERROR_LINE = re.compile(r"(?:convsearch\.errors\.)(\w+): (?P<sentence>.+)")
 _ANY_ERROR = re.compile(r"(?:^|\s)(?P<sentence>[A-Za-z_.]*(?:Error|Exception|Interrupt): .+)")
@@ -48,8 +51,8 @@ def run_logged(
 
     env: added to this process's environment. on_tick: called a few times a second meanwhile.
     However this ends (also by Ctrl-C or an error in on_tick), no process of the run is left.
-    Raises StageError, naming the log and the first known error in it, if the command fails or is
-    not done within time_limit_s.
+    Raises StageError, naming the log and its full disk or the first known error in it, if the
+    command fails or is not done within time_limit_s.
     """
     run_id = uuid.uuid4().hex
     log_path.parent.mkdir(parents=True, exist_ok=True)
@@ -80,11 +83,22 @@ def run_logged(
         finally:
             stop_run(run_id, child)
     if child.returncode != 0:
-        cause = first_error(log_path)
+        cause = no_room(log_path.parent) or first_error(log_path)
         raise StageError(
             f"{stage}: ended with exit code {child.returncode}"
             f"{f': {cause}' if cause else ''} (log: {log_path})"
         )
+
+
+def no_room(folder: Path) -> str | None:
+    """The sentence for a disk that is full; a log on it does not say so any more."""
+    free = shutil.disk_usage(folder).free
+    if free >= FULL_BYTES:
+        return None
+    return (
+        f"{folder}: its disk is full ({free:,} bytes are free); make room and give the same "
+        "command again, which goes on from the last checkpoint"
+    )
 
 
 def run_processes(run_id: str) -> list[psutil.Process]:

@@ -11,14 +11,15 @@ import contextlib
 import os
 import shutil
 import sys
-import tempfile
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
 import psutil
 
+from convsearch.errors import WriteError
 from convsearch.listening import LOOPBACK, SOCKETS_VARIABLE
 from convsearch.network.private_ray import private_ray
+from convsearch.socket_folders import make_socket_folder, socket_root
 
 PREFIX = "cs-"
 """Of the scratch folders, in the folder for temporary files."""
@@ -33,7 +34,19 @@ def private_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, st
 
     given: the environment so far; network interfaces that it names are kept.
     """
-    return {**_torch_environment(scratch, given), **_ray_environment(scratch)}
+    return {
+        **_torch_environment(scratch, given),
+        **_ray_environment(scratch),
+        **home_environment(scratch, given),
+    }
+
+
+def home_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
+    """HOME where the user's own takes no files: verl and its libraries make caches below it."""
+    home = Path(given.get("HOME") or "~").expanduser()
+    cache = home / ".cache"
+    usable = os.access(cache if cache.exists() else home, os.W_OK | os.X_OK)
+    return {} if usable else {"HOME": str(scratch)}
 
 
 def _torch_environment(scratch: Path, given: Mapping[str, str]) -> dict[str, str]:
@@ -72,9 +85,10 @@ def scratch_folder() -> Iterator[Path]:
 
 
 def make_scratch_folder() -> Path:
-    """The folder by itself; the next call after this process has ended removes it."""
-    sweep(Path(tempfile.gettempdir()))
-    folder = Path(tempfile.mkdtemp(prefix=PREFIX))
+    """The folder by itself; the next call after this process has ended removes it. Raises
+    WriteError."""
+    sweep(socket_root())
+    folder = make_socket_folder(PREFIX)
     (folder / OWNER).write_text(_identity(psutil.Process()), encoding="utf-8")
     return folder
 
@@ -104,8 +118,13 @@ def _lives(identity: str) -> bool:
 def main() -> None:
     """Becomes the command of the arguments. A Ray that was started elsewhere (RAY_ADDRESS) is used
     as it is."""
-    scratch = make_scratch_folder()
+    try:
+        scratch = make_scratch_folder()
+    except WriteError as error:
+        sys.stderr.write(f"error: {error}\n")
+        raise SystemExit(2) from None
     os.environ.update(_torch_environment(scratch, os.environ))
+    os.environ.update(home_environment(scratch, os.environ))
     if os.environ.get("RAY_ADDRESS"):
         sys.stderr.write(
             "warning: RAY_ADDRESS names a Ray that is running already: whether others reach its "

@@ -30,7 +30,10 @@ class Slow:
     def close(self):
         pass
 
-settings = ServingSettings(model="m", style="instruct", defaults=SamplingParams(max_tokens=8))
+settings = ServingSettings(
+    model="m", style="instruct", defaults=SamplingParams(max_tokens=8),
+    max_in_flight=int(sys.argv[2]), max_batch=4,
+)
 serve(Slow(), settings, listen("127.0.0.1", int(sys.argv[1])), lambda url: print(
     f"ready: {url}", file=sys.stderr, flush=True))
 """
@@ -41,8 +44,8 @@ ECHO = [
 ASKED = {"question": "why so?"}
 
 
-def slow(port: int = 0) -> list[str]:
-    return [sys.executable, "-c", SLOW, str(port)]
+def slow(port: int = 0, max_in_flight: int = 256) -> list[str]:
+    return [sys.executable, "-c", SLOW, str(port), str(max_in_flight)]
 
 
 def test_sigterm_answers_what_is_in_flight_and_takes_no_more() -> None:
@@ -143,6 +146,44 @@ def test_clients_that_hang_up_leave_room_for_others(echo: tuple[psutil.Process, 
             assert httpx.post(url + "/rewrite", json=ASKED, timeout=30).status_code == 200
         stop.set()
     until(lambda: httpx.post(url + "/rewrite", json=ASKED).status_code == 200, "an answer")
+
+
+def test_clients_that_go_away_while_they_are_answered_leave_their_room() -> None:
+    body = json.dumps(ASKED).encode()
+    head = f"POST /rewrite HTTP/1.1\r\nHost: localhost\r\nContent-Length: {len(body)}\r\n\r\n"
+    with started(slow(max_in_flight=4)) as (process, url):
+        port = int(url.rsplit(":", 1)[1])
+        for _ in range(3):
+            for _ in range(4):
+                with socket.create_connection(("127.0.0.1", port), 60) as line:
+                    line.sendall(head.encode() + body)
+                    time.sleep(0.05)
+            until(
+                lambda: httpx.post(url + "/rewrite", json=ASKED, timeout=60).status_code == 200,
+                "room for one that waits",
+            )
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(30) == 0
+
+
+def test_more_than_fit_are_503_at_once_and_the_rest_is_answered() -> None:
+    with started(slow(max_in_flight=4)) as (_, url), ThreadPoolExecutor(24) as pool:
+        asks = [
+            pool.submit(httpx.post, url + "/rewrite", json=ASKED, timeout=60) for _ in range(24)
+        ]
+        until(lambda: any(one.done() for one in asks), "the first refusal")
+        assert httpx.get(url + "/health").status_code == 200
+        answers = [one.result() for one in asks]
+        kinds = {answer.status_code for answer in answers}
+        assert kinds == {200, 503}
+        assert all(
+            answer.json()["query"] == "q"
+            if answer.status_code == 200
+            else answer.headers["retry-after"] == "1"
+            for answer in answers
+        )
+        assert sum(answer.status_code == 200 for answer in answers) >= 4
+        assert httpx.post(url + "/rewrite", json=ASKED, timeout=60).status_code == 200
 
 
 def test_nonsense_is_never_a_500(echo: tuple[psutil.Process, str]) -> None:

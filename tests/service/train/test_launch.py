@@ -1,5 +1,6 @@
 """Child processes: they are watched, timed, explained, and never left behind."""
 
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -50,6 +51,26 @@ def test_a_failure_names_the_stage_the_log_and_the_cause(tmp_path: Path) -> None
     )
     with pytest.raises(StageError, match=r"toy: .* 1: http://h: down; .* \(log: .*toy.log\)"):
         run(code, tmp_path / "toy.log")
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux" or os.getuid() != 0, reason="only root may mount a small disk"
+)
+def test_a_full_disk_is_the_cause_although_its_log_cannot_say_so(tmp_path: Path) -> None:
+    small = tmp_path / "small"
+    small.mkdir()
+    mount = ["mount", "-t", "tmpfs", "-o", "size=2m", "tmpfs", str(small)]
+    if subprocess.run(mount, check=False, capture_output=True).returncode:
+        pytest.skip("no disk can be mounted here")
+    try:
+        fills = f"open({str(small / 'weights')!r}, 'wb').write(bytes(3_000_000))"
+        with pytest.raises(StageError, match=r"toy: .*small: its disk is full .*toy\.log"):
+            run(fills, small / "toy.log")
+        (small / "weights").unlink()
+        with pytest.raises(StageError, match="code 1: ValueError: other"):
+            run("raise ValueError('other')", small / "toy.log")
+    finally:
+        subprocess.run(["umount", "-l", str(small)], check=True)
 
 
 def test_a_time_limit_ends_the_whole_tree(tmp_path: Path) -> None:

@@ -3,12 +3,13 @@
 import os
 import subprocess
 import sys
+import tempfile
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
 
 from convsearch.listening import SOCKETS_VARIABLE
-from convsearch.train import one_machine
 from convsearch.train.one_machine import (
     OWNER,
     PREFIX,
@@ -21,9 +22,16 @@ from convsearch.train.one_machine import (
 PRINTS = "import os; print(os.environ.get('RAY_TMPDIR'), os.environ.get('RAY_ADDRESS'))"
 
 
+@pytest.fixture
+def tmp_path() -> Iterator[Path]:
+    """pytest's own have paths that are too long for sockets."""
+    with tempfile.TemporaryDirectory(prefix="t-", dir="/tmp") as folder:
+        yield Path(folder)
+
+
 @pytest.fixture(autouse=True)
 def _temporary(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_machine.tempfile, "tempdir", str(tmp_path))
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
 
 
 def test_everything_stays_on_this_machine(tmp_path: Path) -> None:
@@ -38,6 +46,17 @@ def test_everything_stays_on_this_machine(tmp_path: Path) -> None:
     assert min(map(len, tokens)) >= 64
 
 
+@pytest.mark.parametrize("home", ["/dev/null/nobody", "/nonexistent"])
+def test_a_home_that_takes_no_files_is_replaced(home: str, tmp_path: Path) -> None:
+    assert private_environment(tmp_path, {"HOME": home})["HOME"] == str(tmp_path)
+
+
+def test_a_home_that_takes_files_stays(tmp_path: Path) -> None:
+    (tmp_path / "with" / ".cache").mkdir(parents=True)
+    for home in (tmp_path, tmp_path / "with"):
+        assert "HOME" not in private_environment(tmp_path, {"HOME": str(home)})
+
+
 def test_a_scratch_folder_is_closed_to_others_and_goes_with_its_run() -> None:
     with scratch_folder() as folder:
         assert folder.stat().st_mode & 0o777 == 0o700
@@ -47,7 +66,7 @@ def test_a_scratch_folder_is_closed_to_others_and_goes_with_its_run() -> None:
 def test_what_a_killed_run_left_is_removed_by_the_next_one(tmp_path: Path) -> None:
     code = (
         "import sys; from convsearch.train import one_machine as m;"
-        "m.tempfile.tempdir = sys.argv[1]; print(m.make_scratch_folder());"
+        "import tempfile; tempfile.tempdir = sys.argv[1]; print(m.make_scratch_folder());"
         "sys.stdout.flush(); import os; os.kill(os.getpid(), 9)"
     )
     killed = subprocess.run(
