@@ -126,12 +126,12 @@ def test_an_agent_trains_on_the_tokens_that_it_drew(
     # A given token counts as certain in the rollout: were the mask on one, the difference to its
     # probability under the policy would show here as much as stale weights would.
     assert sync_failures(metrics, list(range(1, STEPS + 1))) == []
-    texts = [said for step in metrics for said in outputs(out / "rollouts" / f"{step}.jsonl")]
+    # Only the first step is sure to search: four updates can make a policy this small unlearn it.
+    texts = list(outputs(out / "rollouts" / "1.jsonl"))
     assert sum("<results>" in text for text in texts) > len(texts) / 2
-    # a policy this small may unlearn to search: then nothing is squeezed in that step
-    asking = [values for values in metrics.values() if values["agent/squeezer_calls"]]
-    assert {values["agent/squeezed_share"] for values in asking} == {1.0}
-    assert {values["agent/searched"] > 0 for values in metrics.values()} == {True}
+    assert metrics[1]["agent/searched"] > 0.5
+    assert metrics[1]["agent/squeezed_share"] == 1.0
+    assert sum(values["agent/squeezer_failed"] for values in metrics.values()) == 0
     assert any(values["agent/em"] > 0 for values in metrics.values())
     if estimator == "gae":
         calls = sum(values["agent/squeezer_calls"] for values in metrics.values())
