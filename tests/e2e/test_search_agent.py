@@ -127,7 +127,7 @@ def test_an_agent_trains_on_the_tokens_that_it_drew(
     # probability under the policy would show here as much as stale weights would.
     assert sync_failures(metrics, list(range(1, STEPS + 1))) == []
     # Only the first step is sure to search: four updates can make a policy this small unlearn it.
-    texts = list(outputs(out / "rollouts" / "1.jsonl"))
+    texts = outputs(out / "rollouts" / "1.jsonl")
     assert sum("<results>" in text for text in texts) > len(texts) / 2
     assert metrics[1]["agent/searched"] > 0.5
     assert metrics[1]["agent/squeezed_share"] == 1.0
