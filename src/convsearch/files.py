@@ -40,10 +40,13 @@ _STATUSES = ("ok", "malformed", "failed")
 
 
 def stem_of(path: Path) -> str:
-    """The name without its form: `a.0.7` for `a.0.7.jsonl` and `a.0.7.jsonl.gz`. The files that
-    belong to one output are named by it."""
-    stem, _, form = path.name.removesuffix(".gz").rpartition(".")
-    return stem if stem and form.isalpha() else path.name
+    """What the files that belong to one output are named by: its name without `.jsonl` or
+    `.parquet`, `a.0.7` for `a.0.7.jsonl`; the whole name where it ends otherwise, so that `a.json`
+    and `a.jsonl` have files of their own."""
+    for form in (".jsonl", ".parquet"):
+        if path.name.endswith(form) and path.name != form:
+            return path.name.removesuffix(form)
+    return path.name
 
 
 _FULL = frozenset({errno.ENOSPC, errno.EDQUOT, errno.EFBIG, errno.EIO})

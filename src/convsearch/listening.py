@@ -38,9 +38,11 @@ def is_loopback(host: str) -> bool:
 
 def check_exposure(host: str, *, has_key: bool, allowed: bool, key_variable: str) -> None:
     """Raises ConfigError where strangers could reach a server that asks for no key, and for an
-    address with a port."""
+    address with a port, or half of its brackets."""
     if _WITH_PORT.fullmatch(host):
         raise ConfigError(f"--host {host}: the address alone; give the port as --port")
+    if set("[]") & set(bare_host(host)):
+        raise ConfigError(f"--host {host}: no address; write {LOOPBACK}, or [::1] in both brackets")
     if has_key or allowed or is_loopback(host):
         return
     raise ConfigError(

@@ -55,7 +55,10 @@ def parts_of(record: Record, where: str) -> Parts:
     assert text_name is not None
     doc_id = id_of(record[id_name], f'{where}: field "{id_name}"')
     title = "" if record.get(TITLE_NAME) is None else field(record, TITLE_NAME, str, where)
-    text = field(record, text_name, str, where)
+    if not isinstance(record[text_name], str):
+        kind = type(record[text_name]).__name__
+        raise DataError(f'{where}: field "{text_name}" must be str, found {kind}; {WANTED}')
+    text = str(record[text_name])
     if text_name == "contents":
         own_title, text = title_and_text(text)
         title = title or own_title

@@ -73,6 +73,7 @@ def test_half_a_surrogate_pair_is_an_unknown_id_and_no_defect(url: str) -> None:
         kind = {"Content-Type": "application/json"}
         answer = httpx.post(url + path, content=body, headers=kind)
         assert (answer.status_code, "is not in the index" in answer.text) == (422, True)
+        assert "ud800" not in answer.text
 
 
 def test_inline_golds_need_no_qrels(url: str, backend: Bm25Backend) -> None:

@@ -71,6 +71,12 @@ def test_brackets_belong_to_urls(host: str, bare: str, url: str) -> None:
     assert (bare_host(host), in_url(host)) == (bare, url)
 
 
+@pytest.mark.parametrize("host", ["[::1", "::1]", "[[::1]]"])
+def test_half_of_the_brackets_is_no_address(host: str) -> None:
+    with pytest.raises(ConfigError, match="no address"):
+        check_exposure(host, has_key=True, allowed=True, key_variable=KEY)
+
+
 def test_an_address_in_brackets_is_listened_on() -> None:
     try:
         socket.create_server(("::1", 0), family=socket.AF_INET6).close()

@@ -65,10 +65,19 @@ def examine(folder: Path, retriever_url: str | None) -> list[Finding]:
         free(
             "free disk", shutil.disk_usage(folder.absolute()).free, DISK_GB, "make room for runs/"
         ),
+        *takes_files(folder),
         *environment(),
         *outside_ray(os.environ),
         *([] if retriever_url is None else [server(retriever_url)]),
     ]
+
+
+def takes_files(folder: Path) -> list[Finding]:
+    """Nothing where files can be written into the folder."""
+    if os.access(folder, os.W_OK | os.X_OK):
+        return []
+    advice = "mend its permissions, or work in another folder"
+    return [Finding(state=FAIL, what="folder", found=f"{folder} takes no files", advice=advice)]
 
 
 def python_version(version: tuple[int, int]) -> Finding:

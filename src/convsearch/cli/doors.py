@@ -17,8 +17,8 @@ from convsearch.visible import visible
 _DISK = frozenset(
     getattr(errno, name)
     for name in (
-        "EACCES", "EDQUOT", "EEXIST", "EFBIG", "EISDIR", "ENAMETOOLONG", "ENOSPC", "ENOTDIR",
-        "ENOTEMPTY", "EPERM", "EROFS",
+        "EACCES", "EDQUOT", "EEXIST", "EFBIG", "EISDIR", "ELOOP", "ENAMETOOLONG",
+        "ENOENT", "ENOSPC", "ENOTDIR", "ENOTEMPTY", "EPERM", "EROFS",
     )
 )  # fmt: skip
 """What a folder or a disk answers that does not take a file; a person can mend it."""

@@ -31,7 +31,10 @@ class PromptReader:
         """The prompt, up to where the model's turn begins; a conversation that leaves no room for
         an answer of max_tokens loses its oldest turns. Raises PromptError."""
         with self._lock:
-            return self._room.ids(list(chat), max_tokens)
+            ids = self._room.ids(list(chat), max_tokens)
+        if not ids:
+            raise PromptError("the chat template makes no token of it; say something")
+        return ids
 
     def close(self) -> None:
         """Says in the log how many conversations were too long."""

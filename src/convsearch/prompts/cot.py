@@ -15,7 +15,7 @@ passage with the answer contain? Then finish with one line that begins with "Que
 the query. Write nothing after it."""
 
 _MARK = re.compile(
-    r"^[ \t]*(?:(?P<heading>#{1,6})[ \t]+|[-*+>][ \t]+)?"
+    r"^[ \t]*(?:(?P<heading>#{1,6})[ \t]+|(?:[-*+>\u2022]|\d{1,2}[.)])[ \t]+)?"
     r"(?P<open>[*_]{0,3})query(?P<close>[*_]{0,3})"
     r"(?:[ \t]*[:\uff1a](?P<late>[*_]{0,3})|(?=[ \t\r]*$))",
     re.IGNORECASE | re.MULTILINE,
@@ -24,6 +24,10 @@ _MARK = re.compile(
 emphasised with or without the colon, which a heading needs not have."""
 _WHOLE = re.compile(r"(?P<mark>[*_]{1,3}|`)(?P<query>(?:(?!(?P=mark)).)+)(?P=mark)")
 """A query that is emphasised, or code, as a whole."""
+_FENCED = re.compile(r"(?P<fence>`{3,}|~{3,})[^\n`~]*\n(?P<query>.*?)\n[ \t]*(?P=fence)", re.DOTALL)
+"""A query in a block of code."""
+_QUOTED = re.compile(r"\"(?P<plain>[^\"]+)\"|\u201c(?P<curly>[^\u201c\u201d]+)\u201d")
+"""A query in quotation marks as a whole, which ask some engines for the very words."""
 
 
 def messages(turn: Turn, shots: int) -> list[ChatMessage]:
@@ -56,12 +60,16 @@ def parse(response: str) -> ParsedRewrite | None:
         return None
     mark = marks[-1]
     query = answer[mark.end() :].strip()
+    if fenced := _FENCED.fullmatch(query):
+        query = fenced["query"].strip()
     if len(query.splitlines()) != 1 or has_tags(query):
         return None
     if bool(mark["open"]) != bool(mark["close"] or mark["late"]):
         query = query.removesuffix(mark["open"] or mark["close"] or mark["late"])  # runs on
     if whole := _WHOLE.fullmatch(query):
         query = whole["query"]
+    if quoted := _QUOTED.fullmatch(query.strip()):
+        query = quoted["plain"] or quoted["curly"]
     reasons = f"{thought.strip().removeprefix('<think>')}\n{answer[: mark.start()]}"
     return parsed(think=reasons if end else answer[: mark.start()], rewrite=query)
 

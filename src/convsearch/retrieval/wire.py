@@ -5,7 +5,9 @@ answers ranks (ConvSearch-R1), otherwise documents (Search-R1, verl, ferret with
 with a single `query`). Every list in a result has one entry for each query, by position.
 """
 
-from pydantic import BaseModel, ConfigDict, Field, model_validator
+from typing import Annotated
+
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
 from convsearch.texts import mended
 
@@ -33,6 +35,10 @@ DEFAULT_TOPK_DOCUMENTS = 3
 """Documents an agent reads in one turn: the default of the Search-R1 server."""
 
 
+Id = Annotated[str, AfterValidator(mended)]
+"""As ids of files are read: halves of surrogate pairs become "?"."""
+
+
 class _Wire(BaseModel):
     model_config = ConfigDict(extra="ignore")
 
@@ -42,10 +48,10 @@ class RetrieveRequest(_Wire):
 
     queries: list[str] | None = Field(default=None, max_length=MAX_QUERIES)
     query: str | None = Field(default=None, description="a single query; same as queries of one")
-    query_ids: list[str] | None = Field(
+    query_ids: list[Id] | None = Field(
         default=None, description="rank the gold passages of these ids in the server's qrels"
     )
-    gold_ids: list[list[str]] | None = Field(
+    gold_ids: list[list[Id]] | None = Field(
         default=None, description="rank these passages, at least one for each query"
     )
     topk: int | None = Field(
@@ -174,7 +180,7 @@ class ScoredDocumentsResponse(_Answer):
 class PassagesRequest(_Wire):
     """Passages by id."""
 
-    doc_ids: list[str] = Field(max_length=MAX_PASSAGES)
+    doc_ids: list[Id] = Field(max_length=MAX_PASSAGES)
 
 
 class PassageRecord(_Wire):

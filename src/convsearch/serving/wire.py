@@ -86,7 +86,10 @@ class SentMessage(_Strict):
         """An answer that a client sends back has these, empty."""
         if not isinstance(sent, dict):
             return sent
-        return {k: v for k, v in sent.items() if v != [] or k not in ("annotations", "tool_calls")}
+        said = {k: v for k, v in sent.items() if v != [] or k not in ("annotations", "tool_calls")}
+        if said.get("role") == "assistant" and "content" in said and said["content"] is None:
+            said["content"] = ""
+        return said
 
     def as_chat_message(self) -> ChatMessage:
         """As chat templates take it."""

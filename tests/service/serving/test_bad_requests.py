@@ -169,6 +169,8 @@ def test_an_answer_may_be_sent_back_as_it_came(live: httpx.Client):
     body = chat(("user", "amber"))
     body["messages"] = [{"role": "user", "content": "a"}, own, {"role": "user", "content": "b"}]
     assert live.post("/v1/chat/completions", **sent(body)).status_code == 200
+    own["content"] = None  # as beside a call of a tool
+    assert live.post("/v1/chat/completions", **sent(body)).status_code == 200
 
 
 def test_history_takes_the_fields_of_a_chat(live: httpx.Client):
@@ -207,6 +209,16 @@ def test_history_takes_the_fields_of_a_chat(live: httpx.Client):
 def test_what_is_no_request_gets_a_sentence(live, content: bytes, kind: str | None, said: str):
     headers = {"Content-Type": kind} if kind else {}
     assert said in sentence(live.post("/rewrite", content=content, headers=headers))
+
+
+def test_a_chat_of_which_the_template_makes_nothing(taught_model: Path, tmp_path: Path):
+    folder = tmp_path / "model"
+    shutil.copytree(taught_model, folder)
+    template = "{% for message in messages %}{{ message.content }}{% endfor %}"
+    (folder / "chat_template.jinja").write_text(template)
+    with service(open_engine("transformers", str(folder), device="cpu")) as client:
+        answer = beside_good_ones(client, "/v1/chat/completions", chat(("user", "")))
+        assert "makes no token of it" in sentence(answer)
 
 
 def test_a_style_that_the_template_refuses_is_said_at_the_start(alternating: Engine, caplog):

@@ -1,5 +1,8 @@
 """`doctor` tells good from bad, and says what to do about the bad."""
 
+import os
+from pathlib import Path
+
 import pytest
 
 from convsearch.cli import checks
@@ -54,3 +57,13 @@ def test_a_ray_of_others_is_a_warning() -> None:
     [found] = checks.outside_ray({"RAY_ADDRESS": "10.0.0.1:6379"})
     assert found.state == WARN
     assert "docs/security.md" in found.advice
+
+
+def test_a_folder_that_takes_no_files_is_said(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert checks.takes_files(tmp_path) == []
+    # what a read-only file system answers, also to root
+    monkeypatch.setattr(os, "access", lambda *_: False)
+    [found] = checks.takes_files(tmp_path)
+    assert (found.state, "takes no files" in found.found) == ("fail", True)

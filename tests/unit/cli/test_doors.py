@@ -38,6 +38,7 @@ def ends(error: Exception) -> int:
             PermissionError(errno.EACCES, "Permission denied", "a"),
             "error: a: cannot be read or written",
         ),
+        (FileNotFoundError(errno.ENOENT, "No such file or directory", "/proc/x"), "error: /proc/x"),
         (IsADirectoryError(errno.EISDIR, "Is a directory", ".a.tmp", None, "a"), "error: a: can"),
     ],
 )

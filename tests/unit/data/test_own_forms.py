@@ -101,6 +101,7 @@ def test_a_field_may_hold_line_ends(tmp_path: Path) -> None:
         ("c.jsonl", '{"id": true, "text": "x"}', "whole number, found true or false"),
         ("c.jsonl", '{"id": 1.5, "text": "x"}', "whole number, found a decimal"),
         ("c.jsonl", '{"id": "a b", "text": "x"}', "not an id without white space"),
+        ("c.jsonl", '{"id": "a", "contents": ["x", "y"]}', "must be str, found list; a passage is"),
         ("c.jsonl", '[{"id": "a", "text": "x"}]', r"JSON array.*jq -c '\.\[\]'"),
         ("c.jsonl", "id,text\n1,x", r"c\.jsonl:1: no JSON object.*name a table \.csv or \.tsv"),
         ("c.csv", "1,x,T\n", r"c\.csv:1: no header that names id and text \(1, x, T\)"),

@@ -109,7 +109,9 @@ def test_a_folder_without_permission_is_a_sentence(tmp_path: Path):
     ("name", "passport"),
     [
         ("rewrites.jsonl", "rewrites.run.json"),
-        ("rewrites.jsonl.gz", "rewrites.run.json"),
+        ("rewrites.jsonl.gz", "rewrites.jsonl.gz.run.json"),
+        ("rewrites.json", "rewrites.json.run.json"),
+        ("prompts.parquet", "prompts.run.json"),
         ("t0.7.jsonl", "t0.7.run.json"),
         ("t0.7", "t0.7.run.json"),
         ("rewrites", "rewrites.run.json"),
