@@ -67,7 +67,7 @@ def _turn(record: Record, split: str, where: str, counts: Counter[str]) -> Turn:
     opening = str(context[0] if context else question)
     qid = str(record.get("qid") or f"{where}")
     conv_id, _, number = qid.rpartition("_")
-    named = "qid" in record and conv_id and number.isdigit()
+    named = "qid" in record and conv_id and number.isdecimal()
     return Turn(
         qid=qid,
         conv_id=conv_id if named else f"opens with: {opening}",

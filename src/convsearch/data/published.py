@@ -14,7 +14,7 @@ def parse_expected(words: Sequence[str]) -> dict[str, int]:
     expected = {}
     for word in words:
         name, _, count = word.partition("=")
-        if not name or not count.isdigit():
+        if not name or not count.isdecimal():
             raise ConfigError(
                 f"--expect takes name=count, such as num_passages=100; found {word!r}"
             )

@@ -66,7 +66,7 @@ def turn_key(record: Record, conv_name: str, turn_name: str, where: str) -> tupl
     if not isinstance(conv, str | int) or not str(conv).strip():
         raise DataError(f'{where}: field "{conv_name}" must be a number or an id')
     turn = record.get(turn_name)
-    if isinstance(turn, str) and turn.strip().isdigit():
+    if isinstance(turn, str) and turn.strip().isdecimal():
         return str(conv).strip(), int(turn)
     return str(conv).strip(), field(record, turn_name, int, where)
 

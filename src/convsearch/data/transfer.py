@@ -154,7 +154,7 @@ def _total(response: httpx.Response, start: int) -> int | None:
     if "content-encoding" in response.headers:
         return None
     length = response.headers.get("content-length", "")
-    return start + int(length) if length.isdigit() else None
+    return start + int(length) if length.isdecimal() else None
 
 
 def _check_room(folder: Path, file: RawFile, total: int | None, start: int) -> None:

@@ -109,4 +109,4 @@ def latest_step(folder: Path) -> int:
     if not tracker.is_file():
         return 0
     text = tracker.read_text().strip()
-    return int(text) if text.isdigit() and (folder / f"global_step_{text}").is_dir() else 0
+    return int(text) if text.isdecimal() and (folder / f"global_step_{text}").is_dir() else 0

@@ -121,7 +121,7 @@ def _asking_of(overrides: Sequence[str], base: Path | None) -> Asking | None:
 
 
 def _count(word: str | None) -> int | None:
-    return int(word) if word is not None and word.isdigit() and int(word) else None
+    return int(word) if word is not None and word.isdecimal() and int(word) else None
 
 
 def join_shards(source: TrainedFolder, target: Path, base: Path | None) -> None:

@@ -67,6 +67,6 @@ def test_counts_are_compared_by_name() -> None:
 
 def test_expected_counts_are_words() -> None:
     assert parse_expected(["a=1", "b=20"]) == {"a": 1, "b": 20}
-    for word in ("a", "a=", "=1", "a=x", "a=-1"):
+    for word in ("a", "a=", "=1", "a=x", "a=-1", "a=\u00b2"):
         with pytest.raises(ConfigError, match="name=count"):
             parse_expected([word])

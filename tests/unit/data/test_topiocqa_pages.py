@@ -105,6 +105,16 @@ def test_turns_without_a_page_are_counted(tmp_path: Path) -> None:
     assert counts["num_turns"] == 6
 
 
+def test_a_number_of_a_turn_that_is_none_is_named(tmp_path: Path) -> None:
+    raw = raw_folder(tmp_path)
+    path = raw / "topiocqa_train.json"
+    records = json.loads(path.read_text())
+    records[0]["Turn_no"] = "\u00b2"  # a digit for str.isdigit, and no number for int
+    path.write_text(json.dumps(records))
+    with pytest.raises(DataError, match='field "Turn_no"'):
+        convert(raw, tmp_path / "out")
+
+
 def test_no_page_at_all_is_an_error_and_leaves_nothing(tmp_path: Path) -> None:
     raw = raw_folder(tmp_path)
     write_segments(raw / "full_wiki_segments.tsv", PASSAGES[5:])
